@@ -14,6 +14,10 @@ class ArchiveRefused(IdentityError):
     """The object can't be archived or restored now."""
 
 
+class ExpiredCertificateRefused(IdentityError):
+    """The expired certificate can't be recorded as in use."""
+
+
 class CertificateRefused(IdentityError):
     """The certificate has errors; ``findings`` holds each with its reason and what to do."""
 

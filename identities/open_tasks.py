@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from django.urls import reverse
 from django.utils import timezone
 
+from as2certs.time_format import format_utc
 from identities.models import CertificateRequest, Identity
 from identities.role_status import ATTENTION_PERIOD, RoleStatus
 from identities.stations import AbstractCertificate, AbstractStation
@@ -70,13 +71,48 @@ def rotation_create_url(
     return f"{reverse('rotation-create')}?{urlencode(pairs)}"
 
 
+def staged_certificate_task(
+    station: AbstractStation,
+    certificate: AbstractCertificate,
+    roles: Sequence[str],
+    *,
+    prefix: str = "",
+    now: datetime,
+) -> OpenTask:
+    """Return the task to put a stored certificate into service in roles that have none, by a rotation.
+
+    ``prefix`` begins the text where the page does not name the station.
+    """
+    since = f"valid from {format_utc(certificate.not_before)}"
+    if not certificate.is_not_yet_valid(now):
+        since = f"valid until {format_utc(certificate.not_after)}"
+    return OpenTask(
+        "needs_you",
+        f"{prefix}{certificate.short_name} is stored and not in use: put it into service ({since}).",
+        "Start rotation",
+        rotation_create_url(station, new=certificate, roles=roles),
+        "rotations.add_rotation",
+    )
+
+
 def role_tasks(
-    station: AbstractStation, statuses: Sequence[RoleStatus], *, now: datetime
+    station: AbstractStation,
+    statuses: Sequence[RoleStatus],
+    *,
+    staged: Callable[[], AbstractCertificate | None],
+    now: datetime,
 ) -> Iterator[OpenTask]:
-    """Yield tasks for roles without a certificate, and for certificates that expire without a rotation."""
+    """Yield tasks for roles without a certificate, and for certificates that expire without a rotation.
+
+    ``staged`` returns the stored certificate that such roles could use; it is called only if there are any.
+    """
     side = station.side
-    without = [status.role for status in statuses if status.current is None]
-    if without:
+    # A rotation has tasks of its own.
+    without = [status.role for status in statuses if status.current is None and status.rotation is None]
+    certificate = staged() if without else None
+    if certificate is not None:
+        yield staged_certificate_task(station, certificate, without, now=now)
+    elif without:
         what = " or ".join(ROLE_PHRASES[role] for role in without)
         yield OpenTask(
             "needs_you",
@@ -141,7 +177,12 @@ def identity_tasks(
     now: datetime,
 ) -> list[OpenTask]:
     """Return the open tasks about an identity, urgent ones first. ``requests`` start with the newest."""
-    tasks = [*role_tasks(identity, statuses, now=now), *rotation_tasks(rotations, now=now)]
+
+    def staged() -> AbstractCertificate | None:
+        found: AbstractCertificate | None = identity.certificates.light().staged(now).first()
+        return found
+
+    tasks = [*role_tasks(identity, statuses, staged=staged, now=now), *rotation_tasks(rotations, now=now)]
     awaiting = CertificateRequest.State.AWAITING_CA
     if waiting := next((request for request in requests if request.state == awaiting), None):
         url = waiting.get_absolute_url()

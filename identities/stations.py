@@ -145,6 +145,10 @@ class CertificateQuerySet(models.QuerySet[Any]):
         """Defer the certificate's bytes and chain, which lists don't need."""
         return self.defer("der", "chain_pem")
 
+    def staged(self, now: datetime) -> Self:
+        """Return those that never had a role and have not expired at ``now`` (aware), the latest expiry first."""
+        return self.filter(service=None, not_after__gte=now).order_by("-not_after", "-id")
+
 
 class AbstractCertificate(models.Model):
     """The public part of a certificate, and what was read from it. A row never changes."""
@@ -238,6 +242,14 @@ class AbstractCertificate(models.Model):
     def material(self) -> pki.Material:
         """Return certificate and chain as if they were read from a file, without the key."""
         return pki.Material(self.certificate, self.chain, None, "stored")
+
+    def has_expired(self, now: datetime) -> bool:
+        """Return whether its validity is over at ``now`` (aware)."""
+        return now > self.not_after
+
+    def is_not_yet_valid(self, now: datetime) -> bool:
+        """Return whether its validity begins after ``now`` (aware)."""
+        return now < self.not_before
 
     @property
     def short_name(self) -> str:

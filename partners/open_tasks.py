@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from identities.open_tasks import OpenTask, role_tasks, rotation_tasks, sort_by_urgency
 from identities.role_status import RoleStatus
-from partners.models import Partner
+from partners.models import Partner, PartnerCertificate
 
 
 def partner_tasks(
@@ -22,7 +22,12 @@ def partner_tasks(
     now: datetime,
 ) -> list[OpenTask]:
     """Return the open tasks about a partner, urgent ones first."""
-    tasks = [*role_tasks(partner, statuses, now=now), *rotation_tasks(rotations, now=now)]
+
+    def staged() -> PartnerCertificate | None:
+        # One that they submitted is put into service by the rotation that was set up for it, if at all.
+        return partner.certificates.light().staged(now).filter(handed_in=None).first()
+
+    tasks = [*role_tasks(partner, statuses, staged=staged, now=now), *rotation_tasks(rotations, now=now)]
     tasks += [*_submitted_certificate_tasks(partner), *_setup_tasks(partner, connected)]
     return sort_by_urgency(tasks)
 

@@ -10,6 +10,7 @@ from as2certs.pki.checking import (
     IntendedUse,
     KnownCertificate,
     Role,
+    allow_expired,
     check_certificate,
 )
 from as2certs.pki.containers import contains_private_key
@@ -79,6 +80,7 @@ __all__ = [
     "Vault",
     "VaultError",
     "WrongPassword",
+    "allow_expired",
     "check_certificate",
     "contains_private_key",
     "describe",

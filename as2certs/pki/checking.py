@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -84,6 +84,15 @@ def check_certificate(
         *_check_private_key(description, key),
     ]
     return sorted(found, key=lambda finding: finding.level != "error")
+
+
+def allow_expired(findings: Sequence[CertificateFinding]) -> list[CertificateFinding]:
+    """Return the findings as they are for a certificate that is in use already: its expiry is a warning, not an error.
+
+    For records of what is in use. A successor is checked without this.
+    """
+    allowed = [replace(one, level="warning") if one.code == "expired" else one for one in findings]
+    return sorted(allowed, key=lambda finding: finding.level != "error")
 
 
 def _error(code: str, reason: str, advice: str) -> CertificateFinding:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Prefetch, QuerySet
 from django.urls import reverse
 
 from as2certs.accounts.models import User
@@ -18,11 +19,11 @@ from as2certs.mail.models import Message
 from as2certs.site.active_rotations import ActiveRotation
 from as2certs.site.badges import expiry_meaning
 from as2certs.site.health import stuck_mail
-from identities.models import AS2System, CertificateRequest, Identity, IdentityService
-from identities.open_tasks import OpenTask, sort_by_urgency
+from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate, IdentityService
+from identities.open_tasks import OpenTask, sort_by_urgency, staged_certificate_task
 from identities.role_status import ATTENTION_PERIOD
-from partners.models import Partner, PartnerService
-from rotations.models import HandedIn
+from partners.models import Partner, PartnerCertificate, PartnerService
+from rotations.models import HandedIn, Rotation
 from rotations.notifications.expiry import (
     ALL_KINDS,
     ExpiringCertificate,
@@ -90,8 +91,14 @@ def _present_kinds(
     """Return the kinds of open tasks that exist, found by one query."""
     kinds: list[tuple[QuerySet[Any], Callable[[QuerySet[Any]], Iterator[OpenTask]]]] = [
         (HandedIn.objects.pending().filter(partner__archived_at=None), _submission_tasks),
-        (_without_certificate(Identity, IdentityService, "identity"), _identity_certificate_tasks),
-        (_without_certificate(Partner, PartnerService, "partner"), _partner_certificate_tasks),
+        (
+            _without_certificate(Identity, IdentityService, "identity"),
+            partial(_identity_certificate_tasks, now=now),
+        ),
+        (
+            _without_certificate(Partner, PartnerService, "partner"),
+            partial(_partner_certificate_tasks, now=now),
+        ),
         (
             CertificateRequest.objects.filter(state__in=OPEN_REQUESTS, identity__archived_at=None),
             _request_tasks,
@@ -168,14 +175,24 @@ def _submission_tasks(rows: QuerySet[HandedIn]) -> Iterator[OpenTask]:
 def _without_certificate(
     station: type[Identity | Partner], service: type[IdentityService | PartnerService], side: str
 ) -> QuerySet[Any]:
-    """Return the stations of one side without a certificate in use."""
+    """Return the stations of one side without a certificate in use and without a rotation, which has its own tasks."""
     # All roles are named so that the partial index can be used.
     serving = service.objects.open().filter(**{side: OuterRef("pk")}, role__in=station.ROLES)
-    return station.objects.active().exclude(Exists(serving))
+    running = Rotation.objects.running().filter(**{side: OuterRef("pk")})
+    return station.objects.active().exclude(Exists(serving)).exclude(Exists(running))
 
 
-def _identity_certificate_tasks(rows: QuerySet[Identity]) -> Iterator[OpenTask]:
-    for identity in rows.order_by("name")[:MAX_PER_KIND]:
+def _with_staged(rows: QuerySet[Any], staged: QuerySet[Any]) -> list[Any]:
+    """Return the first stations by name, with the certificates that they could use as ``staged``."""
+    found = rows.order_by("name").prefetch_related(Prefetch("certificates", staged, to_attr="staged"))
+    return list(found[:MAX_PER_KIND])
+
+
+def _identity_certificate_tasks(rows: QuerySet[Identity], now: datetime) -> Iterator[OpenTask]:
+    for identity in _with_staged(rows, IdentityCertificate.objects.light().staged(now)):
+        if identity.staged:
+            yield _staged_task(identity, now)
+            continue
         yield OpenTask(
             "needs_you",
             f"{identity} has no certificate yet",
@@ -185,8 +202,15 @@ def _identity_certificate_tasks(rows: QuerySet[Identity]) -> Iterator[OpenTask]:
         )
 
 
-def _partner_certificate_tasks(rows: QuerySet[Partner]) -> Iterator[OpenTask]:
-    for partner in rows.order_by("name")[:MAX_PER_KIND]:
+def _staged_task(station: Any, now: datetime) -> OpenTask:
+    return staged_certificate_task(station, station.staged[0], station.ROLES, prefix=f"{station}: ", now=now)
+
+
+def _partner_certificate_tasks(rows: QuerySet[Partner], now: datetime) -> Iterator[OpenTask]:
+    for partner in _with_staged(rows, PartnerCertificate.objects.light().staged(now).filter(handed_in=None)):
+        if partner.staged:
+            yield _staged_task(partner, now)
+            continue
         yield OpenTask(
             "needs_you",
             f"{partner} has no certificate yet",

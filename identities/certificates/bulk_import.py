@@ -121,7 +121,7 @@ def _match_keys(sha256: str, public_key_sha256: str, issuer: str, serial: str) -
 def import_certificates(
     incoming: Sequence[IncomingCertificate], *, by: Actor, now: datetime
 ) -> list[CertificateImportResult]:
-    """Store certificates of holders of one kind, and assign each to those of its roles that have none.
+    """Store certificates of holders of one kind, and assign each valid one to those of its roles that have none.
 
     Call it in the transaction of the checks, with the holders locked: it checks nothing again. Rows that exist already
     stay as they are. The results are in the order of ``incoming``.
@@ -149,7 +149,11 @@ def _import_batch(
             rows[key] = new[key] = model(**columns, source=source, created_at=now, created_by=by.name)
     insert_objects(list(new.values()))
     certificates = [rows[one.row_key] for one in incoming]
-    pairs = [(row, one.roles) for row, one in zip(certificates, incoming, strict=True)]
+    # One that is not valid yet is put into service by a rotation.
+    pairs = [
+        (row, () if row.is_not_yet_valid(now) else one.roles)
+        for row, one in zip(certificates, incoming, strict=True)
+    ]
     assigned = assign_free_roles(pairs, at=now)
     events = [
         AuditEvent("certificate.taken_in", row, also=(row.holder,), new=audit_values(row))

@@ -11,12 +11,16 @@ from django import forms
 
 from as2certs import pki
 from as2certs.accounts.forms import form_helper
+from as2certs.audit.recording import Actor
+from identities.certificates import single_import
 from identities.certificates.checks import check_for_station
 from identities.certificates.file_fields import FileContentField, PastedContentField
 from identities.certificates.generation import RequestedKey
 from identities.certificates.key_export import PRIVATE_KEY_FORMATS
+from identities.certificates.single_import import CertificateImportResult
 from identities.forms import SUBJECT_ROWS, CountryField
 from identities.models import CertificateRequest, Identity
+from identities.role_assignments import certificates_by_role
 from identities.stations import AbstractStation
 
 MIN_FILE_PASSWORD = 10
@@ -53,12 +57,26 @@ class CertificateImportForm(forms.Form):
     """Upload a certificate as a file or as pasted text, and confirm the warnings about it.
 
     If the form is valid, ``material`` is the certificate. ``warnings`` are findings to show; ``must_confirm`` means
-    that the form is invalid only because they are not confirmed yet.
+    that the form is invalid only because they are not confirmed yet. An expired certificate needs a reason, too; one
+    that is not valid yet goes into service by a rotation, unless ``at_once`` is ticked.
     """
 
     certificate_file = FileContentField(required=False, label="Certificate file")
     certificate_text = PastedContentField(required=False, label="or paste it as text")
     despite_warnings = forms.BooleanField(required=False, label="I have read this: take it in all the same")
+    expired_reason = forms.CharField(
+        required=False,
+        max_length=500,
+        label="How do you know that it is in use?",
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="One sentence. It is kept in the trail.",
+    )
+    at_once = forms.BooleanField(
+        required=False,
+        label="Put it into service at once, before it is valid",
+        help_text="Otherwise it is stored, and the next page sets up the rotation that puts it into service once it is "
+        "valid.",
+    )
 
     material: pki.Material
 
@@ -66,7 +84,7 @@ class CertificateImportForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.holder, self.now = holder, now
         self.warnings: list[pki.CertificateFinding] = []
-        self.must_confirm = False
+        self.must_confirm = self.is_expired = self.can_wait = False
         self.fields["roles"] = RolesField(holder.ROLES)
         self.helper = form_helper(*self.layout())
 
@@ -88,7 +106,7 @@ class CertificateImportForm(forms.Form):
             return cleaned
         try:
             self.material = self.read(data)
-            findings = check_for_station(self.holder, self.material, roles=cleaned["roles"], now=self.now)
+            findings = self._check(cleaned["roles"])
         except pki.PkiError as error:
             self.add_error(self.field_of(error, source), str(error))
             return cleaned
@@ -96,12 +114,46 @@ class CertificateImportForm(forms.Form):
             if finding.level == "error":
                 self.add_error(source, f"{finding.reason} {finding.advice}")
         self.warnings = [finding for finding in findings if finding.level == "warning"]
-        if self.warnings and not self.errors and not cleaned["despite_warnings"]:
-            self.must_confirm = True
+        if self.warnings and not self.errors:
+            self._require_confirmation(cleaned)
+        return cleaned
+
+    def _check(self, roles: Collection[str]) -> list[pki.CertificateFinding]:
+        """Return the findings about the certificate; errors for some of the roles are added to that field."""
+        findings = check_for_station(self.holder, self.material, roles=roles, now=self.now)
+        codes = {finding.code for finding in findings}
+        if "not-yet-valid" in codes:
+            in_use = certificates_by_role(self.holder)
+            self.can_wait = any(not in_use[role] for role in roles)
+        if "expired" in codes and "expired_reason" in self.fields:
+            self.is_expired = True
+            sha256 = self.material.description.sha256
+            if obstacle := single_import.expired_use_obstacle(self.holder, sha256, roles):
+                self.add_error("roles", obstacle)
+            return pki.allow_expired(findings)
+        return findings
+
+    def _require_confirmation(self, cleaned: dict[str, Any]) -> None:
+        if not cleaned["despite_warnings"]:
             self.add_error(
                 "despite_warnings", "Read the warnings and tick this, or take another certificate."
             )
-        return cleaned
+        if self.is_expired and not cleaned["expired_reason"]:
+            self.add_error("expired_reason", single_import.EXPIRED_REASON_MISSING)
+        self.must_confirm = bool(self.errors)
+
+    def save(self, *, by: Actor) -> CertificateImportResult:
+        """Import the certificate of a valid form. Raises CertificateRefused, ExpiredCertificateRefused."""
+        holder, material, now = self.holder, self.material, self.now
+        roles = self.cleaned_data["roles"]
+        if self.is_expired:
+            reason = self.cleaned_data["expired_reason"]
+            return single_import.import_expired_certificate(
+                holder, material, roles=roles, reason=reason, by=by, now=now
+            )
+        if self.can_wait and not self.cleaned_data.get("at_once"):
+            return single_import.stage_certificate(holder, material, roles=roles, by=by, now=now)
+        return single_import.import_certificate(holder, material, roles=roles, by=by, now=now)
 
     def _submitted(self, cleaned: dict[str, Any]) -> tuple[str, bytes | None]:
         file, text = cleaned.get("certificate_file"), cleaned.get("certificate_text")

@@ -14,7 +14,11 @@ from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import wake_task
 from as2certs.errors import DomainError
 from identities.certificates import private_keys
-from identities.certificates.single_import import CertificateImportResult, import_certificate
+from identities.certificates.single_import import (
+    CertificateImportResult,
+    import_certificate,
+    stage_certificate,
+)
 from identities.models import CertificateRequest, Identity, IdentityCertificate
 
 log = logging.getLogger(__name__)
@@ -119,9 +123,10 @@ def _finish(request: CertificateRequest, key: pki.PrivateKey, *, now: datetime) 
 def _import_for_request(
     request: CertificateRequest, material: pki.Material, *, source: str, by: Actor, now: datetime
 ) -> CertificateImportResult:
-    result = import_certificate(
-        request.identity, material, roles=request.roles, by=by, now=now, source=source
-    )
+    # A CA may issue a certificate that is valid from a later day only: a rotation puts it into service then.
+    later = material.description.not_before > now
+    take_in = stage_certificate if later else import_certificate
+    result = take_in(request.identity, material, roles=request.roles, by=by, now=now, source=source)
     request.certificate = result.certificate
     request.private_key = result.certificate.private_key
     request.state = RequestState.DONE

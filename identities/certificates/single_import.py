@@ -16,10 +16,14 @@ from as2certs import pki
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import wake_task
 from identities.certificates import checks, private_keys
-from identities.errors import CertificateRefused
+from identities.errors import CertificateRefused, ExpiredCertificateRefused
 from identities.models import Identity, PrivateKey
-from identities.role_assignments import assign_free_roles
+from identities.role_assignments import assign_free_roles, certificates_by_role
 from identities.stations import AbstractCertificate, AbstractStation
+
+EXPIRED_REASON_MISSING = (
+    "Say how you know that this expired certificate is in use: the reason is kept in the trail."
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,81 @@ def import_certificate(
     Raises CertificateRefused when a finding is an error; nothing is stored then.
     """
     certificate = store_certificate(holder, material, roles=roles, by=by, now=now, source=source)
-    in_use = set(holder.service.open().values_list("role", "certificate_id"))
+    return _assign_free_roles(certificate, roles, by=by, now=now)
+
+
+@transaction.atomic
+def import_expired_certificate(
+    holder: AbstractStation,
+    material: pki.Material,
+    *,
+    roles: Collection[str],
+    reason: str,
+    by: Actor,
+    now: datetime,
+) -> CertificateImportResult:
+    """Record a certificate as in use although it has expired; ``reason`` says how that is known.
+
+    Raises CertificateRefused when another finding is an error, ExpiredCertificateRefused without a reason or when
+    another certificate is in use in one of the roles; nothing is stored then.
+    """
+    findings, known = _check(holder, material, roles=roles, now=now)
+    _refuse_errors(pki.allow_expired(findings))
+    if not reason.strip():
+        raise ExpiredCertificateRefused(EXPIRED_REASON_MISSING)
+    if obstacle := expired_use_obstacle(holder, material.description.sha256, roles):
+        raise ExpiredCertificateRefused(obstacle)
+    source = AbstractCertificate.Source.UPLOADED
+    certificate = _store(holder, material, known, source=source, by=by, now=now)
+    event = AuditEvent(
+        "certificate.expired_accepted",
+        certificate,
+        also=(holder,),
+        new={"roles": list(roles), "not_after": certificate.not_after.isoformat()},
+        reason=reason,
+    )
+    record(event, by=by, now=now)
+    return _assign_free_roles(certificate, roles, by=by, now=now)
+
+
+def expired_use_obstacle(holder: AbstractStation, sha256: str, roles: Collection[str]) -> str:
+    """Return why an expired certificate can't be recorded in these roles: others are in use; empty if it can."""
+    in_use = certificates_by_role(holder)
+    taken = [role for role in roles if in_use[role] and all(one.sha256 != sha256 for one in in_use[role])]
+    if not taken:
+        return ""
+    other = in_use[taken[0]][-1]
+    return (
+        f"{holder} uses {other.short_name} to {' and '.join(taken)}, and an expired certificate never takes the place "
+        f"of another one. Untick {' and '.join(taken)}, or upload a certificate that is valid."
+    )
+
+
+def stage_certificate(
+    holder: AbstractStation,
+    material: pki.Material,
+    *,
+    roles: Collection[str],
+    by: Actor,
+    now: datetime,
+    source: str = AbstractCertificate.Source.UPLOADED,
+) -> CertificateImportResult:
+    """Store a certificate as ``import_certificate`` does, but leave it to a rotation to put it into service.
+
+    Raises CertificateRefused when a finding is an error; nothing is stored then.
+    """
+    with transaction.atomic():
+        certificate = store_certificate(holder, material, roles=roles, by=by, now=now, source=source)
+    serving = certificates_by_role(holder)
+    return CertificateImportResult(
+        certificate, (), tuple(role for role in roles if certificate not in serving[role])
+    )
+
+
+def _assign_free_roles(
+    certificate: Any, roles: Collection[str], *, by: Actor, now: datetime
+) -> CertificateImportResult:
+    in_use = set(certificate.holder.service.open().values_list("role", "certificate_id"))
     taken = {role for role, _ in in_use}
     free = [role for role in roles if role not in taken]
     assigned = _assign(certificate, free, by=by, now=now) if free else ()
@@ -67,12 +145,37 @@ def store_certificate(
 
     Call it in a transaction. Raises CertificateRefused when a finding is an error; nothing is stored then.
     """
+    findings, known = _check(holder, material, roles=roles, now=now)
+    _refuse_errors(findings)
+    return _store(holder, material, known, source=source, by=by, now=now)
+
+
+def _check(
+    holder: AbstractStation, material: pki.Material, *, roles: Collection[str], now: datetime
+) -> tuple[list[pki.CertificateFinding], list[pki.KnownCertificate]]:
+    """Lock the holder; return the findings about a certificate, and the stored ones that it was compared with."""
     # One import per holder at a time: of two equal files uploaded at once, the second one finds the first one's row.
     type(holder)._base_manager.select_for_update(no_key=True).only("pk").get(pk=holder.pk)
     known = checks.similar_certificates(material.description, holder)
-    findings = checks.check_for_station(holder, material, roles=roles, now=now, known=known)
+    return checks.check_for_station(holder, material, roles=roles, now=now, known=known), known
+
+
+def _refuse_errors(findings: list[pki.CertificateFinding]) -> None:
+    """Raise CertificateRefused if a finding is an error."""
     if any(finding.level == "error" for finding in findings):
         raise CertificateRefused(findings)
+
+
+def _store(
+    holder: AbstractStation,
+    material: pki.Material,
+    known: Sequence[pki.KnownCertificate],
+    *,
+    source: str,
+    by: Actor,
+    now: datetime,
+) -> Any:
+    """Store a checked certificate, and return its row: a new one, or the holder's row of the same certificate."""
     row = _existing_row(holder, material.description.sha256, known)
     columns = holder.certificates.model.columns_from(material)
     if isinstance(holder, Identity) and (row is None or row.private_key_id is None):

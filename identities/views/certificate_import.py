@@ -15,6 +15,7 @@ from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.errors import DomainError
+from as2certs.time_format import format_utc
 from identities.certificates.forms import (
     CAResponseForm,
     CertificateImportForm,
@@ -22,7 +23,7 @@ from identities.certificates.forms import (
     IdentityUploadForm,
 )
 from identities.certificates.generation import RequestState, import_ca_response, request_certificate
-from identities.certificates.single_import import CertificateImportResult, import_certificate
+from identities.certificates.single_import import CertificateImportResult
 from identities.models import CertificateRequest, Identity
 from identities.open_tasks import rotation_create_url
 from identities.role_assignments import certificates_by_role
@@ -52,10 +53,7 @@ def import_from_form(request: HttpRequest, form: CertificateImportForm) -> HttpR
     if request.method != "POST" or not form.is_valid():
         return None
     try:
-        roles = form.cleaned_data["roles"]
-        result = import_certificate(
-            form.holder, form.material, roles=roles, by=Actor.of(request), now=form.now
-        )
+        result = form.save(by=Actor.of(request))
     except DomainError as error:
         form.add_error(None, str(error))
         return None
@@ -82,28 +80,49 @@ def redirect_after_import(
     request: HttpRequest, holder: AbstractStation, result: CertificateImportResult
 ) -> HttpResponse:
     """Show the result of an import, and redirect to the certificate, or to a new rotation if a role needs one."""
+    now = database_now()
     target = result.certificate.get_absolute_url()
     name = result.certificate.short_name
-    if result.assigned:
-        messages.success(request, f"{name} is taken in and used at once to {' and '.join(result.assigned)}.")
+    used = " and ".join(result.assigned)
+    if result.assigned and result.certificate.has_expired(now):
+        messages.warning(
+            request,
+            f"{name} has expired. It is recorded as in use to {used}: start the rotation to its successor.",
+        )
+    elif result.assigned:
+        messages.success(request, f"{name} is taken in and used at once to {used}.")
     elif not result.waiting:
         messages.info(request, f"{name} was here already, and serves {holder}.")
     if result.waiting:
         old, roles = _certificate_to_replace(holder, result.waiting)
         target = rotation_create_url(holder, old=old, new=result.certificate, roles=roles)
-        messages.info(
-            request,
-            f"{name} is taken in. {holder} uses {old.short_name} to {' and '.join(roles)} now, so nothing is "
-            "overwritten: set up the rotation that puts the new one in its place.",
-        )
+        messages.info(request, _waiting_text(holder, result.certificate, old, roles))
     return redirect_to(request, target)
 
 
+def _waiting_text(holder: AbstractStation, new: Any, old: Any, roles: Sequence[str]) -> str:
+    """Return why a certificate is not in use yet, and what to do; ``old`` is None if none is in use."""
+    if old is None:
+        return (
+            f"{new.short_name} is taken in and not in use: it is valid from {format_utc(new.not_before)}. Set up the "
+            "rotation that puts it into service then."
+        )
+    return (
+        f"{new.short_name} is taken in. {holder} uses {old.short_name} to {' and '.join(roles)} now, so nothing is "
+        "overwritten: set up the rotation that puts the new one in its place."
+    )
+
+
 def _certificate_to_replace(holder: AbstractStation, waiting: Sequence[str]) -> tuple[Any, list[str]]:
-    """Return the certificate in the first of the waiting roles, and all waiting roles that it is used in."""
+    """Return the certificate in the first of the waiting roles, and all waiting roles that it is used in.
+
+    Without one it is None, with the waiting roles that have no certificate.
+    """
     in_use = certificates_by_role(holder)
-    old = in_use[waiting[0]][-1]
-    return old, [role for role in waiting if old in in_use[role]]
+    serving = in_use[waiting[0]]
+    if not serving:
+        return None, [role for role in waiting if not in_use[role]]
+    return serving[-1], [role for role in waiting if serving[-1] in in_use[role]]
 
 
 @require_permissions("identities.add_certificaterequest")
@@ -143,8 +162,8 @@ def _request_context(key_request: CertificateRequest) -> dict[str, Any]:
     if key_request.certificate:
         new, in_use = key_request.certificate, certificates_by_role(key_request.identity)
         context["assigned"] = [role for role, certificates in in_use.items() if new in certificates]
-        waiting = [role for role in key_request.roles if in_use[role] and new not in in_use[role]]
-        if waiting and new.not_after > context["now"]:
+        waiting = [role for role in key_request.roles if new not in in_use[role]]
+        if waiting and not new.has_expired(context["now"]):
             old, roles = _certificate_to_replace(key_request.identity, waiting)
             context |= {"waiting": roles, "old": old}
             context["rotation_url"] = rotation_create_url(key_request.identity, old=old, new=new, roles=roles)

@@ -29,6 +29,12 @@ from partners.importing.csv_rows import ListRow, ParsedList, RowProblem
 from partners.importing.sources import MAX_BYTES, CertificateSource
 from partners.models import Contact, Partner, PartnerCertificate, Partnership
 
+#: A list has no place for the reason that an expired certificate needs.
+EXPIRED_ADVICE = (
+    "Ask for its successor. If it is in use all the same, leave it out of this list, and upload it on the partner's "
+    "page, which asks how you know that."
+)
+
 StationKey = tuple[str, str]
 """AS2 ID and environment."""
 
@@ -305,7 +311,8 @@ class _ImportRun:
         certificate = IncomingCertificate(partner, row.roles, read.description, read.columns)
         for finding in self.index.findings(certificate, now=self.now):
             found = findings.errors if finding.level == "error" else findings.remarks
-            found.append(_prefix_file_name(row.certificate, f"{finding.reason} {finding.advice}"))
+            advice = EXPIRED_ADVICE if finding.code == "expired" else finding.advice
+            found.append(_prefix_file_name(row.certificate, f"{finding.reason} {advice}"))
         return certificate
 
     def _store(self) -> None:

@@ -15,6 +15,7 @@ from as2certs.audit.recording import Actor, AuditEvent, changed_fields, record
 from as2certs.time_format import format_moment
 from identities.certificates.checks import check_for_station
 from identities.models import CertificateRequest, Identity, IdentityCertificate
+from identities.stations import AbstractCertificate
 from partners.models import Partner, PartnerCertificate
 from rotations.errors import ActionRefused
 from rotations.execution import transitions
@@ -56,12 +57,14 @@ def connected_partners(holder: Identity | Partner) -> list[Partner]:
 def create_draft(holder: Identity | Partner, spec: DraftSpec, *, by: Actor, now: datetime) -> Rotation:
     """Create a rotation as a draft, with every connected partner as a participant.
 
-    Raises ActionRefused if the holder is archived, or another rotation already changes one of these roles.
+    Raises ActionRefused if the holder is archived, the successor has expired, or another rotation already changes one
+    of these roles.
     """
     # Locked until the end, so that of two people who create the same draft at once the second one is refused.
     locked = type(holder)._base_manager.select_for_update().get(pk=holder.pk)
     if locked.archived_at is not None:
         raise ActionRefused(f"{holder} is archived: restore it first, then start the rotation.")
+    require_unexpired(spec.new, now=now)
     require_no_other_rotation(holder, spec.roles)
     rotation = Rotation(set_up_by=by.user, set_up_at=now)
     if isinstance(holder, Identity):
@@ -83,10 +86,12 @@ def create_draft(holder: Identity | Partner, spec: DraftSpec, *, by: Actor, now:
 def change_draft(rotation: Rotation, spec: DraftSpec, *, by: Actor, now: datetime) -> Rotation:
     """Change a draft.
 
-    Raises IllegalTransition if it was approved, ActionRefused if another rotation changes one of these roles.
+    Raises IllegalTransition if it was approved, ActionRefused if the successor has expired or another rotation changes
+    one of these roles.
     """
     rotation = transitions.lock_rotation(rotation.pk)
     states.next_state(states.RotationState(rotation.state), states.RotationAction.EDIT)
+    require_unexpired(spec.new, now=now)
     require_no_other_rotation(rotation.holder, spec.roles, but=rotation)
     before = _audit_values(rotation)
     _assign_spec(rotation, spec)
@@ -213,11 +218,23 @@ def require_no_other_rotation(
             )
 
 
+def require_unexpired(new: AbstractCertificate | None, *, now: datetime) -> None:
+    """Raise ActionRefused if a successor has expired: it may be recorded as in use, but nothing is rotated to it."""
+    if new is not None and new.has_expired(now):
+        raise ActionRefused(
+            f"{new.short_name} expired on {format_moment(new.not_after, 'UTC', 'iso')} UTC, and nothing is rotated to "
+            "an expired certificate. Choose another one, generate it, or add it later."
+        )
+
+
 def assign_generated_successors(*, now: datetime) -> int:
-    """Set the successor of drafts that wait for a generated or issued certificate, and return how many."""
+    """Set the successor of drafts that wait for a generated or issued certificate, and return how many.
+
+    One that has expired meanwhile is no successor.
+    """
     waiting = Rotation.objects.filter(
         Q(state=states.RotationState.DRAFT),
-        request__certificate__isnull=False,
+        request__certificate__not_after__gte=now,
         new_identity_certificate=None,
     )
     return sum(_assign_generated_successor(pk, now=now) for pk in waiting.values_list("pk", flat=True))
@@ -235,7 +252,8 @@ def _assign_generated_successor(pk: int, *, now: datetime) -> bool:
 
 
 def assign_successor(rotation: Rotation, certificate: AnyCertificate, *, by: Actor, now: datetime) -> None:
-    """Set the successor of a draft; call it with the rotation locked."""
+    """Set the successor of a draft; call it with the rotation locked. Raises ActionRefused if it has expired."""
+    require_unexpired(certificate, now=now)
     rotation.set_successor(certificate)
     rotation.save(update_fields=["new_identity_certificate", "new_partner_certificate"])
     record(

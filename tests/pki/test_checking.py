@@ -62,6 +62,16 @@ def test_a_good_certificate_has_no_findings(roles: list[Role]) -> None:
     assert findings(GOOD, roles) == []
 
 
+def test_of_an_allowed_expired_certificate_only_the_expiry_is_a_warning() -> None:
+    later = GOOD.not_after + SECOND
+    found = findings(replace(GOOD, key_size=1024), now=later)
+    assert {f.level for f in found} == {"error"}
+    assert [(f.code, f.level) for f in pki.allow_expired(found)] == [
+        ("rsa-too-small", "error"),
+        ("expired", "warning"),
+    ]
+
+
 def test_an_expired_certificate_is_an_error_from_the_second_after_its_end() -> None:
     assert codes(GOOD, now=GOOD.not_after) == []
     assert codes(GOOD, now=GOOD.not_after + SECOND) == [("expired", "error")]

@@ -9,13 +9,17 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from as2certs import pki
+from as2certs.audit.recording import Actor
 from as2certs.site import active_rotations, calendar_year, coverage, views
-from identities.models import AS2System, Identity, IdentityService
+from identities.certificates.single_import import stage_certificate
+from identities.models import AS2System, Identity, IdentityCertificate, IdentityService
 from identities.open_tasks import OpenTask
-from partners.models import Partner
-from rotations.lifecycle import approval
+from partners.models import Partner, PartnerCertificate
+from rotations.lifecycle import approval, drafts
 from rotations.models import Rotation
 from rotations.notifications.expiry import OURS, ending_by
+from tests.certificates import make_pair
 from tests.mail.messages import make_message
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, confirm_all, make_company, make_draft, partner_certificate
@@ -175,6 +179,36 @@ def test_stations_without_a_certificate_and_systems_that_fail_their_check_are_li
         "New has no certificate yet",
         "Gateway did not pass its last check",
     ]
+
+
+@pytest.mark.parametrize(
+    ("days", "when"), [(0, "valid from 2026-12-03"), (20, "valid until 2027-11-23")], ids=["before", "since"]
+)
+@pytest.mark.parametrize("side", ["identity", "partner"])
+def test_a_stored_certificate_is_an_open_task_until_a_rotation_puts_it_into_service(
+    side: str, days: int, when: str
+) -> None:
+    model = Identity if side == "identity" else Partner
+    station = model.objects.create(name="New", as2_id="NEW")
+    new = stage(station)
+    (task,) = needs_at(NOW + days * DAY)
+    assert task.text.startswith(f"New: {new.short_name} is stored and not in use: put it into service (")
+    assert when in task.text
+    assert task.url.startswith(f"{reverse('rotation-create')}?{side}={station.uid}&new={new.uid}&roles=")
+    spec = drafts.DraftSpec(roles=station.ROLES, old=None, new=new)
+    drafts.create_draft(station, spec, by=Actor.runner(), now=NOW)
+    assert [task.text for task in needs_at(NOW) if "stored" in task.text] == []
+
+
+def stage(station: Identity | Partner) -> IdentityCertificate | PartnerCertificate:
+    """Store a certificate that is valid in ten days."""
+    leaf, key = make_pair("NEXT", not_before=NOW + 10 * DAY, not_after=NOW + 365 * DAY)
+    ours = isinstance(station, Identity)
+    material = pki.Material(leaf=leaf, chain=(), key=key if ours else None, container="pem")
+    result = stage_certificate(station, material, roles=station.ROLES, by=Actor.runner(), now=NOW)
+    assert (result.assigned, result.waiting) == ((), station.ROLES)
+    certificate: IdentityCertificate | PartnerCertificate = result.certificate
+    return certificate
 
 
 def test_stuck_mail_is_urgent_and_linked() -> None:

@@ -86,5 +86,5 @@ def summarize(result: InventoryImportResult) -> str:
     new = "New" if result.stored else "New would be"
     return (
         f"{result.rows:,} rows. {new}: {result.new_objects}. Certificates used at once: {result.in_service:,}; waiting "
-        f"for a rotation, since another one is in use: {result.waiting:,}."
+        f"for a rotation, since another one is in use or it is not valid yet: {result.waiting:,}."
     )

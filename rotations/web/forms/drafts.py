@@ -72,7 +72,8 @@ class _SuccessorImportForm(CertificateImportForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        del self.fields["roles"], self.fields["despite_warnings"]
+        for name in ("roles", "despite_warnings", "expired_reason", "at_once"):
+            del self.fields[name]
         for field in self.fields.values():
             # Keeps the chosen file in the browser while another field is corrected.
             field.widget.attrs["hx-preserve"] = "true"
@@ -159,7 +160,8 @@ class DraftForm(WindowForm):
             uid__in=[uid for name in named if (uid := _parse_uuid(name))]
         )
         yield from stored.filter(preferred)
-        yield from stored.exclude(preferred).order_by("-not_after")[:MAX_CERTIFICATES]
+        rest = stored.exclude(preferred).exclude(not_after__lt=self.now)
+        yield from rest.order_by("-not_after")[:MAX_CERTIFICATES]
 
     def _pending(self) -> Iterator[CertificateRequest]:
         if isinstance(self.holder, Identity):
@@ -201,9 +203,17 @@ class DraftForm(WindowForm):
             if self.rotation and c == self.rotation.old and c not in in_use
         ]
         choices = [(str(c.uid), self._named(c)) for c in (*in_use, *leaving)]
-        _set_choices(self, "old", choices or [("", "None: no certificate is in use")])
+        taken = {role for roles in self.serving.values() for role in roles}
+        if not taken.issuperset(self.holder.ROLES):
+            choices.append(("", "None: no certificate is in use" + (" in these roles" if choices else "")))
+        _set_choices(self, "old", choices)
         _set_choices(self, "roles", [(role, ROLE_LABELS[role]) for role in self.holder.ROLES])
-        beside = sorted(self.certificates.values(), key=lambda c: c.not_after, reverse=True)
+        # An expired one is no successor; if it is chosen all the same, it stays here with the reason.
+        chosen = str(self.data.get("certificate") or self.initial.get("certificate") or "")
+        beside = [
+            c for c in self.certificates.values() if str(c.uid) == chosen or not c.has_expired(self.now)
+        ]
+        beside.sort(key=lambda c: c.not_after, reverse=True)
         _set_choices(self, "certificate", [(str(c.uid), self._named(c)) for c in beside])
         _set_choices(
             self, "request", [(uid, f"{r} – {r.get_state_display()}") for uid, r in self.requests.items()]
@@ -295,7 +305,13 @@ class DraftForm(WindowForm):
         held = self.serving.get(old.pk, []) if old else []
         taken = {role for others in self.serving.values() for role in others}
         for role in roles:
-            if old is not None and role in taken and role not in held:
+            if old is None and role in taken:
+                self.add_error(
+                    "roles",
+                    f"A certificate serves {role} now: choose it as the one that leaves, or untick {role}.",
+                )
+            elif role in taken and role not in held:
+                assert old is not None
                 self.add_error(
                     "roles", f"{old.short_name} does not serve {role} now, another certificate does."
                 )
@@ -316,8 +332,18 @@ class DraftForm(WindowForm):
                 self.add_error("certificate", "Choose the certificate that is to take over.")
             elif self.chosen_new == self.chosen_old:
                 self.add_error("certificate", "This is the one that leaves. Choose its successor.")
+            else:
+                self._check_expiry("certificate", self.chosen_new)
         elif successor == "request" and self.chosen_request is None:
             self.add_error("request", "Choose which of them.")
+        elif successor == "request":
+            self._check_expiry("request", self.chosen_new)
+
+    def _check_expiry(self, field: str, new: AbstractCertificate | None) -> None:
+        try:
+            drafts.require_unexpired(new, now=self.now)
+        except ActionRefused as error:
+            self.add_error(field, str(error))
 
     def findings(self, window: Window) -> list[WindowFinding]:
         old = self.chosen_old

@@ -8,7 +8,7 @@ from django.db import transaction
 
 from as2certs.audit.recording import Actor
 from identities.certificates import generation
-from identities.certificates.single_import import import_certificate
+from identities.certificates.single_import import stage_certificate
 from identities.models import Identity
 from rotations.execution import transitions
 from rotations.execution.version_token import require_rotation_version
@@ -43,7 +43,8 @@ def _draft_content(form: DraftForm, *, by: Actor, now: datetime) -> drafts.Draft
         key = form.generate.requested_key(chosen["roles"])
         request = generation.request_certificate(form.holder, key, by=by, now=now)
     elif chosen["successor"] == "upload":
-        new = import_certificate(
+        # The rotation puts it into service, also where no certificate is in use yet.
+        new = stage_certificate(
             form.holder, form.upload.material, roles=chosen["roles"], by=by, now=now
         ).certificate
     return drafts.DraftSpec(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -191,6 +191,14 @@ class WindowForm(forms.Form):
                 "window_known",
                 "Read what speaks against this window. Tick that you know it, or choose another.",
             )
+
+
+def first_window(begins: datetime, zone: str) -> Window:
+    """Return the hour that starts with the first full hour (UTC) from ``begins`` (aware) on."""
+    start = begins.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    if start < begins:
+        start += timedelta(hours=1)
+    return Window(start, start + timedelta(hours=1), zone)
 
 
 def initial_from_query(query: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,12 +16,14 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from as2certs.accounts.access import current_user, require_permissions
+from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.errors import DomainError
 from as2certs.paging import search_words
 from identities.errors import CertificateRefused
 from identities.models import Identity
+from identities.stations import AbstractCertificate
 from identities.views.common import post_data, post_files
 from partners.models import Partner
 from rotations.execution.version_token import rotation_version
@@ -30,7 +32,7 @@ from rotations.planning.states import RotationAction
 from rotations.web.forms.draft_preview import DraftPreview
 from rotations.web.forms.drafts import DraftForm
 from rotations.web.forms.save_draft import save_draft
-from rotations.web.forms.windows import has_suggestion, initial_from_query
+from rotations.web.forms.windows import first_window, has_suggestion, initial_from_query, initial_window
 from rotations.web.views.confirm_page import transition_obstacle
 from rotations.web.views.lookups import get_rotation_or_404
 
@@ -51,7 +53,7 @@ def rotation_create(request: HttpRequest) -> HttpResponse:
         messages.error(request, wrong)
         return redirect(rehearses)
     now = database_now()
-    initial = _initial_for(holder, request.GET) | ({"roles": rehearses.roles} if rehearses else {})
+    initial = _initial_for(holder, request.GET, now=now) | ({"roles": rehearses.roles} if rehearses else {})
     form = DraftForm(
         holder, post_data(request), post_files(request), now=now, user=current_user(request), initial=initial
     )
@@ -153,8 +155,11 @@ def _uid_or_404(text: str) -> UUID:
         raise Http404 from error
 
 
-def _initial_for(holder: Identity | Partner, query: QueryDict) -> dict[str, Any]:
-    """Return initial values from a query string, without certificates and roles that are not the holder's."""
+def _initial_for(holder: Identity | Partner, query: QueryDict, *, now: datetime) -> dict[str, Any]:
+    """Return initial values from a query string, without certificates and roles that are not the holder's.
+
+    The window of a successor that is not valid yet begins with the first full hour of its validity.
+    """
     initial: dict[str, Any] = {}
     serving: dict[str, list[str]] = {}
     for uid, role in holder.service.open().values_list("certificate__uid", "role"):
@@ -162,17 +167,25 @@ def _initial_for(holder: Identity | Partner, query: QueryDict) -> dict[str, Any]
     old, new = str(query.get("old") or ""), str(query.get("new") or "")
     if old in serving:
         initial |= {"old": old, "roles": [role for role in holder.ROLES if role in serving[old]]}
-    if new and _has_certificate(holder, new):
+    successor = _certificate_of(holder, new) if new else None
+    if successor is not None:
         initial |= {"successor": "inventory", "certificate": new}
+        if successor.is_not_yet_valid(now):
+            window = first_window(successor.not_before, Installation.current().time_zone)
+            initial |= initial_window(window.start, window.end, window.zone)
     roles = [role for role in query.getlist("roles") if role in holder.ROLES]
+    taken = {role for served in serving.values() for role in served}
+    if roles and not taken.intersection(roles):
+        initial["old"] = ""
     return initial | ({"roles": roles} if roles else {})
 
 
-def _has_certificate(holder: Identity | Partner, uid: str) -> bool:
+def _certificate_of(holder: Identity | Partner, uid: str) -> AbstractCertificate | None:
     try:
-        return bool(holder.certificates.filter(uid=UUID(uid)).exists())
+        found: AbstractCertificate | None = holder.certificates.light().filter(uid=UUID(uid)).first()
     except ValueError:
-        return False
+        return None
+    return found
 
 
 def _holder_choices(request: HttpRequest) -> dict[str, Any]:

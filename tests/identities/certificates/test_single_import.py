@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from as2certs import pki
@@ -16,7 +16,12 @@ from as2certs.audit.recording import Actor
 from identities import role_assignments
 from identities.certificates import checks, generation
 from identities.certificates.generation import RequestedKey
-from identities.certificates.single_import import import_certificate
+from identities.certificates.single_import import (
+    import_certificate,
+    import_expired_certificate,
+    stage_certificate,
+)
+from identities.errors import CertificateRefused, ExpiredCertificateRefused
 from identities.models import CertificateRequest, Identity, PrivateKey
 from partners.models import Partner
 from tests.certificates import make_pair
@@ -92,6 +97,46 @@ def test_a_request_that_can_not_be_processed_fails_once_and_does_not_block_other
     assert (bad.state, good.state) == ("failed", "done")
     assert bad.error
     assert role_assignments.certificates_by_role(identity)["sign"] == [good.certificate]
+
+
+def test_no_certificate_is_generated_that_has_expired_already(identity: Identity) -> None:
+    request = request_key(identity, days=0)
+    assert generation.generate_next(now=NOW)
+    request.refresh_from_db()
+    assert request.state == "failed"
+    assert not identity.certificates.exists()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        request_key(identity, days=-30)
+
+
+def expired_material(name: str = "OLD") -> pki.Material:
+    leaf, key = make_pair(name, not_before=NOW - timedelta(days=30), not_after=NOW - timedelta(days=1))
+    return pki.Material(leaf=leaf, chain=(), key=key, container="pem")
+
+
+def record_expired(identity: Identity, *, reason: str = "it signs today", name: str = "OLD") -> Any:
+    return import_expired_certificate(
+        identity, expired_material(name), roles=ROLES, reason=reason, by=BY, now=NOW
+    )
+
+
+def test_an_expired_certificate_is_stored_as_in_use_only_with_a_reason(identity: Identity) -> None:
+    for take_in in (import_certificate, stage_certificate):
+        with pytest.raises(CertificateRefused, match="It expired on"):
+            take_in(identity, expired_material(), roles=ROLES, by=BY, now=NOW)
+    with pytest.raises(ExpiredCertificateRefused, match="Say how you know"):
+        record_expired(identity, reason=" ")
+    assert not identity.certificates.exists()
+    assert not PrivateKey.objects.exists()
+    assert record_expired(identity).assigned == ROLES
+
+
+def test_an_expired_certificate_never_takes_the_place_of_another_one(identity: Identity) -> None:
+    first = record_expired(identity).certificate
+    with pytest.raises(ExpiredCertificateRefused, match=first.short_name):
+        record_expired(identity, name="OLDER")
+    assert list(identity.certificates.all()) == [first]
+    assert record_expired(identity).waiting == ()  # the same one again
 
 
 def test_a_worker_with_an_expired_lease_can_not_fail_a_request_that_another_finished(

@@ -13,7 +13,7 @@ from django.urls import reverse
 from as2certs import pki
 from identities.models import Identity, IdentityCertificate, PrivateKey
 from tests.certificates import Pair, cert_der, cert_pem, key_pem, make_pair, p12, rsa_key
-from tests.inventory import NOW, add_certificate, make_identity, make_partner, verbs
+from tests.inventory import NOW, add_certificate, make_identity, make_partner, trail, verbs
 
 pytestmark = pytest.mark.django_db
 
@@ -175,11 +175,10 @@ def test_invalid_input_is_reported_at_its_field_and_changes_nothing(
 @pytest.mark.parametrize(
     ("material", "words"),
     [
-        (lambda: make_pair("OLD", not_before=BEGAN, not_after=NOW - timedelta(days=1)), "expired"),
         (lambda: pair(usages=("key_encipherment",)), "sign"),
         (lambda: pair(bits=1024), "1024"),
     ],
-    ids=["expired", "wrong usage", "small key"],
+    ids=["wrong usage", "small key"],
 )
 def test_a_certificate_with_an_error_is_refused_with_its_reason(
     operator: Client, material: Any, words: str
@@ -210,16 +209,166 @@ def test_warnings_have_to_be_confirmed_before_anything_is_stored(operator: Clien
 
 
 def test_an_error_can_not_be_confirmed(operator: Client) -> None:
-    expired = make_pair("OLD", not_before=BEGAN, not_after=NOW - timedelta(days=1))
     answer = upload(
         operator,
         make_identity(),
-        certificate_file=file(p12(expired)),
+        certificate_file=file(p12(pair(bits=1024))),
         password="secret",
         despite_warnings="on",
+        expired_reason="Our system signs with it",
     )
     assert "certificate_file" in errors(answer)
     assert not IdentityCertificate.objects.exists()
+
+
+# --- An expired certificate that is in use --------------------------------------------------------------------
+
+CONFIRMED = {"despite_warnings": "on", "expired_reason": "The AS2 system signs with it today"}
+
+
+def expired(**options: Any) -> Pair:
+    return make_pair("OLD", not_before=BEGAN, not_after=NOW - timedelta(days=1), **options)
+
+
+def upload_expired(client: Client, identity: Identity, **fields: Any) -> Any:
+    return upload(client, identity, certificate_file=file(p12(expired())), password="secret", **fields)
+
+
+def test_an_expired_certificate_in_use_is_recorded_with_a_reason(operator: Client) -> None:
+    identity = make_identity()
+    answer = upload_expired(operator, identity, **CONFIRMED)
+    certificate = IdentityCertificate.objects.get()
+    assert answer["Location"] == certificate.get_absolute_url()
+    assert sorted(row.role for row in certificate.service.all()) == ["decrypt", "sign"]
+    assert verbs() == ["certificate.taken_in", "certificate.expired_accepted", "certificate.in_service"]
+    accepted = trail()[1]
+    assert accepted.reason == CONFIRMED["expired_reason"]
+    assert accepted.new["not_after"] == certificate.not_after.isoformat()
+    assert "It is recorded as in use to sign and decrypt" in operator.get(answer["Location"]).content.decode()
+
+
+@pytest.mark.parametrize("missing", ["despite_warnings", "expired_reason"])
+def test_an_expired_certificate_needs_the_confirmation_and_the_reason(operator: Client, missing: str) -> None:
+    given = {**CONFIRMED, missing: ""}
+    answer = upload_expired(operator, make_identity(), **given)
+    assert list(errors(answer)) == [missing]
+    assert answer.context["form"].must_confirm
+    page = answer.content.decode()
+    assert "It expired on" in page
+    assert given["expired_reason"] in page
+    assert not IdentityCertificate.objects.exists()
+    assert not PrivateKey.objects.exists()
+    assert verbs() == []
+
+
+def test_a_reason_of_spaces_is_none(operator: Client) -> None:
+    answer = upload_expired(operator, make_identity(), **{**CONFIRMED, "expired_reason": "  "})
+    assert list(errors(answer)) == ["expired_reason"]
+
+
+def test_another_error_of_an_expired_certificate_is_refused_and_the_reason_stays(operator: Client) -> None:
+    answer = upload(
+        operator,
+        make_identity(),
+        certificate_file=file(p12(expired(bits=1024))),
+        password="secret",
+        **CONFIRMED,
+    )
+    assert list(errors(answer)) == ["certificate_file"]
+    assert CONFIRMED["expired_reason"] in answer.content.decode()
+    assert not IdentityCertificate.objects.exists()
+
+
+def test_an_expired_certificate_takes_no_role_from_another_one(operator: Client) -> None:
+    identity = make_identity()
+    old = add_certificate(identity, roles=("sign",))
+    answer = upload_expired(operator, identity, **CONFIRMED)
+    assert list(errors(answer)) == ["roles"]
+    assert f"uses {old.short_name} to sign" in errors(answer)["roles"]
+    assert CONFIRMED["expired_reason"] in answer.content.decode()
+    assert IdentityCertificate.objects.count() == 1
+    assert upload_expired(operator, identity, **CONFIRMED, roles=["decrypt"]).status_code == 302
+    assert identity.service.get(role="decrypt").certificate != old
+
+
+def test_a_certificate_on_its_last_second_needs_no_reason(operator: Client) -> None:
+    last = make_pair("LAST", not_before=BEGAN, not_after=NOW)
+    answer = upload(operator, make_identity(), certificate_file=file(p12(last)), password="secret")
+    assert answer.status_code == 302
+
+
+def test_htmx_asks_for_the_reason_beside_the_chosen_file(operator: Client) -> None:
+    address = reverse("identity-upload", args=[make_identity().uid])
+    given = {"roles": ["sign"], "certificate_file": file(p12(expired())), "password": "secret"}
+    answer = operator.post(address, given, headers={"HX-Request": "true"})
+    assert answer["HX-Retarget"] == "#import-warnings"
+    assert 'name="expired_reason"' in answer.content.decode()
+
+
+def test_the_reason_is_not_asked_for_a_valid_certificate(operator: Client) -> None:
+    answer = upload(operator, make_identity(), certificate_file=file(p12(long_lived())), password="secret")
+    assert answer.context["form"].must_confirm
+    assert 'name="expired_reason"' not in answer.content.decode()
+
+
+def test_the_page_of_an_expired_certificate_in_use_warns(operator: Client) -> None:
+    upload_expired(operator, make_identity(), **CONFIRMED)
+    answer = operator.get(IdentityCertificate.objects.get().get_absolute_url())
+    assert [(f.code, f.level) for f in answer.context["findings"]] == [("expired", "warning")]
+    assert CONFIRMED["expired_reason"] in answer.content.decode()
+
+
+# --- A certificate that is valid from a later day -------------------------------------------------------------
+
+FIRST_DAY = NOW + timedelta(days=20, minutes=5)
+
+
+def upload_later(client: Client, identity: Identity, **fields: Any) -> Any:
+    later = make_pair("NEXT", not_before=FIRST_DAY, not_after=NOW + timedelta(days=700))
+    given = {"certificate_file": file(p12(later)), "password": "secret", "despite_warnings": "on"}
+    return upload(client, identity, **given | fields)
+
+
+def test_a_certificate_valid_later_waits_for_a_rotation_on_that_day(operator: Client) -> None:
+    identity = make_identity()
+    answer = upload_later(operator, identity)
+    new = IdentityCertificate.objects.get()
+    assert not identity.service.exists()
+    assert verbs() == ["certificate.taken_in"]
+    assert answer["Location"] == (
+        f"{reverse('rotation-create')}?identity={identity.uid}&new={new.uid}&roles=sign&roles=decrypt"
+    )
+    page = operator.get(answer["Location"])
+    form = page.context["form"]
+    assert (form["old"].value(), form["certificate"].value()) == ("", str(new.uid))
+    values = [form[name].value() for name in ("window_date", "window_from", "window_until", "window_zone")]
+    assert [str(value) for value in values] == ["2026-12-13", "13:00:00", "14:00:00", "UTC"]
+    assert "is taken in and not in use: it is valid from" in page.content.decode()
+
+
+def test_a_certificate_valid_later_is_used_at_once_if_that_is_ticked(operator: Client) -> None:
+    identity = make_identity()
+    answer = upload_later(operator, identity, at_once="on")
+    assert answer["Location"] == IdentityCertificate.objects.get().get_absolute_url()
+    assert sorted(row.role for row in identity.service.open()) == ["decrypt", "sign"]
+
+
+def test_the_choice_is_offered_with_the_warning_where_a_role_is_free(operator: Client) -> None:
+    identity = make_identity()
+    add_certificate(identity, roles=("sign",))
+    offered = upload_later(operator, identity, despite_warnings="", roles=["decrypt"])
+    assert 'name="at_once"' in offered.content.decode()
+    not_offered = upload_later(operator, identity, despite_warnings="", roles=["sign"])
+    assert 'name="at_once"' not in not_offered.content.decode()
+
+
+def test_a_free_role_is_rotated_to_it_although_another_role_is_taken(operator: Client) -> None:
+    identity = make_identity()
+    add_certificate(identity, roles=("sign",))
+    answer = upload_later(operator, identity, roles=["decrypt"])
+    form = operator.get(answer["Location"]).context["form"]
+    assert (form["old"].value(), form["roles"].value()) == ("", ["decrypt"])
+    assert "" in [value for value, _ in form.fields["old"].choices]
 
 
 def test_htmx_gets_the_warnings_alone_so_that_the_chosen_files_stay(operator: Client) -> None:

@@ -120,7 +120,7 @@ def waiting(operator: Client) -> CertificateRequest:
     return CertificateRequest.objects.get()
 
 
-def issue_certificate(csr_pem: str, *, key: Any = None) -> bytes:
+def issue_certificate(csr_pem: str, *, key: Any = None, begins: float = -1, ends: float = 365) -> bytes:
     """Return a certificate of a CA for the key of a CSR, with the CA's own certificate."""
     ca, ca_key = make_ca()
     csr = x509.load_pem_x509_csr(csr_pem.encode())
@@ -130,8 +130,8 @@ def issue_certificate(csr_pem: str, *, key: Any = None) -> bytes:
         .issuer_name(ca.subject)
         .public_key(key.public_key() if key else csr.public_key())
         .serial_number(4711)
-        .not_valid_before(NOW - timedelta(days=1))
-        .not_valid_after(NOW + timedelta(days=365))
+        .not_valid_before(NOW + timedelta(days=begins))
+        .not_valid_after(NOW + timedelta(days=ends))
         .sign(ca_key, hashes.SHA256())
     )
     return cert_pem(leaf, ca)
@@ -163,6 +163,32 @@ def test_a_response_for_another_key_is_refused_at_its_field(
     waiting.refresh_from_db()
     assert waiting.state == "awaiting_ca"
     assert not IdentityCertificate.objects.exists()
+
+
+def test_an_expired_response_is_refused_and_the_request_goes_on_waiting(
+    operator: Client, waiting: CertificateRequest
+) -> None:
+    data = issue_certificate(waiting.csr_pem, begins=-30, ends=-1)
+    answer = upload_response(operator, waiting, data, expired_reason="no matter")
+    assert errors(answer) == ["answer_file"]
+    waiting.refresh_from_db()
+    assert waiting.state == "awaiting_ca"
+    assert not IdentityCertificate.objects.exists()
+
+
+def test_a_response_valid_later_is_not_used_before_and_leads_to_its_rotation(
+    operator: Client, waiting: CertificateRequest
+) -> None:
+    answer = upload_response(operator, waiting, issue_certificate(waiting.csr_pem, begins=20))
+    new = IdentityCertificate.objects.get()
+    assert not new.service.exists()
+    url = (
+        f"{reverse('rotation-create')}?identity={waiting.identity.uid}&new={new.uid}&roles=sign&roles=decrypt"
+    )
+    assert answer["Location"] == url
+    page = operator.get(waiting.get_absolute_url())
+    assert page.context["rotation_url"] == url
+    assert "It is not in use" in page.content.decode()
 
 
 def test_the_csr_itself_is_refused_as_a_response(operator: Client, waiting: CertificateRequest) -> None:

@@ -74,6 +74,17 @@ def nothing_is_stored() -> bool:
     )
 
 
+def test_a_certificate_valid_later_is_stored_and_waits_for_a_rotation(folder: Path) -> None:
+    later, _ = make_pair("NEXT", not_before=NOW + timedelta(days=20), not_after=NOW + timedelta(days=300))
+    (folder / "next.pem").write_bytes(cert_pem(later))
+    result = run(make_list("Northwind,NORTHWIND,,,,,,,,next.pem,both"), folder)
+    assert (result.certificates, result.in_service, result.waiting) == (1, 0, 1)
+    assert "not valid before" in "".join(map(str, result.remarks))
+    assert PartnerCertificate.objects.count() == 1
+    assert not PartnerService.objects.exists()
+    assert "certificate.in_service" not in verbs()
+
+
 TWO = make_list(
     "Northwind,NORTHWIND,,https://as2.northwind.example,America/Chicago,Dana,dana@northwind.example,+1 312,ACME,"
     "northwind.pem,both",
@@ -277,7 +288,7 @@ def test_an_error_has_the_first_line_of_a_row_with_line_breaks() -> None:
         ("North\x00wind,NORTHWIND,,,,,,,,,", "can’t be shown"),
         ("North\x1b[31mwind,NORTHWIND,,,,,,,,,", "can’t be shown"),
         ("Northwind,NORTHWIND,,,,,,,,nobody.pem,", "no file nobody.pem"),
-        ("Northwind,NORTHWIND,,,,,,,,expired.pem,", "expired"),
+        ("Northwind,NORTHWIND,,,,,,,,expired.pem,", "upload it on the partner's page"),
         ("Northwind,NORTHWIND,,,,,,,,weak.pem,", "1024 bits"),
         ("Northwind,NORTHWIND,,,,,,,,letter.txt,", "letter.txt: The file is a text"),
         ("Northwind,NORTHWIND,,,,,,,,large.pem,", "larger than 1 MiB"),

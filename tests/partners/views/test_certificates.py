@@ -73,6 +73,33 @@ def test_with_a_certificate_in_use_it_redirects_to_a_new_rotation(operator: Clie
     assert new.service.count() == 0
 
 
+def test_an_expired_certificate_in_use_is_recorded_with_a_reason(operator: Client) -> None:
+    partner, data = make_partner(), cert_pem(pair(days=-1)[0])
+    asked = upload(operator, partner, data, despite_warnings="on")
+    assert list(asked.context["form"].errors) == ["expired_reason"]
+    assert 'name="expired_reason"' in asked.content.decode()
+    assert not PartnerCertificate.objects.exists()
+    reason = "They sign with it today"
+    assert upload(operator, partner, data, despite_warnings="on", expired_reason=reason).status_code == 302
+    assert sorted(row.role for row in partner.service.open()) == ["encrypt", "verify"]
+    assert Entry.objects.get(verb="certificate.expired_accepted").reason == reason
+
+
+def test_a_certificate_valid_later_waits_for_a_rotation_and_stays_an_open_task(operator: Client) -> None:
+    partner = make_partner()
+    leaf, _ = make_pair("NEXT", not_before=NOW + timedelta(days=20), not_after=NOW + timedelta(days=700))
+    answer = upload(operator, partner, cert_pem(leaf), despite_warnings="on")
+    new = PartnerCertificate.objects.get()
+    expected = f"{reverse('rotation-create')}?partner={partner.uid}&new={new.uid}&roles=verify&roles=encrypt"
+    assert answer["Location"] == expected
+    assert not partner.service.exists()
+    (task,) = (
+        need for need in operator.get(partner.get_absolute_url()).context["needs"] if "stored" in need.text
+    )
+    assert task.url == expected
+    assert "valid from 2026-12-13" in task.text
+
+
 @pytest.mark.parametrize("how", ["PKCS#12", "PEM with key", "key alone", "pasted"])
 def test_a_private_key_is_refused_as_compromised_and_stored_nowhere(
     operator: Client, caplog: pytest.LogCaptureFixture, how: str

@@ -18,10 +18,11 @@ from as2certs.audit.models import Entry
 from as2certs.clock import database_now
 from as2certs.mail.models import Message
 from identities import role_assignments
+from identities.certificates.single_import import stage_certificate
 from identities.connectors import connector_for
 from identities.models import AS2System, Identity
 from partners import signing_choices
-from partners.models import Partnership, SigningChoice
+from partners.models import Partner, Partnership, SigningChoice
 from rotations import runner
 from rotations.errors import EditConflict
 from rotations.execution import connector_steps, preconditions, transitions
@@ -30,6 +31,7 @@ from rotations.execution.transitions import UnitOfWork
 from rotations.lifecycle import approval, drafts, endings, rescheduling, step_actions
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState, StepAction, StepState
+from tests.certificates import make_pair
 from tests.faults import companies
 from tests.inventory import add_certificate
 from tests.role_assignments import replace
@@ -299,6 +301,39 @@ def test_a_batch_that_takes_long_leaves_the_rest_to_the_next_one(
         "waiting",
     ]
     assert clock.apply_due() == 3
+
+
+def test_a_first_certificate_goes_into_service_on_the_day_from_which_it_is_valid(
+    clock: FakeClock, folder: Path
+) -> None:
+    company = make_company()
+    fabrikam = company.partners[0]
+    begins = NOW + timedelta(days=10)
+    leaf, _ = make_pair("FABRIKAM", not_before=begins, not_after=NOW + timedelta(days=700))
+    material = pki.Material(leaf=leaf, chain=(), key=None, container="pem")
+    staged = stage_certificate(fabrikam, material, roles=fabrikam.ROLES, by=company.by, now=NOW)
+    spec = drafts.DraftSpec(roles=staged.waiting, old=None, new=staged.certificate, window=window(begins))
+    rotation = drafts.create_draft(fabrikam, spec, by=company.by, now=NOW)
+    rotation = approval.approve(rotation, by=company.approver, now=NOW)
+    complete_own_steps(rotation, company)
+    confirm_all(rotation, company)
+    clock.now = begins - timedelta(minutes=1)
+    clock.apply_due()
+    assert "encrypt" not in roles_in_use(fabrikam)
+    clock.now = begins
+    clock.apply_due()
+    assert {"verify", "encrypt"} == roles_in_use(fabrikam)
+    assert set(fabrikam.service.open().values_list("certificate", flat=True)) == {staged.certificate.pk}
+
+
+def complete_own_steps(rotation: Rotation, company: Company) -> None:
+    """Complete the comparison of the fingerprint by hand."""
+    for step in rotation.steps.filter(act="check", state="waiting"):
+        transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=company.by, now=NOW)
+
+
+def roles_in_use(partner: Partner) -> set[str]:
+    return set(partner.service.open().values_list("role", flat=True))
 
 
 def test_retiring_without_an_old_certificate_ends_no_signing_choice(clock: FakeClock) -> None:

@@ -8,10 +8,12 @@ import pytest
 from django.core.management import call_command
 
 from identities.certificates.generation import RequestedKey, generate_next, request_certificate
-from rotations.lifecycle import drafts
+from identities.models import IdentityCertificate
+from rotations.errors import ActionRefused
+from rotations.lifecycle import approval, drafts
 from rotations.models import Rotation
 from rotations.tasks import apply_due
-from tests.rotations.company import NOW, Company, make_company
+from tests.rotations.company import NOW, Company, make_company, make_draft
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -21,6 +23,44 @@ def awaiting(company: Company) -> Rotation:
     request = request_certificate(company.identity, key, by=company.by, now=NOW)
     wish = drafts.DraftSpec(roles=("sign", "decrypt"), old=company.old, request=request)
     return drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
+
+
+def expire(company: Company) -> None:
+    """Let the successor of the company expire a second before NOW."""
+    expired = NOW - timedelta(seconds=1)
+    IdentityCertificate.objects.filter(pk=company.new.pk).update(not_after=expired)
+    company.new.refresh_from_db()
+
+
+def test_an_expired_certificate_is_no_successor_of_a_new_or_changed_draft() -> None:
+    company = make_company()
+    rotation = make_draft(company, starts=NOW + timedelta(days=5))
+    expire(company)
+    wish = drafts.DraftSpec(roles=("sign", "decrypt"), old=company.old, new=company.new)
+    with pytest.raises(ActionRefused, match="nothing is rotated to an expired certificate"):
+        drafts.change_draft(rotation, wish, by=company.by, now=NOW)
+    rotation.delete()
+    with pytest.raises(ActionRefused, match="nothing is rotated to an expired certificate"):
+        drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
+    assert not Rotation.objects.exists()
+
+
+def test_a_rotation_whose_successor_has_expired_is_not_approved() -> None:
+    company = make_company(connector=None)
+    add_days = timedelta(days=800)  # after the end of the successor
+    rotation = make_draft(company, starts=NOW + timedelta(days=5))
+    with pytest.raises(ActionRefused, match="It expired on"):
+        approval.approve(rotation, by=company.approver, now=NOW + add_days)
+    rotation.refresh_from_db()
+    assert rotation.state == "draft"
+
+
+def test_a_generated_certificate_that_expired_meanwhile_is_set_in_no_draft() -> None:
+    company = make_company()
+    awaiting(company)
+    assert generate_next(now=NOW)
+    assert drafts.assign_generated_successors(now=NOW + timedelta(days=731)) == 0
+    assert drafts.assign_generated_successors(now=NOW + timedelta(days=1)) == 1
 
 
 @pytest.mark.parametrize("tick", [apply_due, lambda: call_command("apply_due")], ids=["beat", "loop"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from django.urls import reverse
 
 from as2certs.audit.models import Entry
 from identities.certificates.generation import generate_next
-from identities.models import CertificateRequest, IdentityCertificate, PrivateKey
+from identities.models import CertificateRequest, IdentityCertificate, IdentityService, PrivateKey
 from partners.models import PartnerCertificate
 from rotations.execution.version_token import rotation_version
 from rotations.lifecycle import drafts
@@ -33,6 +34,7 @@ from tests.rotations.pages import (
 )
 
 DAY = 86400
+NO_WINDOW: dict[str, Any] = {**dict.fromkeys(WINDOW, ""), "window_zone": "UTC", "window_known": ""}
 
 
 def create(client: Client, company: Company, **changed: Any) -> Any:
@@ -251,6 +253,109 @@ def test_creating_and_changing_require_permissions(
 
 
 # A partner's certificate
+
+
+def expire(certificate: Any, *, at: datetime) -> None:
+    type(certificate).objects.filter(pk=certificate.pk).update(not_after=at)
+
+
+def test_an_expired_certificate_is_not_offered_as_successor_and_refused_at_its_field(
+    operator: Client, company: Company
+) -> None:
+    expire(company.new, at=NOW - timedelta(seconds=1))
+    form = operator.get(reverse("rotation-create"), {"identity": str(company.identity.uid)}).context["form"]
+    assert str(company.new.uid) not in [value for value, _ in form.fields["certificate"].choices]
+    response = create(operator, company, **NO_WINDOW, notes="Night shift knows")
+    assert response.status_code == 422
+    assert "nothing is rotated to an expired certificate" in response.context["form"].errors["certificate"][0]
+    assert "Night shift knows" in page_text(response)
+    assert not Rotation.objects.exists()
+    expire(company.new, at=NOW)
+    assert create(operator, company, **NO_WINDOW).status_code == 302
+
+
+def test_an_expired_certificate_can_still_be_replaced(operator: Client, company: Company) -> None:
+    expire(company.old, at=NOW - timedelta(days=1))
+    form = operator.get(reverse("rotation-create"), {"identity": str(company.identity.uid)}).context["form"]
+    assert form["old"].value() == str(company.old.uid)
+    assert create(operator, company, **NO_WINDOW).status_code == 302
+
+
+def test_a_draft_keeps_no_successor_that_has_expired(operator: Client, company: Company) -> None:
+    rotation = make_drafted(company)
+    expire(company.new, at=NOW - timedelta(seconds=1))
+    refused = change(operator, rotation, company, **NO_WINDOW)
+    assert list(refused.context["form"].errors) == ["certificate"]
+    assert change(operator, rotation, company, **NO_WINDOW, successor="awaited").status_code == 302
+    assert only().new is None
+
+
+def test_an_expired_upload_is_refused_as_successor_whatever_the_reason(
+    operator: Client, company: Company
+) -> None:
+    pair = make_pair("OLD", not_before=NOW - timedelta(days=30), not_after=NOW - timedelta(days=1))
+    response = create(
+        operator,
+        company,
+        **NO_WINDOW,
+        **{
+            "successor": "upload",
+            "upload-certificate_file": SimpleUploadedFile("old.p12", p12(pair)),
+            "upload-password": "secret",
+            "upload-despite_warnings": "on",
+            "upload-expired_reason": "it is in use",
+        },
+    )
+    assert "It expired on" in page_text(response)
+    assert IdentityCertificate.objects.count() == 2
+    assert not Rotation.objects.exists()
+
+
+def test_an_uploaded_successor_is_not_in_use_before_its_rotation(operator: Client, company: Company) -> None:
+    IdentityService.objects.update(ends_at=NOW)
+    pair = make_pair("NEXT", not_before=NOW + timedelta(days=5), not_after=NOW + timedelta(days=800))
+    response = create(
+        operator,
+        company,
+        **NO_WINDOW,
+        **{
+            "old": "",
+            "successor": "upload",
+            "upload-certificate_file": SimpleUploadedFile("next.p12", p12(pair)),
+            "upload-password": "secret",
+        },
+    )
+    assert response.status_code == 302
+    assert (only().old, only().new is not None) == (None, True)
+    assert not company.identity.service.open().exists()
+
+
+def test_the_preset_of_a_certificate_valid_later_is_a_draft_with_its_window(
+    operator: Client, company: Company
+) -> None:
+    IdentityService.objects.update(ends_at=NOW)
+    begins = NOW + timedelta(days=20)
+    type(company.new).objects.filter(pk=company.new.pk).update(not_before=begins)
+    query = {
+        "identity": str(company.identity.uid),
+        "new": str(company.new.uid),
+        "roles": ["sign", "decrypt"],
+    }
+    form = operator.get(reverse("rotation-create"), query).context["form"]
+    names = (*WINDOW, "old", "roles", "successor", "certificate")
+    preset = {name: form[name].value() for name in names}
+    response = create(operator, company, **preset, window_known="")
+    assert response.status_code == 302
+    rotation = only()
+    assert (rotation.old, rotation.new, rotation.window_start) == (None, company.new, begins)
+
+
+def test_a_role_in_use_needs_the_certificate_to_replace(operator: Client, company: Company) -> None:
+    IdentityService.objects.filter(role="decrypt").update(ends_at=NOW)
+    refused = create(operator, company, **NO_WINDOW, old="")
+    assert "A certificate serves sign now" in refused.context["form"].errors["roles"][0]
+    assert create(operator, company, **NO_WINDOW, old="", roles=["decrypt"]).status_code == 302
+    assert only().old is None
 
 
 def test_a_partners_p7b_becomes_the_successor(operator: Client, company: Company, tmp_path: Path) -> None:
