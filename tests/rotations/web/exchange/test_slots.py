@@ -90,7 +90,10 @@ def test_offering_times_sends_no_mail(operator: Client, announced: Rotation) -> 
     assert [slot.start for slot in announced.slots.all()] == [SECOND.start, THIRD.start]
     assert Message.objects.count() == before
     entry = Entry.objects.get(verb="rotation.slots_offered")
-    assert entry.new["moments"] == ["2026-12-04 22:00 America/Chicago", "2026-12-05 22:00 America/Chicago"]
+    assert entry.new["moments"] == [
+        "2026-12-04 22:00–23:00 America/Chicago",
+        "2026-12-05 22:00–23:00 America/Chicago",
+    ]
     shown = page_text(get_page(operator, "rotation-slots", announced.uid))
     assert "2 times offered: partners choose on their pages. Nobody got a mail." in shown
     assert "2 of 2 have not said anything to these times." in shown
