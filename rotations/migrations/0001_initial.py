@@ -75,7 +75,7 @@ class Migration(migrations.Migration):
                     "answer_by",
                     models.DateTimeField(
                         blank=True,
-                        help_text="Until when an answer is asked for; empty: the beginning of the window.",
+                        help_text="Until when an answer is asked for; empty: some working days before the window.",
                         null=True,
                     ),
                 ),

@@ -338,7 +338,7 @@ class Participant(models.Model):
     answer_by = models.DateTimeField(
         null=True,
         blank=True,
-        help_text="Until when an answer is asked for; empty: the beginning of the window.",
+        help_text="Until when an answer is asked for; empty: some working days before the window.",
     )
     extended_at = models.DateTimeField("given more time", null=True, blank=True)
     opened_at = models.DateTimeField("page first opened", null=True, blank=True)

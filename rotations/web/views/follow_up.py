@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from as2certs.errors import DomainError
 from as2certs.time_format import format_moment
 from identities.views.common import post_data
 from rotations.exchange import follow_up
-from rotations.letters.context import answer_deadline
+from rotations.letters.context import answer_deadline, current_answer_lead
 from rotations.web.forms.actions import EmptyForm, ReminderScheduleForm
 from rotations.web.views.confirm_page import ConfirmPage, confirm
 from rotations.web.views.lookups import get_participant_or_404, get_rotation_or_404
@@ -64,7 +65,7 @@ def participant_nudge(request: HttpRequest, uid: UUID) -> HttpResponse:
         title=f"Remind {partner} now",
         label=f"Send the reminder to {names}",
         success=f"The reminder to {partner} is on its way.",
-        consequences=[] if obstacle else _consequences(awaited),
+        consequences=[] if obstacle else _consequences(awaited, now),
         obstacle=obstacle,
     )
 
@@ -72,10 +73,10 @@ def participant_nudge(request: HttpRequest, uid: UUID) -> HttpResponse:
     return confirm(request, rotation, form, page, partial(follow_up.nudge_now, participant))
 
 
-def _consequences(awaited: follow_up.AwaitedParticipant) -> list[str]:
+def _consequences(awaited: follow_up.AwaitedParticipant, now: datetime) -> list[str]:
     participant, zone = awaited.participant, awaited.participant.partner.time_zone
     to = " and ".join(f"{contact.name} ({contact.email})" for contact in awaited.contacts)
-    until = format_moment(answer_deadline(participant), zone)
+    until = format_moment(answer_deadline(participant, current_answer_lead(), now=now), zone)
     many = len(awaited.contacts) > 1
     return [
         f"{to} {'each get' if many else 'gets'} a mail with the certificate and a link of their own.",
