@@ -18,7 +18,8 @@ from rotations.planning.windows import Window, WindowFinding
 
 #: Name of the buttons that fill in a suggested window.
 SUGGESTION_FIELD = "suggested"
-#: Answers to "Which one?": the first and the second of a time that occurs twice, and the same time on the next day.
+#: Answers to "Which start?" and "Which end?": the first and the second of a time that occurs twice, and that of the
+#: next day.
 FIRST, SECOND, NEXT_DAY = "0", "1", "next"
 #: Required together; all may be empty when the window is optional.
 WINDOW_FIELDS = ("window_date", "window_from", "window_until")
@@ -82,8 +83,8 @@ class WindowForm(forms.Form):
         label="On whose clock",
         help_text="The zone in which you agreed on it with the partners. It follows that zone's clock changes.",
     )
-    from_which = forms.ChoiceField(required=False, label="Which one?", widget=forms.RadioSelect)
-    until_which = forms.ChoiceField(required=False, label="Which one?", widget=forms.RadioSelect)
+    from_which = forms.ChoiceField(required=False, label="Which start?", widget=forms.RadioSelect)
+    until_which = forms.ChoiceField(required=False, label="Which end?", widget=forms.RadioSelect)
     window_known = forms.CharField(required=False, widget=forms.HiddenInput)
     freeze_reason = forms.CharField(
         required=False,

@@ -169,6 +169,28 @@ def test_a_nonexistent_time_is_refused_when_postponing_too(operator: Client, com
     assert "does not exist in America/Chicago" in page_text(response)
 
 
+def test_an_end_on_the_night_of_a_clock_change_is_asked_about_and_stored_as_answered(
+    operator: Client, company: Company
+) -> None:
+    rotation = make_scheduled(company)
+    night = {"window_date": "2027-04-04", "window_from": "02:45", "window_until": "02:30"}
+    given = {**night, "window_zone": "Pacific/Auckland", "window_known": "after_old_ends"}
+    asked = page_text(postpone(operator, rotation, **given))
+    assert "Which start?" in asked
+    assert "the same night, after the clocks go back: 02:30 NZST (UTC+12:00)" in asked
+    assert "the next day: Mon 5 Apr 2027, 02:30 NZST (UTC+12:00)" in asked
+    rotation.refresh_from_db()
+    assert rotation.window_start == STARTS
+    assert postpone(operator, rotation, **given, from_which="0", until_which="1").status_code == 302
+    rotation.refresh_from_db()
+    assert rotation.window_start is not None
+    assert rotation.window_end == rotation.window_start + timedelta(minutes=45)
+    assert rotation.window_local == "2027-04-04 02:45 NZDT–02:30 NZST"
+    assert (
+        Entry.objects.get(verb="rotation.postpone").new["to"] == f"{rotation.window_local} Pacific/Auckland"
+    )
+
+
 EXACT = Window(
     STARTS + timedelta(days=1, seconds=7), STARTS + timedelta(days=1, seconds=905), "America/Chicago"
 )
