@@ -83,8 +83,8 @@ class ExtendForm(PartnerSelectionForm):
         super().__init__(*args, rotation=rotation, initial={"time": time(17, 0)}, **kwargs)
         starts = rotation.format_window(rotation.window_zone) if rotation.window_start else "not chosen yet"
         self.fields["time"].help_text = (
-            f"On the clock of {rotation.window_zone}, and not later than the window: {starts}. Where a time comes twice, "
-            "the earlier one is meant."
+            f"On the clock of {rotation.window_zone}, and not later than the window: {starts}. "
+            "Where a time comes twice, the earlier one is meant."
         )
 
     def clean(self) -> dict[str, Any]:
