@@ -62,6 +62,7 @@ OWN_NAMES = {
     "AS2CERTS_OIDC_NAME",
     "AS2CERTS_OIDC_SCOPES",
     "AS2CERTS_PROXIES",
+    "AS2CERTS_ANSWER_DAYS",
     "AS2CERTS_SESSION_HOURS",
 }
 
@@ -420,6 +421,16 @@ AS2CERTS_OIDC = oidc_settings()
 SESSION_COOKIE_AGE = 3600 * read_setting(
     env.int, "AS2CERTS_SESSION_HOURS", "a whole number of hours", default=12
 )
+
+#: How many working days before the window partners are asked to answer by; 0: by its start.
+AS2CERTS_ANSWER_DAYS = read_setting(
+    env.int, "AS2CERTS_ANSWER_DAYS", "a whole number of working days, 0 to 30", default=2
+)
+if not 0 <= AS2CERTS_ANSWER_DAYS <= 30:
+    raise ImproperlyConfigured(
+        f"AS2CERTS_ANSWER_DAYS can't be used (it is “{AS2CERTS_ANSWER_DAYS}”). It should be a whole number of working "
+        "days, 0 to 30."
+    )
 
 # --- Security -----------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ IANA time zone; ``ZoneInfo`` raises ValueError, OSError or KeyError for another 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -34,9 +34,12 @@ def format_moment(at: datetime, zone: str, form: MomentForm = "full") -> str:
     "short" → 24 Nov, 22:00; "exact" → 24 Nov 2026, 22:00:07 CST; "full" → Tue 24 Nov 2026, 22:00 CST;
     "offset" → Tue 24 Nov 2026, 22:00 CST (UTC−06:00);
     "iso" → 2026-11-24 22:00; "iso_seconds" → 2026-11-24 22:00:07.
+
+    A time that occurs twice, as the clocks go back, has its zone in every form: 01:30 CDT.
     """
     local = at.astimezone(ZoneInfo(zone))
     date = f"{local.day} {MONTH_NAMES[local.month - 1]}"
+    which = f" {zone_abbreviation(local)}" if is_ambiguous(local) else ""
     match form:
         case "date":
             return date
@@ -47,23 +50,23 @@ def format_moment(at: datetime, zone: str, form: MomentForm = "full") -> str:
         case "long_day":
             return f"{local.day} {_LONG_MONTH_NAMES[local.month - 1]} {local.year}"
         case "weekday_hour":
-            return f"{DAY_NAMES[local.weekday()]} {local:%H:%M}"
+            return f"{DAY_NAMES[local.weekday()]} {local:%H:%M}{which}"
         case "hour":
-            return f"{local:%H:%M}"
+            return f"{local:%H:%M}{which}"
         case "time":
             return f"{local:%H:%M} {zone_abbreviation(local)}"
         case "clock":
             return format_local_clock(local.replace(second=0))
         case "short":
-            return f"{date}, {local:%H:%M}"
+            return f"{date}, {local:%H:%M}{which}"
         case "full":
             return f"{format_local_date(local)}, {local:%H:%M} {zone_abbreviation(local)}"
         case "exact":
             return f"{date} {local.year}, {local:%H:%M:%S} {zone_abbreviation(local)}"
         case "iso":
-            return f"{local:%Y-%m-%d %H:%M}"
+            return f"{local:%Y-%m-%d %H:%M}{which}"
         case "iso_seconds":
-            return f"{local:%Y-%m-%d %H:%M:%S}"
+            return f"{local:%Y-%m-%d %H:%M:%S}{which}"
         case "offset":
             return f"{format_local_date(local)}, {format_local_clock(local.replace(second=0))}"
 
@@ -106,7 +109,34 @@ def window_ends(start: datetime, end: datetime, zone: str) -> tuple[str, str]:
 
 def format_window(start: datetime, end: datetime, zone: str) -> str:
     """Return a window as "Tue 24 Nov 2026, 22:00 to 23:00 CST (UTC−06:00)", to the minute."""
-    return " to ".join(window_ends(start.replace(second=0), end.replace(second=0), zone))
+    return format_exact_window(start.replace(second=0), end.replace(second=0), zone)
+
+
+def format_exact_window(start: datetime, end: datetime, zone: str) -> str:
+    """Return a window as ``format_window`` does, with the seconds of its ends unless they are 0: for the trail."""
+    return " to ".join(window_ends(start, end, zone))
+
+
+def format_local_window(start: datetime, end: datetime, zone: str) -> str:
+    """Return the local times of a window as stored with it, with the seconds of its ends unless they are 0.
+
+    "2026-11-24 22:00–23:00", "2026-11-24 22:00–2026-11-25 02:00"; both ends have their zone where the clocks change
+    between them, and where one of them occurs twice: "2026-11-01 01:45 CDT–01:30 CST".
+    """
+    begins, ends = (at.astimezone(ZoneInfo(zone)) for at in (start, end))
+    named = begins.utcoffset() != ends.utcoffset() or is_ambiguous(begins) or is_ambiguous(ends)
+    first, last = (
+        f"{format_local_time(local)} {zone_abbreviation(local)}" if named else format_local_time(local)
+        for local in (begins, ends)
+    )
+    day = "" if begins.date() == ends.date() else f"{ends:%Y-%m-%d} "
+    return f"{begins:%Y-%m-%d} {first}–{day}{last}"
+
+
+def format_exact_moment(at: datetime, zone: str) -> str:
+    """Return a moment as "Tue 24 Nov 2026, 22:00:07 CST", without its seconds if they are 0: for the trail."""
+    local = at.astimezone(ZoneInfo(zone))
+    return f"{format_local_date(local)}, {format_local_time(local)} {zone_abbreviation(local)}"
 
 
 def format_window_here(start: datetime, end: datetime, zone: str, here: str) -> str:
@@ -168,6 +198,12 @@ def format_countdown(at: datetime, now: datetime) -> str:
     return f"in {hours} hours" if hours <= 48 else f"in {round(hours / 24)} days"
 
 
+def is_ambiguous(local: datetime) -> bool:
+    """Return whether an aware local time occurs twice, as the clocks go back."""
+    earlier, later = local.replace(fold=0).utcoffset(), local.replace(fold=1).utcoffset()
+    return earlier is not None and later is not None and earlier > later
+
+
 def zone_abbreviation(local: datetime) -> str:
     """Return the abbreviation of a local moment's zone, "CST", or "UTC−03:00" where the zone has none."""
     letters = local.tzname() or ""
@@ -186,7 +222,7 @@ def format_local_date(local: datetime) -> str:
     return f"{DAY_NAMES[local.weekday()]} {local.day} {MONTH_NAMES[local.month - 1]} {local.year}"
 
 
-def format_local_time(local: datetime) -> str:
+def format_local_time(local: datetime | time) -> str:
     """Return a local time, naive or aware, as "22:00", or as "22:00:07" where it has seconds."""
     return f"{local:%H:%M:%S}" if local.second else f"{local:%H:%M}"
 

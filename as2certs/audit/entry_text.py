@@ -13,7 +13,7 @@ from typing import Any
 
 from as2certs import pki
 from as2certs.audit.models import Entry
-from as2certs.time_format import format_moment
+from as2certs.time_format import format_exact_moment
 
 #: Verbs whose text is not simply "<past participle> the <noun>".
 VERB_TEXTS = {
@@ -211,5 +211,5 @@ def _format_text(name: str, value: str, zone: str) -> str:
     if name == "sha256" and re.fullmatch(r"[0-9a-f]{64}", value):
         return pki.short_fingerprint(value)
     if _ISO_MOMENT.fullmatch(value):
-        return format_moment(datetime.fromisoformat(value.replace("Z", "+00:00")), zone)
+        return format_exact_moment(datetime.fromisoformat(value.replace("Z", "+00:00")), zone)
     return value

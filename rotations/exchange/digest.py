@@ -27,6 +27,8 @@ from partners.models import Partner
 from rotations.exchange.partner_evidence import ParticipantHistory, load_histories
 from rotations.exchange.partner_status import STATUS_MEANING, PartnerStatus, derive_status
 from rotations.execution.confirmations import CONFIRMED_ACTS
+from rotations.letters.context import answer_deadline, current_answer_lead
+from rotations.letters.schedule import AnswerLead
 from rotations.models import Participant, Rotation, RotationQuerySet, Step
 from rotations.notifications.recipients import Recipient, recipients_of, unique_recipients
 from rotations.notifications.texts import format_title, shorten_names
@@ -86,11 +88,16 @@ def waiting_for_partners(now: datetime) -> RotationQuerySet:
     return Rotation.objects.filter(Exists(theirs) | Exists(responded), state__in=WAITING_STATES)
 
 
-def find_blocker(history: ParticipantHistory, *, now: datetime, zone: str) -> Blocker | None:
-    """Return why a rotation waits for one of its partners, if it does. ``zone`` is the reader's time zone."""
+def find_blocker(
+    history: ParticipantHistory, *, now: datetime, zone: str, lead: AnswerLead
+) -> Blocker | None:
+    """Return why a rotation waits for one of its partners, if it does. ``zone`` is the reader's time zone.
+
+    The deadline is the one that the partner was given when it was last asked, so that it can have passed.
+    """
     participant = history.participant
     rotation, status = participant.rotation, derive_status(history.evidence(now=now))
-    until = participant.answer_by or participant.starts
+    until = answer_deadline(participant, lead, now=history.asked_at or now) if participant.starts else None
 
     match status:
         case PartnerStatus.DOES_NOT_WORK:
@@ -177,7 +184,8 @@ def build_digests(now: datetime) -> list[Mail]:
         return []
     by_rotation = _histories(rotations)
     our_name = Installation.current().name
-    return [mail for one in due if (mail := _mail(one, by_rotation, our_name, now)) is not None]
+    lead = current_answer_lead()
+    return [mail for one in due if (mail := _mail(one, by_rotation, our_name, lead, now)) is not None]
 
 
 def find_due(now: datetime) -> list[DueDigest]:
@@ -230,7 +238,11 @@ def _histories(rotations: Mapping[int, Rotation]) -> Mapping[int, list[Participa
 
 
 def _mail(
-    due: DueDigest, by_rotation: Mapping[int, list[ParticipantHistory]], our_name: str, now: datetime
+    due: DueDigest,
+    by_rotation: Mapping[int, list[ParticipantHistory]],
+    our_name: str,
+    lead: AnswerLead,
+    now: datetime,
 ) -> Mail | None:
     """Return one reader's digest; None if nothing waits."""
     reader = due.recipient
@@ -238,7 +250,7 @@ def _mail(
         one
         for rotation in due.rotations
         if rotation.approved_at is None or rotation.approved_at < due.due_at
-        if (one := _waiting_rotation(rotation, by_rotation.get(rotation.pk, []), reader.time_zone, now))
+        if (one := _waiting_rotation(rotation, by_rotation.get(rotation.pk, []), reader.time_zone, lead, now))
     ]
     if not waiting:
         return None
@@ -262,12 +274,12 @@ def _mail(
 
 
 def _waiting_rotation(
-    rotation: Rotation, histories: Sequence[ParticipantHistory], zone: str, now: datetime
+    rotation: Rotation, histories: Sequence[ParticipantHistory], zone: str, lead: AnswerLead, now: datetime
 ) -> WaitingRotation | None:
     groups: dict[Blocker, list[str]] = defaultdict(list)
     try:
         for history in histories:
-            if (blocker := find_blocker(history, now=now, zone=zone)) is not None:
+            if (blocker := find_blocker(history, now=now, zone=zone, lead=lead)) is not None:
                 groups[blocker].append(history.participant.partner.name)
     except Exception:
         # An error in one rotation must not keep people from being notified of the others.

@@ -9,7 +9,7 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, AuditEvent, record
-from as2certs.time_format import format_moment, format_utc
+from as2certs.time_format import format_utc
 from rotations.errors import ActionRefused
 from rotations.exchange.responses import OPERATOR_ONLY_FINDINGS, refuse_begun
 from rotations.execution import transitions
@@ -111,7 +111,7 @@ def offer_slots(
             "rotation.slots_offered",
             rotation,
             also=[rotation.holder],
-            new={"moments": [f"{format_moment(w.start, w.zone, 'iso')} {w.zone}" for w in spans.values()]},
+            new={"moments": [f"{w.local_text} {w.zone}" for w in spans.values()]},
         ),
         by=by,
         now=now,
@@ -135,7 +135,7 @@ def answer_slots(participant: Participant, can: Collection[Slot], *, by: Actor, 
         SlotAnswer.objects.update_or_create(
             slot=slot, participant=participant, defaults={"can": slot.pk in able, "at": now}
         )
-    times = [format_utc(s.start) for s in slots if s.pk in able]
+    times = [format_utc(s.start, seconds=bool(s.start.second)) for s in slots if s.pk in able]
     record(
         participant.audit_event("participant.slots", new={"can": times or "at none of them"}), by=by, now=now
     )

@@ -6,7 +6,6 @@ entry. Times are in UTC. The entry holds no personal link, since people forward 
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -14,7 +13,8 @@ from django.conf import settings
 from icalendar import Alarm, Calendar, Event, vCalAddress, vText
 
 from as2certs.mail.outbox import AttachedFile
-from rotations.letters.contacts import SupportContact
+from rotations.letters.context import LetterContext
+from rotations.letters.texts import Fact, deadline_facts
 from rotations.models import Participant, Rotation
 
 #: REQUEST and CANCEL are sent by mail; PUBLISH is for an entry that is downloaded.
@@ -29,18 +29,13 @@ def event_uid(participant: Participant) -> str:
 
 
 def build_calendar_file(
-    participant: Participant,
-    *,
-    method: CalendarMethod,
-    sequence: int,
-    support: SupportContact,
-    attendee: str = "",
-    now: datetime,
+    context: LetterContext, *, method: CalendarMethod, sequence: int, attendee: str = ""
 ) -> AttachedFile:
-    """Return the entry of a participant's window as a file; ``now`` (UTC) is its DTSTAMP.
+    """Return the entry of a participant's window as a file; the ``now`` of its context is its DTSTAMP.
 
     ``attendee`` is the recipient's address; a published entry has none (RFC 5546, section 3.2.1).
     """
+    participant, support = context.participant, context.support
     rotation, our_name = participant.rotation, support.organisation
     start, end = participant.starts, participant.ends
     assert start is not None  # letters about windows are about rotations that have one
@@ -52,11 +47,11 @@ def build_calendar_file(
     event = Event()
     event.add("uid", event_uid(participant))
     event.add("sequence", sequence)
-    event.add("dtstamp", now.replace(microsecond=0))
+    event.add("dtstamp", context.now.replace(microsecond=0))
     event.add("dtstart", start)
     event.add("dtend", end)
     event.add("summary", _summary(rotation, our_name))
-    event.add("description", _description(rotation, support))
+    event.add("description", _description(context, cancelled=method == "CANCEL"))
     event.add("status", "CANCELLED" if method == "CANCEL" else "CONFIRMED")
     event.add("transp", "TRANSPARENT")  # most of it is automatic, so it does not make anybody busy
     if support.email:
@@ -84,11 +79,16 @@ def _summary(rotation: Rotation, our_name: str) -> str:
     return f"AS2 certificate of {owner} changes ({rotation.holder.as2_id})"
 
 
-def _description(rotation: Rotation, support: SupportContact) -> str:
+def _description(context: LetterContext, *, cancelled: bool) -> str:
+    rotation, support = context.rotation, context.support
+    moments = [Fact("The change", context.participant.format_window(context.zone))]
+    if context.now < context.task.starts and not rotation.is_emergency:
+        moments = [*deadline_facts(context), *moments]
     lines = [
         f"Certificate of AS2 ID {rotation.holder.as2_id}, agreed with {support.organisation}.",
         f"Old: {rotation.old.short_name}" if rotation.old else "",
         f"New: {rotation.new.short_name}" if rotation.new else "",
+        *([] if cancelled else [f"{moment.label}: {moment.value}" for moment in moments]),
         f"Questions: {support.summary}" if support.summary else "",
         "Accepting this entry is no answer to us: please use the link in our mail.",
     ]

@@ -157,12 +157,7 @@ def _calendar_files(context: LetterContext, kind: str, contact: Contact) -> list
         return []
     return [
         build_calendar_file(
-            context.participant,
-            method=method,
-            sequence=next_sequence(context.participant),
-            support=context.support,
-            attendee=contact.email,
-            now=context.now,
+            context, method=method, sequence=next_sequence(context.participant), attendee=contact.email
         )
     ]
 

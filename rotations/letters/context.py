@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
+from django.conf import settings
+
+from as2certs.accounts.models import Installation
 from as2certs.mail.outbox import AttachedFile
 from as2certs.time_format import format_moment
 from identities.certificates.public_files import public_file
 from rotations.letters import mail_templates
 from rotations.letters.contacts import SupportContact, support_for_rotation
 from rotations.letters.instructions import Instruction, PartnerTask, build_instructions
+from rotations.letters.schedule import AnswerLead
 from rotations.models import Participant, Rotation, Step
 
 #: The formats in which our certificate is attached; PKCS#7 only for partners that prefer it.
@@ -33,6 +37,10 @@ class RotationContext:
         """Read the context of a rotation's letters."""
         texts = mail_templates.MailTextSet.of(rotation.participants.values("partner"))
         return cls(rotation, support_for_rotation(rotation), texts, now)
+
+    @cached_property
+    def answer_lead(self) -> AnswerLead:
+        return current_answer_lead()
 
     @cached_property
     def our_ids(self) -> str:
@@ -94,7 +102,12 @@ class LetterContext:
     @property
     def deadline(self) -> datetime | None:
         """Return until when an answer is requested (UTC), never in the past; None after the window."""
-        return answer_deadline(self.participant, now=self.now)
+        return answer_deadline(self.participant, self.shared.answer_lead, now=self.now)
+
+    @property
+    def install_by(self) -> datetime | None:
+        """Return until when the partner has to install the certificate (UTC); None if it does so in the window."""
+        return self.participant.starts if self.task.installs_before and not self.task.emergency else None
 
     @property
     def instructions(self) -> list[Instruction]:
@@ -108,9 +121,9 @@ class LetterContext:
             return task.in_short
         if task.changes_together:
             return f"{task.in_short} on {self.participant.format_window(self.zone)}"
-        if self.deadline is None:
+        if self.now >= task.starts:
             return task.in_short
-        return f"{task.in_short} by {format_moment(self.deadline, self.zone)}"
+        return f"{task.in_short} by {format_moment(task.starts, self.zone)}"
 
     @property
     def until(self) -> str:
@@ -139,13 +152,24 @@ class LetterContext:
         }
 
 
-def answer_deadline(participant: Participant, *, now: datetime) -> datetime | None:
+def current_answer_lead() -> AnswerLead:
+    """Return how long before a window this installation asks for answers: one query."""
+    ours = Installation.current()
+    return AnswerLead(settings.AS2CERTS_ANSWER_DAYS, frozenset(ours.works_days), ours.time_zone)
+
+
+def answer_deadline(participant: Participant, lead: AnswerLead, *, now: datetime) -> datetime | None:
     """Return until when a participant's answer is requested (UTC), never in the past.
 
-    As extended, or else the start of its window, or its end once it is open; None after the window.
+    As extended, or else some working days before its window, or the end of a window that is open; None after it.
     """
-    moments = (participant.answer_by, participant.starts, participant.ends)
-    return next((moment for moment in moments if moment is not None and now < moment), None)
+    starts, ends, extended = participant.starts, participant.ends, participant.answer_by
+    assert starts is not None  # approved rotations have a window
+    if extended is not None and now < extended:
+        return extended
+    if now < starts:
+        return lead.deadline(starts, now=now)
+    return ends if ends is not None and now < ends else None
 
 
 def _our_ids(rotation: Rotation) -> str:

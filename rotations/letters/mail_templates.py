@@ -48,7 +48,7 @@ EXAMPLES: Mapping[str, str] = {
     "as2_id": "MERIDIAN-PROD",
     "their_as2_id": "NORTHWIND-AS2",
     "what_to_do": "add the new one beside the old one by Tue 24 Nov 2026, 22:00 CST",
-    "until": "Tue 24 Nov 2026, 22:00 CST",
+    "until": "Fri 20 Nov 2026, 22:00 CST",
     "window": "Tue 24 Nov 2026, 22:00 to 23:00 CST (UTC−06:00)",
     "window_utc": "Wed 25 Nov 2026, 04:00 to 05:00 UTC",
     "old_ends": "13 Dec 2026",

@@ -10,14 +10,18 @@ hours of elapsed time, regardless of DST changes. The rules:
 - Of several overdue reminders, as after downtime, only the last one is sent, and none that was due before the last
   letter to the partner.
 - Our people are notified halfway between the last reminder and the window, or at the end of an extension.
+
+Partners are asked to answer some working days before the window, so that our people can act on the answers: see
+``AnswerLead``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 from rotations.errors import ThresholdError
 
@@ -105,6 +109,38 @@ class ReminderSchedule:
             return self.answer_by
         last = max((reminder.at for reminder in self.reminders()), default=self.asked_at)
         return last + (self.starts - last) / 2
+
+
+@dataclass(frozen=True)
+class AnswerLead:
+    """How many working days before a window its partners are asked to answer.
+
+    ``work_days`` are our weekdays (0 is Monday) by the calendar of ``zone``; our people need these days to act on the
+    answers, such as to move the window.
+    """
+
+    days: int
+    work_days: Collection[int]
+    zone: str
+
+    def deadline(self, starts: datetime, *, now: datetime) -> datetime:
+        """Return the default deadline (UTC) for answers to a window that starts at ``starts``; both are aware.
+
+        Never before ``now``: with short notice it is as many working days before the window as are left, and the start
+        itself when none is.
+        """
+        return next(
+            (at for days in range(self.days, 0, -1) if (at := self._days_before(starts, days)) > now), starts
+        )
+
+    def _days_before(self, starts: datetime, days: int) -> datetime:
+        """Return the same time of day so many working days earlier, in UTC."""
+        local = starts.astimezone(ZoneInfo(self.zone))
+        work_days = self.work_days or range(7)
+        while days:
+            local -= timedelta(days=1)  # the wall clock's time, whatever the clocks do
+            days -= local.weekday() in work_days
+        return local.astimezone(UTC)
 
 
 def check_days(days: Sequence[int]) -> None:

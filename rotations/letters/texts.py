@@ -189,9 +189,20 @@ def letter_facts(context: LetterContext, kind: str) -> list[Fact]:
         facts.append(Fact("Old certificate", f"{rotation.old.short_name}, {ends}"))
     if kind not in (Letter.Kind.CANCELLED, Letter.Kind.EMERGENCY):
         facts += window_facts(context.participant, zone)
-    if kind in ANSWERABLE_KINDS and context.deadline is not None:
-        facts.append(Fact("Answer by", format_moment(context.deadline, zone, "offset")))
+    if kind in ANSWERABLE_KINDS:
+        facts += deadline_facts(context)
     facts.append(Fact("Questions", context.support.summary))
+    return facts
+
+
+def deadline_facts(context: LetterContext) -> list[Fact]:
+    """Return the moments ahead that a participant has to keep, each by its own name."""
+    facts = []
+    if context.deadline is not None:
+        facts.append(Fact("Answer by", format_moment(context.deadline, context.zone, "offset")))
+    if context.install_by is not None and context.now < context.install_by:
+        label = "Add it by" if context.rotation.side == "own" else "Load its key by"
+        facts.append(Fact(label, format_moment(context.install_by, context.zone, "offset")))
     return facts
 
 
@@ -209,7 +220,7 @@ def certificate_facts(certificate: AbstractCertificate, zone: str) -> list[Fact]
 
 def window_facts(participant: Participant, zone: str) -> list[Fact]:
     """Return a participant's window in the given time zone, and in UTC if that is another one."""
-    facts = [Fact("Window", participant.format_window(zone))]
+    facts = [Fact("The change", participant.format_window(zone))]
     return facts if zone == "UTC" else [*facts, Fact("in UTC", participant.format_window("UTC"))]
 
 

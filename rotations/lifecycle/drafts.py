@@ -135,14 +135,7 @@ def set_window(rotation: Rotation, window: Window | None) -> None:
     rotation.window_start = window.start if window else None
     rotation.window_end = window.end if window else None
     rotation.window_zone = window.zone if window else ""
-    rotation.window_local = format_local_window(window) if window else ""
-
-
-def format_local_window(window: Window) -> str:
-    """Return the local times of a window, such as "2026-11-24 22:00–23:00"."""
-    same_day = window.local_end.date() == window.local_start.date()
-    end = format_moment(window.end, window.zone, "hour" if same_day else "iso")
-    return f"{format_moment(window.start, window.zone, 'iso')}–{end}"
+    rotation.window_local = window.local_text if window else ""
 
 
 def _audit_values(rotation: Rotation) -> dict[str, object]:

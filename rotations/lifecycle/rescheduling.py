@@ -286,7 +286,7 @@ def move_participant(
         window_start=window.start,
         window_end=window.end,
         window_zone=window.zone,
-        window_local=drafts.format_local_window(window),
+        window_local=window.local_text,
         taken_back_at=None,
     )
     participant = load_participant(rotation, participant)

@@ -75,7 +75,7 @@ class Migration(migrations.Migration):
                     "answer_by",
                     models.DateTimeField(
                         blank=True,
-                        help_text="Until when an answer is asked for; empty: the beginning of the window.",
+                        help_text="Until when an answer is asked for; empty: some working days before the window.",
                         null=True,
                     ),
                 ),
@@ -137,7 +137,7 @@ class Migration(migrations.Migration):
                         blank=True, max_length=64, validators=[as2certs.accounts.models.validate_time_zone]
                     ),
                 ),
-                ("window_local", models.CharField(blank=True, max_length=40)),
+                ("window_local", models.CharField(blank=True, max_length=80)),
                 (
                     "says_holds",
                     models.CharField(
@@ -273,7 +273,7 @@ class Migration(migrations.Migration):
                         blank=True, max_length=64, validators=[as2certs.accounts.models.validate_time_zone]
                     ),
                 ),
-                ("window_local", models.CharField(blank=True, max_length=40)),
+                ("window_local", models.CharField(blank=True, max_length=80)),
                 (
                     "at_end",
                     models.CharField(

@@ -145,7 +145,7 @@ class Rotation(models.Model):
     window_end = models.DateTimeField(null=True, blank=True)
     window_zone = models.CharField(max_length=64, blank=True, validators=[validate_time_zone])
     # What was agreed, in the words in which it was agreed: zone rules may change before the day.
-    window_local = models.CharField(max_length=40, blank=True)
+    window_local = models.CharField(max_length=80, blank=True)
     at_end = models.CharField(
         "moment",
         max_length=8,
@@ -347,7 +347,7 @@ class Participant(models.Model):
     answer_by = models.DateTimeField(
         null=True,
         blank=True,
-        help_text="Until when an answer is asked for; empty: the beginning of the window.",
+        help_text="Until when an answer is asked for; empty: some working days before the window.",
     )
     extended_at = models.DateTimeField("given more time", null=True, blank=True)
     opened_at = models.DateTimeField("page first opened", null=True, blank=True)
@@ -374,7 +374,7 @@ class Participant(models.Model):
     window_start = models.DateTimeField(null=True, blank=True)
     window_end = models.DateTimeField(null=True, blank=True)
     window_zone = models.CharField(max_length=64, blank=True, validators=[validate_time_zone])
-    window_local = models.CharField(max_length=40, blank=True)
+    window_local = models.CharField(max_length=80, blank=True)
     # The partner's own statement about its system: it has no effect before somebody here accepts it.
     says_holds = models.CharField(
         "says that its system holds", max_length=10, choices=Partner.Holds, blank=True, default=""

@@ -5,7 +5,7 @@ Returned datetimes are aware and in UTC unless stated otherwise.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -13,6 +13,7 @@ from as2certs.time_format import (
     format_local_clock,
     format_local_date,
     format_local_time,
+    format_local_window,
     format_near_moment,
 )
 from rotations.errors import AmbiguousTime, Candidate, NonexistentTime, UnknownZone, WindowError
@@ -101,16 +102,38 @@ def _candidate(at: datetime, fold: int, info: ZoneInfo) -> Candidate:
     )
 
 
+def same_night_end(start: datetime, end: time, zone: str) -> Candidate | None:
+    """Return the end that follows its start though the clock shows an earlier time, as the clocks go back between them.
+
+    `start` is a naive local time, `end` the time of day until which the window lasts: from 01:45 CDT until 01:30 CST.
+    None for an end that is later by the clock too, and for one that can only lie on another day.
+    """
+    local = datetime.combine(start.date(), end)
+    if local >= start:
+        return None
+    try:
+        to_utc(local, zone)
+    except AmbiguousTime as error:
+        again = error.candidates[1]
+        return again if to_utc(start, zone, fold=0) < again.at else None
+    except NonexistentTime:
+        return None
+    return None
+
+
 @dataclass(frozen=True)
 class Window:
-    """A window: `start` and `end` (aware, stored in UTC) and the IANA zone in which it was agreed."""
+    """A window: `start` and `end` (aware, stored in UTC) and the IANA zone in which it was agreed.
+
+    Both are whole seconds, the least that people can enter and compare; fractions are cut off.
+    """
 
     start: datetime
     end: datetime
     zone: str
 
     def __post_init__(self) -> None:
-        """Refuse naive datetimes and unknown zones, and convert to UTC."""
+        """Refuse naive datetimes and unknown zones, and convert to UTC and whole seconds."""
         load_zone(self.zone)
         for name in ("start", "end"):
             moment: datetime = getattr(self, name)
@@ -118,7 +141,7 @@ class Window:
                 raise WindowError(
                     f"The {name} of a window needs a zone; this has none: {moment.isoformat()}."
                 )
-            object.__setattr__(self, name, moment.astimezone(UTC))
+            object.__setattr__(self, name, moment.astimezone(UTC).replace(microsecond=0))
 
     @property
     def local_start(self) -> datetime:
@@ -129,6 +152,11 @@ class Window:
     def local_end(self) -> datetime:
         """The end, in the zone of the window (aware)."""
         return self.end.astimezone(load_zone(self.zone))
+
+    @property
+    def local_text(self) -> str:
+        """The local times as stored with the window and in the trail, such as "2026-11-24 22:00–23:00"."""
+        return format_local_window(self.start, self.end, self.zone)
 
     @property
     def length(self) -> timedelta:

@@ -60,6 +60,8 @@ def test_an_unchanged_value_is_left_out() -> None:
 def test_moments_are_on_the_readers_clock_and_fingerprints_are_short() -> None:
     (moment,) = entry({}, {"not_after": "2026-12-13T12:00:00+00:00"})
     assert moment.new == "Sun 13 Dec 2026, 13:00 CET"
+    (exact,) = entry({}, {"until": "2026-12-13T12:00:07.123456+00:00"})
+    assert exact.new == "Sun 13 Dec 2026, 13:00:07 CET"
     (print_,) = entry({}, {"sha256": "4a1f" + "0" * 58 + "9c"})
     assert print_.new.startswith("4A:1F")
     assert len(print_.new) < 20

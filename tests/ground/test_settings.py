@@ -50,6 +50,7 @@ def sound(tmp_path: Path) -> dict[str, str]:
         [
             ("AS2CERTS_VALUT_KEYS", "x", "AS2CERTS_VALUT_KEYS is not a setting"),
             ("AS2CERTS_SESSION_HOURS", "twelve", "AS2CERTS_SESSION_HOURS can't be read (it is “twelve”)"),
+            ("AS2CERTS_ANSWER_DAYS", "-1", "AS2CERTS_ANSWER_DAYS can't be used (it is “-1”)"),
             ("AS2CERTS_BASE_URL", "certs.example.com", "AS2CERTS_BASE_URL can't be read"),
             ("AS2CERTS_HOOKS", '{"reload": "reload-as2"}', "AS2CERTS_HOOKS can't be read"),
             ("AS2CERTS_HOOKS", "reload", "AS2CERTS_HOOKS can't be read"),
@@ -78,7 +79,7 @@ def sound(tmp_path: Path) -> dict[str, str]:
                 "SECRET_KEY_FILE names the file /nowhere/key, which can't be read",
             ),
         ],
-        7,
+        8,
     ),
 )
 def test_an_invalid_value_ends_the_start_with_one_line(

@@ -11,6 +11,9 @@ from as2certs.time_format import (
     days_until,
     format_countdown,
     format_distance,
+    format_exact_moment,
+    format_exact_window,
+    format_local_window,
     format_moment,
     format_moment_and_utc,
     format_near_moment,
@@ -260,3 +263,57 @@ def test_days_are_those_of_the_readers_calendar() -> None:
 def test_days_across_a_change_of_the_clocks() -> None:
     before, after = datetime(2026, 10, 24, 12, tzinfo=UTC), datetime(2026, 10, 25, 23, 30, tzinfo=UTC)
     assert days_until(after, before, "Europe/Berlin") == 2, "there it is half past midnight on the 26th"
+
+
+def test_a_moment_of_the_trail_has_its_seconds_unless_they_are_0() -> None:
+    assert format_exact_moment(EVENING, CHICAGO) == "Tue 24 Nov 2026, 22:00:07 CST"
+    assert format_exact_moment(NOW, CHICAGO) == "Mon 23 Nov 2026, 06:00 CST"
+
+
+def test_a_window_of_the_trail_has_its_seconds_unless_they_are_0() -> None:
+    text = format_exact_window(EVENING, EVENING.replace(hour=5, second=0), CHICAGO)
+    assert text == "Tue 24 Nov 2026, 22:00:07 to 23:00 CST (UTC−06:00)"
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "text"),
+    [
+        ("2026-11-25T04:00:00", "2026-11-25T05:00:00", "2026-11-24 22:00–23:00"),
+        ("2026-11-25T04:00:07", "2026-11-25T05:00:00", "2026-11-24 22:00:07–23:00"),
+        ("2026-11-25T04:00:00", "2026-11-25T08:00:30", "2026-11-24 22:00–2026-11-25 02:00:30"),
+        ("2026-11-01T06:45:00", "2026-11-01T07:30:00", "2026-11-01 01:45 CDT–01:30 CST"),
+        ("2026-11-01T06:15:00", "2026-11-01T06:30:00", "2026-11-01 01:15 CDT–01:30 CDT"),
+        ("2026-11-01T07:15:00", "2026-11-01T07:30:00", "2026-11-01 01:15 CST–01:30 CST"),
+        ("2026-11-01T06:45:00", "2026-11-02T07:30:00", "2026-11-01 01:45 CDT–2026-11-02 01:30 CST"),
+        ("2026-11-01T04:00:00", "2026-11-01T10:00:00", "2026-10-31 23:00 CDT–2026-11-01 04:00 CST"),
+    ],
+)
+def test_the_stored_words_of_a_window_are_exact_and_tell_both_times_apart(
+    start: str, end: str, text: str
+) -> None:
+    moments = [datetime.fromisoformat(f"{at}+00:00") for at in (start, end)]
+    assert format_local_window(moments[0], moments[1], CHICAGO) == text
+
+
+def test_the_longest_words_of_a_window_fit_into_their_column() -> None:
+    start = datetime(2026, 4, 4, 14, 45, 7, tzinfo=UTC)
+    text = format_local_window(start, start + timedelta(days=1), "Australia/Lord_Howe")
+    assert text == "2026-04-05 01:45:07 UTC+11:00–2026-04-06 01:15:07 UTC+10:30"
+    assert len(text) <= 80
+
+
+@pytest.mark.parametrize(
+    ("form", "first", "second"),
+    [
+        ("hour", "01:30 CDT", "01:30 CST"),
+        ("weekday_hour", "Sun 01:30 CDT", "Sun 01:30 CST"),
+        ("short", "1 Nov, 01:30 CDT", "1 Nov, 01:30 CST"),
+        ("iso", "2026-11-01 01:30 CDT", "2026-11-01 01:30 CST"),
+        ("iso_seconds", "2026-11-01 01:30:00 CDT", "2026-11-01 01:30:00 CST"),
+    ],
+)
+def test_a_time_that_comes_twice_has_its_zone_in_every_form(
+    form: MomentForm, first: str, second: str
+) -> None:
+    assert format_moment(CHICAGO_FALLS_BACK, CHICAGO, form) == first
+    assert format_moment(CHICAGO_FALLS_BACK + timedelta(hours=1), CHICAGO, form) == second

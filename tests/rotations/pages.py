@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, time, timedelta
 from typing import Any
 
+from django import forms
 from django.test import Client
 from django.urls import reverse
 
@@ -51,6 +52,20 @@ def get_page(client: Client, name: str, *args: object) -> Any:
 
 def post_form(client: Client, name: str, *args: object, **data: Any) -> Any:
     return client.post(reverse(name, args=args), data)
+
+
+def untouched_input(form: forms.BaseForm) -> dict[str, Any]:
+    """Return what a browser sends for a form whose fields nobody has touched."""
+    posted: dict[str, Any] = {}
+    for field in form:
+        if "which" in field.name and not getattr(field.field, "choices", ()):
+            continue  # not on the page: there is nothing to ask
+        value = field.value()
+        if isinstance(value, date | time):
+            value = field.field.widget.format_value(value)
+        if value is not None and value is not False:
+            posted[field.html_name] = value
+    return posted
 
 
 def page_text(response: Any) -> str:

@@ -82,9 +82,10 @@ class ExtendForm(PartnerSelectionForm):
     def __init__(self, *args: Any, rotation: Rotation, **kwargs: Any) -> None:
         super().__init__(*args, rotation=rotation, initial={"time": time(17, 0)}, **kwargs)
         starts = rotation.format_window(rotation.window_zone) if rotation.window_start else "not chosen yet"
-        self.fields[
-            "time"
-        ].help_text = f"On the clock of {rotation.window_zone}, and not later than the window: {starts}."
+        self.fields["time"].help_text = (
+            f"On the clock of {rotation.window_zone}, and not later than the window: {starts}. "
+            "Where a time comes twice, the earlier one is meant."
+        )
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

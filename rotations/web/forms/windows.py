@@ -10,6 +10,7 @@ from uuid import UUID
 from django import forms
 
 from as2certs.accounts.forms import zone_choices as everywhere
+from as2certs.time_format import format_local_clock, format_local_date, format_local_time
 from rotations.errors import AmbiguousTime, Candidate, NonexistentTime, WindowError
 from rotations.models import Participant, Rotation
 from rotations.planning import windows
@@ -17,6 +18,9 @@ from rotations.planning.windows import Window, WindowFinding
 
 #: Name of the buttons that fill in a suggested window.
 SUGGESTION_FIELD = "suggested"
+#: Answers to "Which start?" and "Which end?": the first and the second of a time that occurs twice, and that of the
+#: next day.
+FIRST, SECOND, NEXT_DAY = "0", "1", "next"
 #: Required together; all may be empty when the window is optional.
 WINDOW_FIELDS = ("window_date", "window_from", "window_until")
 
@@ -31,10 +35,29 @@ def zone_choices(first: Mapping[str, Iterable[str]]) -> list[Any]:
     return [*groups, *everywhere()]
 
 
+class WindowTimeInput(forms.TimeInput):
+    """A time to the minute, or to the second where it has seconds, so that these are neither hidden nor lost."""
+
+    def __init__(self) -> None:
+        super().__init__(attrs={"type": "time"})
+
+    def format_value(self, value: Any) -> str | None:
+        """Return a time as "22:00" or "22:00:07", and posted text as it is."""
+        return format_local_time(value) if isinstance(value, time) else value
+
+    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
+        """Return the context, with the step of a second where the value has seconds: browsers refuse them without."""
+        context = super().get_context(name, value, attrs)
+        if str(context["widget"]["value"] or "").count(":") == 2:
+            context["widget"]["attrs"]["step"] = "1"
+        return context
+
+
 class WindowForm(forms.Form):
     """A window in a time zone. Once valid, ``window`` is the window, or None.
 
     A time that a DST change skips is an error of its field; for one that occurs twice, the form asks which is meant.
+    It also asks whether an end such as 01:30 after 01:45 is on the same night, as the clocks go back, or a day later.
     Warnings have to be acknowledged by their codes, so that an acknowledgement does not cover a different warning.
     """
 
@@ -43,13 +66,11 @@ class WindowForm(forms.Form):
     window_date = forms.DateField(
         required=False, label="Day", widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
     )
-    window_from = forms.TimeField(
-        required=False, label="From", widget=forms.TimeInput(format="%H:%M", attrs={"type": "time"})
-    )
+    window_from = forms.TimeField(required=False, label="From", widget=WindowTimeInput())
     window_until = forms.TimeField(
         required=False,
         label="Until",
-        widget=forms.TimeInput(format="%H:%M", attrs={"type": "time"}),
+        widget=WindowTimeInput(),
         help_text="Earlier than “from” means on the next day.",
     )
     window_last_date = forms.DateField(
@@ -62,8 +83,8 @@ class WindowForm(forms.Form):
         label="On whose clock",
         help_text="The zone in which you agreed on it with the partners. It follows that zone's clock changes.",
     )
-    from_which = forms.ChoiceField(required=False, label="Which one?", widget=forms.RadioSelect)
-    until_which = forms.ChoiceField(required=False, label="Which one?", widget=forms.RadioSelect)
+    from_which = forms.ChoiceField(required=False, label="Which start?", widget=forms.RadioSelect)
+    until_which = forms.ChoiceField(required=False, label="Which end?", widget=forms.RadioSelect)
     window_known = forms.CharField(required=False, widget=forms.HiddenInput)
     freeze_reason = forms.CharField(
         required=False,
@@ -85,7 +106,9 @@ class WindowForm(forms.Form):
         assert isinstance(zone, forms.ChoiceField)
         zone.choices = zone_choices(zones)
         for name in ("from_which", "until_which"):
-            self._offer(name, ())
+            self._offer(name, [])
+        if not self.is_bound:
+            self._offer_stored()
 
     @property
     def warning_codes(self) -> str:
@@ -115,11 +138,9 @@ class WindowForm(forms.Form):
         """Set ``window`` from the fields, or add errors to them."""
         if not self._is_given(cleaned):
             return
-        # Read both before validation: an error on a field removes its value.
         first = datetime.combine(cleaned["window_date"], cleaned["window_from"])
-        last = datetime.combine(self._last_day(cleaned), cleaned["window_until"])
         start = self._moment("window_from", "from_which", first)
-        end = self._moment("window_until", "until_which", last)
+        end = self._end(first, start)
         if start is None or end is None:
             return
         self.window = Window(start, end, cleaned["window_zone"])
@@ -141,12 +162,31 @@ class WindowForm(forms.Form):
             self.add_error(name, f"Say {what}{instead}")
         return not missing
 
-    def _last_day(self, cleaned: dict[str, Any]) -> date:
-        day: date = cleaned["window_date"]
-        if cleaned.get("window_last_date"):
-            last: date = cleaned["window_last_date"]
-            return last
-        return day + timedelta(days=1) if cleaned["window_until"] < cleaned["window_from"] else day
+    def _end(self, first: datetime, start: datetime | None) -> datetime | None:
+        """Return the end (UTC), or add an error. ``first`` is the local start, ``start`` the same in UTC if known."""
+        last_day, until = self.cleaned_data.get("window_last_date"), self.cleaned_data["window_until"]
+        again = None if last_day else windows.same_night_end(first, until, self.cleaned_data["window_zone"])
+        answer = self._answer("until_which")
+        if again is not None and (start is None or start < again.at or answer == SECOND):
+            self._offer(
+                "until_which", _same_night_choices(again, first, until, self.cleaned_data["window_zone"])
+            )
+            if answer == SECOND:
+                return again.at
+            if answer != NEXT_DAY:
+                self.add_error(
+                    "window_until",
+                    f"{format_local_time(until)} is earlier than the start by the clock, but "
+                    "the clocks go back that night, so it comes again after it. Say whether the window ends then, or "
+                    "on the next day.",
+                )
+                return None
+        if last_day is None:
+            last_day = first.date() + timedelta(days=1 if until < first.time() else 0)
+        return self._moment("window_until", "until_which", datetime.combine(last_day, until))
+
+    def _answer(self, which: str) -> str:
+        return str(self.data.get(self.add_prefix(which), ""))
 
     def _moment(self, name: str, which: str, local: datetime) -> datetime | None:
         try:
@@ -154,18 +194,35 @@ class WindowForm(forms.Form):
         except NonexistentTime as error:
             self.add_error(name, str(error))
         except AmbiguousTime as error:
-            self._offer(which, error.candidates)
-            answer = str(self.data.get(self.add_prefix(which), ""))
-            if answer in ("0", "1"):
+            self._offer(which, _candidate_choices(error.candidates))
+            answer = self._answer(which)
+            if answer in (FIRST, SECOND):
                 return error.candidates[int(answer)].at
             self.add_error(name, str(error))
         return None
 
-    def _offer(self, which: str, candidates: Iterable[Candidate]) -> None:
+    def _offer_stored(self) -> None:
+        """Ask which times are meant in a form with a stored window too, so that it can be saved as it is."""
+        day, start, until, last_day, zone = (
+            self.initial.get(name)
+            for name in ("window_date", "window_from", "window_until", "window_last_date", "window_zone")
+        )
+        if not (isinstance(day, date) and isinstance(start, time) and isinstance(until, time) and zone):
+            return
+        first = datetime.combine(day, start)
+        self._offer("from_which", _choices(first, zone))
+        again = None if last_day else windows.same_night_end(first, until, zone)
+        if again is not None:
+            self._offer("until_which", _same_night_choices(again, first, until, zone))
+            return
+        if last_day is None:
+            last_day = day + timedelta(days=1 if until < start else 0)
+        self._offer("until_which", _choices(datetime.combine(last_day, until), zone))
+
+    def _offer(self, which: str, choices: list[tuple[str, str]]) -> None:
         field = self.fields[which]
         assert isinstance(field, forms.ChoiceField)
-        named = zip(("the earlier", "the later"), candidates, strict=False)
-        field.choices = [(str(c.fold), f"{word}: {c.text}") for word, c in named]
+        field.choices = choices
         # _moment() reads the answer; the posted value may stem from a different time.
         field.validate = lambda value: None  # type: ignore[method-assign]
 
@@ -199,6 +256,31 @@ def first_window(begins: datetime, zone: str) -> Window:
     if start < begins:
         start += timedelta(hours=1)
     return Window(start, start + timedelta(hours=1), zone)
+
+
+def _candidate_choices(candidates: Iterable[Candidate]) -> list[tuple[str, str]]:
+    named = zip(("the earlier", "the later"), candidates, strict=True)
+    return [(str(c.fold), f"{word}: {c.text}") for word, c in named]
+
+
+def _choices(local: datetime, zone: str) -> list[tuple[str, str]]:
+    """Return the choices for a naive local time that occurs twice; none for another."""
+    try:
+        windows.to_utc(local, zone)
+    except AmbiguousTime as error:
+        return _candidate_choices(error.candidates)
+    except WindowError:
+        return []  # the error is shown once the form is sent
+    return []
+
+
+def _same_night_choices(again: Candidate, first: datetime, until: time, zone: str) -> list[tuple[str, str]]:
+    """Return the choices for an end that is earlier than the start by the clock only; ``first`` is the local start."""
+    next_day = datetime.combine(first.date() + timedelta(days=1), until, windows.load_zone(zone))
+    return [
+        (SECOND, f"the same night, after the clocks go back: {again.text}"),
+        (NEXT_DAY, f"the next day: {format_local_date(next_day)}, {format_local_clock(next_day)}"),
+    ]
 
 
 def initial_from_query(query: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,7 +332,7 @@ def _apply_suggestion(data: Any) -> Any:
     filled = data.copy()
     for name, value in fields.items():
         filled[name] = (
-            "" if value is None else value.strftime("%H:%M") if isinstance(value, time) else str(value)
+            "" if value is None else format_local_time(value) if isinstance(value, time) else str(value)
         )
     return filled
 
@@ -261,7 +343,15 @@ def initial_window(start: datetime | None, end: datetime | None, zone: str) -> d
         return {}
     window = Window(start, end, zone or "UTC")
     first, last = window.local_start, window.local_end
-    usual = first.date() if last.time() >= first.time() else first.date() + timedelta(days=1)
+    next_day = first.date() + timedelta(days=1)
+    again = windows.same_night_end(first.replace(tzinfo=None), last.time(), window.zone)
+    until_which = str(last.fold)
+    if again is not None and last.date() == next_day:
+        until_which, usual = NEXT_DAY, next_day
+    elif again is not None:
+        usual = first.date()
+    else:
+        usual = first.date() if last.time() >= first.time() else next_day
     return {
         "window_date": first.date(),
         "window_from": first.time(),
@@ -269,5 +359,5 @@ def initial_window(start: datetime | None, end: datetime | None, zone: str) -> d
         "window_last_date": None if last.date() == usual else last.date(),
         "window_zone": window.zone,
         "from_which": str(first.fold),
-        "until_which": str(last.fold),
+        "until_which": until_which,
     }

@@ -172,11 +172,7 @@ def portal_calendar(request: HttpRequest, visit: PortalVisit) -> HttpResponse:
     if page is None or page.is_over:
         return redirect("portal", visit.token)
     entry = build_calendar_file(
-        page.participant,
-        method="PUBLISH",
-        sequence=page.participant.calendar_sequence or 0,
-        support=page.context.support,
-        now=visit.now,
+        page.context, method="PUBLISH", sequence=page.participant.calendar_sequence or 0
     )
     return download_response(entry.content, entry.name, entry.content_type)
 

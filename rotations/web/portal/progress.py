@@ -124,6 +124,12 @@ class ParticipantProgress:
         return self.context.until
 
     @property
+    def install_by(self) -> str:
+        """Return until when the partner has to install the certificate; empty if it does so in the window."""
+        at = self.context.install_by
+        return format_moment(at, self.zone) if at else ""
+
+    @property
     def old_ends(self) -> str:
         return format_moment(self.old.not_after, self.zone, "day") if self.old else ""
 

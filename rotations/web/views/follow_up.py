@@ -17,7 +17,7 @@ from as2certs.errors import DomainError
 from as2certs.time_format import format_moment
 from identities.views.common import post_data
 from rotations.exchange import follow_up
-from rotations.letters.context import answer_deadline
+from rotations.letters.context import answer_deadline, current_answer_lead
 from rotations.web.forms.actions import EmptyForm, ReminderScheduleForm
 from rotations.web.views.confirm_page import ConfirmPage, confirm
 from rotations.web.views.lookups import get_participant_or_404, get_rotation_or_404
@@ -76,11 +76,11 @@ def participant_nudge(request: HttpRequest, uid: UUID) -> HttpResponse:
 def _consequences(awaited: follow_up.AwaitedParticipant, *, now: datetime) -> list[str]:
     participant, zone = awaited.participant, awaited.participant.partner.time_zone
     to = " and ".join(f"{contact.name} ({contact.email})" for contact in awaited.contacts)
-    until = answer_deadline(participant, now=now)
-    assert until is not None  # nobody is reminded after the window
+    deadline = answer_deadline(participant, current_answer_lead(), now=now)
+    assert deadline is not None  # nobody is reminded after the window
     many = len(awaited.contacts) > 1
     return [
         f"{to} {'each get' if many else 'gets'} a mail with the certificate and a link of their own.",
-        f"It asks for an answer by {format_moment(until, zone)}.",
+        f"It asks for an answer by {format_moment(deadline, zone)}.",
         "The reminders that are still to come stay as they are.",
     ]

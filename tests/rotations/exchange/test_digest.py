@@ -146,7 +146,7 @@ def test_the_first_sentence_sums_up_the_digest(informed: Participant) -> None:
 CASES: dict[str, tuple[Callable[[Participant, Company], Any], str]] = {
     "told": (
         lambda p, c: None,
-        "Theirs: Northwind Announced. They still have to say that it is installed. By Fri 4 Dec 2026, 05:00 CET",
+        "Theirs: Northwind Announced. They still have to say that it is installed. By Wed 2 Dec 2026, 05:00 CET",
     ),
     "opened": (
         lambda p, c: Participant.objects.filter(pk=p.pk).update(opened_at=NOW),
@@ -193,6 +193,13 @@ def test_silence_is_shown_from_the_first_reminder_on(informed: Participant) -> N
     assert "Northwind Silent. They still have to say that it is installed." in digest_text(
         STARTS - 5 * DAY + 3 * HOUR
     )
+
+
+def test_it_is_our_turn_once_the_deadline_that_a_partner_was_given_is_over(informed: Participant) -> None:
+    said = "They still have to say that it is installed"
+    deadline = STARTS - 2 * DAY  # from Friday to Wednesday 05:00 in Berlin
+    assert f"Silent. {said}." in digest_text(deadline - 20 * HOUR)
+    assert f"Call them: {said[0].lower()}{said[1:]}." in digest_text(deadline + 4 * HOUR)
 
 
 def test_informing_a_partner_is_our_turn(informed: Participant) -> None:

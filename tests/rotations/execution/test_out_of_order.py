@@ -13,6 +13,7 @@ from rotations.errors import ActionRefused
 from rotations.exchange import digest, responses
 from rotations.exchange.partner_evidence import load_histories, load_participants
 from rotations.execution.confirmations import PartnerAnswer, record_answer, waive
+from rotations.letters.context import current_answer_lead
 from rotations.lifecycle import approval, step_actions
 from rotations.lifecycle.changeover_evidence import ObservedMessage, record_sighting
 from rotations.models import Participant, Rotation, Sighting, Step
@@ -79,7 +80,7 @@ def may_switch(participant: Participant, *, now: timedelta) -> bool:
 def blocker_text(participant: Participant, *, now: timedelta) -> str:
     """Return what the owner's digest says about the partner; empty if it is not waited for."""
     history = load_histories(load_participants(participant.rotation))[participant.pk]
-    found = digest.find_blocker(history, now=NOW + now, zone="UTC")
+    found = digest.find_blocker(history, now=NOW + now, zone="UTC", lead=current_answer_lead())
     return found.what if found else ""
 
 

@@ -8,9 +8,11 @@ from datetime import timedelta
 from io import BytesIO
 
 import pytest
+from django.conf import LazySettings
 from icalendar import Calendar
 
 from as2certs import pki
+from as2certs.accounts.models import Installation
 from as2certs.audit.models import Entry
 from as2certs.mail.delivery import build_email
 from as2certs.mail.models import Message
@@ -20,7 +22,7 @@ from rotations.letters import access_links, announcements
 from rotations.letters.announcements import announce, build_previews
 from rotations.lifecycle import endings, rescheduling
 from rotations.models import Letter, Link, Participant, Rotation
-from tests.rotations.company import NOW, Company, window
+from tests.rotations.company import CHICAGO, NOW, Company, window
 from tests.rotations.pages import STARTS
 
 pytestmark = pytest.mark.django_db
@@ -69,6 +71,39 @@ def test_it_lists_everything_that_has_to_be_compared(company: Company, northwind
     assert "Thu 3 Dec 2026, 22:00 to 23:00 CST (UTC−06:00)" in text
     assert "Fri 4 Dec 2026, 04:00 to 05:00 UTC" in text
     assert "Alice Adler, +49 30 901820, alice@example.com" in text
+
+
+def test_the_mail_and_its_calendar_entry_name_each_moment(company: Company, northwind: Participant) -> None:
+    message = announce_to(company, northwind).message
+    moments = {
+        "Answer by": "Tue 1 Dec 2026, 22:00 CST (UTC−06:00)",  # two working days before
+        "Add it by": "Thu 3 Dec 2026, 22:00 CST (UTC−06:00)",
+        "The change": "Thu 3 Dec 2026, 22:00 to 23:00 CST (UTC−06:00)",
+    }
+    text = " ".join(message.text.split())
+    event = Calendar.from_ical(files_of(message)["change.ics"]).walk("VEVENT")[0]
+    for name, moment in moments.items():
+        assert re.search(rf"{name}:? {re.escape(moment)}", text), name
+        assert f"{name}: {moment}" in str(event["description"]).splitlines()
+
+
+def test_the_lead_of_answers_can_be_set(
+    company: Company, northwind: Participant, settings: LazySettings
+) -> None:
+    settings.AS2CERTS_ANSWER_DAYS = 4
+    Installation.objects.update_or_create(pk=1, defaults={"works_days": [0, 1, 2, 3], "time_zone": CHICAGO})
+    # From Thursday 22:00 in Chicago: Wednesday, Tuesday, Monday and the Thursday before.
+    text = " ".join(announce_to(company, northwind).message.text.split())
+    assert re.search(r"Answer by:? Thu 26 Nov 2026, 22:00 CST", text)
+
+
+def test_a_cancelled_entry_names_no_deadline(
+    company: Company, rotation: Rotation, northwind: Participant
+) -> None:
+    announce_to(company, northwind)
+    endings.cancel(rotation, reason="Wrong key", by=company.by, now=NOW)
+    message = Letter.objects.get(kind=Letter.Kind.CANCELLED).message
+    assert b"Answer by" not in files_of(message)["change.ics"]
 
 
 def test_what_to_do_comes_from_the_plan(company: Company, rotation: Rotation, northwind: Participant) -> None:

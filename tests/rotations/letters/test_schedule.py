@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from rotations.letters.schedule import ReminderSchedule
+from rotations.letters.schedule import AnswerLead, ReminderSchedule
 
 ASKED = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
 DAY, HOUR, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
@@ -125,3 +125,36 @@ def test_upcoming_reminders_are_in_the_future() -> None:
         "before 3",
         "before 1",
     ]
+
+
+def test_answers_are_asked_for_two_working_days_before_the_window() -> None:
+    lead = AnswerLead(2, {0, 1, 2, 3, 4}, "America/Chicago")
+    asked = datetime(2026, 10, 1, tzinfo=UTC)
+
+    def before(*starts: int) -> str:
+        return lead.deadline(datetime(*starts, tzinfo=UTC), now=asked).isoformat(" ", "minutes")  # type: ignore[arg-type,misc]
+
+    assert before(2026, 12, 4, 4) == "2026-12-02 04:00+00:00"  # Thursday 22:00: Tuesday 22:00
+    assert before(2026, 12, 7, 14) == "2026-12-03 14:00+00:00"  # Monday 08:00: Thursday 08:00
+    assert before(2026, 12, 6, 8) == "2026-12-03 08:00+00:00"  # Sunday 02:00: Thursday 02:00
+    assert (
+        before(2026, 11, 3, 14) == "2026-10-30 13:00+00:00"
+    )  # 08:00 CST, and 08:00 CDT before the clocks go back
+
+
+def test_with_short_notice_as_many_working_days_are_left_as_there_are_and_never_a_past_one() -> None:
+    lead, starts = AnswerLead(2, {0, 1, 2, 3, 4}, "UTC"), datetime(2026, 12, 3, 22, tzinfo=UTC)
+    days = {
+        datetime(2026, 12, 1, 21, 59, tzinfo=UTC): datetime(2026, 12, 1, 22, tzinfo=UTC),
+        datetime(2026, 12, 1, 22, tzinfo=UTC): datetime(2026, 12, 2, 22, tzinfo=UTC),
+        datetime(2026, 12, 2, 21, 59, tzinfo=UTC): datetime(2026, 12, 2, 22, tzinfo=UTC),
+        datetime(2026, 12, 2, 22, tzinfo=UTC): starts,
+        datetime(2026, 12, 3, 21, 59, tzinfo=UTC): starts,
+    }
+    assert {now: lead.deadline(starts, now=now) for now in days} == days
+
+
+def test_without_lead_or_work_days_the_deadline_is_still_found() -> None:
+    starts, asked = datetime(2026, 12, 3, 22, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+    assert AnswerLead(0, {0, 1}, "UTC").deadline(starts, now=asked) == starts
+    assert AnswerLead(2, (), "UTC").deadline(starts, now=asked) == starts - timedelta(days=2)

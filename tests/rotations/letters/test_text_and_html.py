@@ -96,6 +96,10 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     operator_mail.notify_needs_attention(
         rotation, rotation.steps.first(), "The folder is full: 0 bytes left.", at
     )
+    last = rotation.steps.last()
+    assert last is not None
+    operator_mail.notify_own_step_open(rotation, last, "Only our own test is not recorded.", at=at)
+    operator_mail.notify_not_started(rotation.window_start + operator_mail.STARTED_BY)
     operator_mail.notify_forced(
         rotation, "decided to go on without Fabrikam", "They are closed.", by=company.approver, at=at
     )

@@ -147,7 +147,7 @@ def test_a_reminder_is_confirmed_with_its_consequences(
     shown = page_text(get_page(operator, "participant-nudge", announced.uid))
     assert "Send the reminder to Nora North" in shown
     assert "Nora North (nora@northwind.example) gets a mail with the certificate and a link" in shown
-    assert "It asks for an answer by Thu 3 Dec 2026, 22:00 CST." in shown
+    assert "It asks for an answer by Tue 1 Dec 2026, 22:00 CST." in shown
     assert not Letter.objects.filter(kind=Letter.Kind.NUDGE).exists()
     answer = post_form(operator, "participant-nudge", announced.uid)
     assert answer["Location"] == announced.rotation.get_absolute_url()

@@ -90,10 +90,29 @@ def test_offering_times_sends_no_mail(operator: Client, announced: Rotation) -> 
     assert [slot.start for slot in announced.slots.all()] == [SECOND.start, THIRD.start]
     assert Message.objects.count() == before
     entry = Entry.objects.get(verb="rotation.slots_offered")
-    assert entry.new["moments"] == ["2026-12-04 22:00 America/Chicago", "2026-12-05 22:00 America/Chicago"]
+    assert entry.new["moments"] == [
+        "2026-12-04 22:00–23:00 America/Chicago",
+        "2026-12-05 22:00–23:00 America/Chicago",
+    ]
     shown = page_text(get_page(operator, "rotation-slots", announced.uid))
     assert "2 times offered: partners choose on their pages. Nobody got a mail." in shown
     assert "2 of 2 have not said anything to these times." in shown
+
+
+def test_an_offered_time_on_the_night_of_a_clock_change_is_asked_about(
+    operator: Client, announced: Rotation
+) -> None:
+    IdentityCertificate.objects.update(not_after=NOW + timedelta(days=300))
+    night = {"slot0-window_from": "02:45", "slot0-window_until": "02:30", "slot0-from_which": "0"}
+    data = given("2027-04-04", zone="Pacific/Auckland", **night)
+    url = reverse("rotation-slots", args=[announced.uid])
+    assert "the same night, after the clocks go back: 02:30 NZST" in page_text(operator.post(url, data))
+    assert operator.post(url, {**data, "slot0-until_which": "1"}).status_code == 302
+    (slot,) = announced.slots.all()
+    assert slot.end - slot.start == timedelta(minutes=45)
+    form = get_page(operator, "rotation-slots", announced.uid).context["form"]
+    assert (form.slots[0]["from_which"].value(), form.slots[0]["until_which"].value()) == ("0", "1")
+    assert form.slots[0].fields["until_which"].choices  # asked again, with the answer that was given
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rotations.web.forms.windows import WindowForm, initial_window
+from rotations.planning.windows import Window
+from rotations.web.forms.windows import SUGGESTION_FIELD, WindowForm, initial_window, suggestion_value
+from tests.rotations.pages import untouched_input
 
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
 CHICAGO = "America/Chicago"
@@ -156,15 +158,114 @@ def test_an_incomplete_window_is_refused() -> None:
         (datetime(2026, 11, 25, 4, tzinfo=UTC), datetime(2026, 11, 28, 5, tzinfo=UTC)),
         (datetime(2026, 11, 1, 6, 30, tzinfo=UTC), datetime(2026, 11, 1, 7, 30, tzinfo=UTC)),
         (datetime(2026, 11, 1, 7, 15, tzinfo=UTC), datetime(2026, 11, 1, 9, tzinfo=UTC)),
+        (datetime(2026, 11, 1, 4, tzinfo=UTC), datetime(2026, 11, 1, 7, 30, tzinfo=UTC)),
+        (datetime(2026, 11, 1, 6, 45, tzinfo=UTC), datetime(2026, 11, 1, 7, 30, tzinfo=UTC)),
+        (datetime(2026, 11, 1, 6, 45, tzinfo=UTC), datetime(2026, 11, 2, 7, 30, tzinfo=UTC)),
+        (datetime(2026, 11, 1, 7, 45, tzinfo=UTC), datetime(2026, 11, 2, 7, 30, tzinfo=UTC)),
+        (datetime(2026, 11, 1, 6, 45, tzinfo=UTC), datetime(2026, 11, 3, 7, 30, tzinfo=UTC)),
+        (datetime(2026, 11, 25, 4, 0, 7, tzinfo=UTC), datetime(2026, 11, 25, 5, 0, 52, tzinfo=UTC)),
+        (datetime(2026, 11, 25, 4, 0, 0, 900, tzinfo=UTC), datetime(2026, 11, 25, 5, 0, 7, 5, tzinfo=UTC)),
+        (datetime(2026, 11, 1, 6, 45, 1, tzinfo=UTC), datetime(2026, 11, 1, 7, 30, 2, tzinfo=UTC)),
     ],
 )
-def test_initial_values_of_a_stored_window_give_the_same_window(start: datetime, end: datetime) -> None:
-    shown = {
-        name: "" if value is None else str(value)
-        for name, value in initial_window(start, end, CHICAGO).items()
-    }
-    shown["window_from"], shown["window_until"] = shown["window_from"][:5], shown["window_until"][:5]
-    assert span(filled(**shown)) == (start, end)
+def test_a_stored_window_is_the_same_after_its_form_is_sent_unchanged(start: datetime, end: datetime) -> None:
+    stored = Window(start, end, CHICAGO)
+    form = WindowForm(now=NOW, zones={}, initial=initial_window(stored.start, stored.end, CHICAGO))
+    assert span(filled(**untouched_input(form))) == (stored.start, stored.end)
+
+
+def test_a_time_with_seconds_has_a_field_that_takes_seconds() -> None:
+    with_seconds, without = (
+        WindowForm(
+            now=NOW, zones={}, initial=initial_window(start, datetime(2026, 11, 25, 5, tzinfo=UTC), "UTC")
+        )
+        for start in (datetime(2026, 11, 25, 4, 0, 7, tzinfo=UTC), datetime(2026, 11, 25, 4, tzinfo=UTC))
+    )
+    assert 'value="04:00:07"' in str(with_seconds["window_from"])
+    assert 'step="1"' in str(with_seconds["window_from"])
+    assert 'value="04:00"' in str(without["window_from"])
+    assert "step" not in str(without["window_from"])
+    assert 'value="22:00:07"' in str(filled(window_from="22:00:07", window_until="")["window_from"])
+
+
+@pytest.mark.parametrize("second", [0, 7])
+def test_a_suggested_window_keeps_its_seconds(second: int) -> None:
+    window = Window(
+        datetime(2026, 11, 25, 4, 0, second, tzinfo=UTC), datetime(2026, 11, 25, 5, tzinfo=UTC), CHICAGO
+    )
+    form = filled(**{SUGGESTION_FIELD: suggestion_value(window)})
+    assert form["window_from"].value() == ("22:00:07" if second else "22:00")
+    assert span(form) == (window.start, window.end)
+
+
+def test_an_end_that_is_earlier_by_the_clock_only_is_asked_about() -> None:
+    form = filled(window_date="2026-11-01", window_from="01:45", window_until="01:30", from_which="0")
+    assert list(form.errors) == ["window_until"]
+    assert "the clocks go back that night" in form.errors["window_until"][0]
+    assert form.fields["until_which"].choices == [  # type: ignore[attr-defined]
+        ("1", "the same night, after the clocks go back: 01:30 CST (UTC−06:00)"),
+        ("next", "the next day: Mon 2 Nov 2026, 01:30 CST (UTC−06:00)"),
+    ]
+    assert form.window is None
+
+
+@pytest.mark.parametrize(("answer", "minutes"), [("1", 45), ("next", 24 * 60 + 45)])
+def test_the_answer_says_whether_the_window_ends_that_night(answer: str, minutes: int) -> None:
+    form = filled(
+        window_date="2026-11-01",
+        window_from="01:45",
+        window_until="01:30",
+        from_which="0",
+        until_which=answer,
+    )
+    start, end = span(form)
+    assert (end - start).total_seconds() == minutes * 60
+
+
+def test_start_and_end_are_asked_about_at_once() -> None:
+    form = filled(window_date="2026-11-01", window_from="01:45", window_until="01:30")
+    assert list(form.errors) == ["window_from", "window_until"]
+
+
+def test_after_the_second_of_two_times_an_earlier_end_is_on_the_next_day() -> None:
+    form = filled(window_date="2026-11-01", window_from="01:45", window_until="01:30", from_which="1")
+    start, end = span(form)
+    assert (end - start).total_seconds() == 60 * (24 * 60 - 15)
+
+
+def test_an_end_on_that_night_before_the_second_of_two_times_is_refused_with_both_choices() -> None:
+    form = filled(
+        window_date="2026-11-01", window_from="01:45", window_until="01:30", from_which="1", until_which="1"
+    )
+    assert list(form.errors) == ["window_until"]
+    assert len(form.fields["until_which"].choices) == 2  # type: ignore[attr-defined]
+
+
+def test_an_end_with_a_day_of_its_own_is_not_asked_about() -> None:
+    form = filled(
+        window_date="2026-11-01",
+        window_from="01:45",
+        window_until="01:30",
+        from_which="0",
+        window_last_date="2026-11-02",
+    )
+    start, end = span(form)
+    assert (end - start).total_seconds() == 60 * (24 * 60 + 45)
+
+
+def test_the_clocks_that_go_back_at_midnight_are_asked_about_too() -> None:
+    form = filled(
+        window_date="2026-10-24",
+        window_from="23:45",
+        window_until="23:30",
+        window_zone="Asia/Beirut",
+        from_which="0",
+        until_which="1",
+    )
+    assert span(form) == (
+        datetime(2026, 10, 24, 20, 45, tzinfo=UTC),
+        datetime(2026, 10, 24, 21, 30, tzinfo=UTC),
+    )
 
 
 def test_the_zones_of_the_partners_come_before_all_others() -> None:

@@ -126,6 +126,13 @@ def test_the_calendar_entry_equals_that_of_the_mail_and_has_no_link(
     assert nora.token not in answer.content.decode()
 
 
+def test_the_page_names_each_moment(nora: Visitor) -> None:
+    facts = " ".join(nora.open().content.decode().split())
+    assert "<dt>Please answer by</dt><dd>Tue 1 Dec 2026, 22:00 CST</dd>" in facts
+    assert "<dt>Add it by</dt><dd>Thu 3 Dec 2026, 22:00 CST</dd>" in facts
+    assert "<dt>Time of the change</dt><dd>Thu 3 Dec 2026, 22:00 to 23:00 CST" in facts
+
+
 def test_the_first_question_is_open_and_the_others_folded(nora: Visitor) -> None:
     text = nora.open().content.decode()
     asked = text[text.index('<ol class="asked">') : text.index("</ol>", text.index('<ol class="asked">'))]

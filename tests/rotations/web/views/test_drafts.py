@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from partners.models import PartnerCertificate
 from rotations.execution.version_token import rotation_version
 from rotations.lifecycle import drafts
 from rotations.models import Rotation
+from rotations.planning.windows import Window
 from tests.certificates import cert_pem, key_pem, make_pair, p12
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, partner_certificate
@@ -31,6 +32,7 @@ from tests.rotations.pages import (
     page_text,
     plan_form,
     post_form,
+    untouched_input,
 )
 
 DAY = 86400
@@ -411,6 +413,35 @@ def test_the_form_of_a_draft_shows_stored_values(operator: Client, company: Comp
     form = get_page(operator, "rotation-update", rotation.uid).context["form"]
     assert form["certificate"].value() == str(company.new.uid)
     assert str(form["window_date"].value()) == "2026-12-03"
+
+
+@pytest.mark.parametrize(
+    ("start", "length", "words"),
+    [
+        (STARTS + timedelta(seconds=7), timedelta(minutes=15, seconds=5), "2026-12-03 22:00:07–22:15:12"),
+        # On the night on which the clocks go back in Auckland: from 02:45 NZDT until 02:30 NZST.
+        (
+            datetime(2027, 4, 3, 13, 45, tzinfo=UTC),
+            timedelta(minutes=45),
+            "2027-04-04 02:45 NZDT–02:30 NZST",
+        ),
+    ],
+)
+def test_a_draft_sent_as_it_is_shown_keeps_its_window(
+    operator: Client, company: Company, start: datetime, length: timedelta, words: str
+) -> None:
+    rotation = make_drafted(company)
+    zone = "America/Chicago" if "NZ" not in words else "Pacific/Auckland"
+    drafts.set_window(rotation, Window(start, start + length, zone))
+    rotation.save()
+    sent = untouched_input(get_page(operator, "rotation-update", rotation.uid).context["form"])
+    known = "after_old_ends" if "NZ" in words else ""
+    response = change(operator, rotation, company, **{**sent, "window_known": known, "notes": "Changed"})
+    assert response.status_code == 302, response.context["form"].errors
+    stored = only()
+    assert (stored.window_start, stored.window_end) == (start, start + length)
+    assert (stored.window_local, stored.notes) == (words, "Changed")
+    assert "window" not in Entry.objects.about(rotation)[0].new
 
 
 def test_a_change_of_a_draft_is_audited(operator: Client, company: Company) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.urls import reverse
 
 from as2certs.accounts.models import Installation
 from as2certs.audit.models import Entry
 from identities import role_assignments
 from identities.models import AS2System
+from rotations.exchange import responses
 from rotations.execution import transitions
 from rotations.execution.version_token import rotation_version
 from rotations.lifecycle import drafts, rescheduling
@@ -32,6 +34,7 @@ from tests.rotations.pages import (
     post_form,
     step_of,
     stored_state,
+    untouched_input,
 )
 
 LATER = {**WINDOW, "window_date": "2026-12-04", "window_known": "close_to_old_end"}
@@ -125,7 +128,7 @@ def test_a_draft_without_a_window_can_not_be_approved(approver: Client, company:
 # Postponing
 
 
-def postpone(client: Client, rotation: Rotation, **changed: str) -> Any:
+def postpone(client: Client, rotation: Rotation, **changed: Any) -> Any:
     data = {**LATER, "reason": "Northwind has a freeze", "seen": rotation_version(rotation), **changed}
     return post_form(client, "rotation-postpone", rotation.uid, **data)
 
@@ -164,6 +167,74 @@ def test_a_nonexistent_time_is_refused_when_postponing_too(operator: Client, com
     rotation = make_scheduled(company)
     response = postpone(operator, rotation, window_date="2027-03-14", window_from="02:30")
     assert "does not exist in America/Chicago" in page_text(response)
+
+
+def test_an_end_on_the_night_of_a_clock_change_is_asked_about_and_stored_as_answered(
+    operator: Client, company: Company
+) -> None:
+    rotation = make_scheduled(company)
+    night = {"window_date": "2027-04-04", "window_from": "02:45", "window_until": "02:30"}
+    given = {**night, "window_zone": "Pacific/Auckland", "window_known": "after_old_ends"}
+    asked = page_text(postpone(operator, rotation, **given))
+    assert "Which start?" in asked
+    assert "the same night, after the clocks go back: 02:30 NZST (UTC+12:00)" in asked
+    assert "the next day: Mon 5 Apr 2027, 02:30 NZST (UTC+12:00)" in asked
+    rotation.refresh_from_db()
+    assert rotation.window_start == STARTS
+    assert postpone(operator, rotation, **given, from_which="0", until_which="1").status_code == 302
+    rotation.refresh_from_db()
+    assert rotation.window_start is not None
+    assert rotation.window_end == rotation.window_start + timedelta(minutes=45)
+    assert rotation.window_local == "2027-04-04 02:45 NZDT–02:30 NZST"
+    assert (
+        Entry.objects.get(verb="rotation.postpone").new["to"] == f"{rotation.window_local} Pacific/Auckland"
+    )
+
+
+EXACT = Window(
+    STARTS + timedelta(days=1, seconds=7), STARTS + timedelta(days=1, seconds=905), "America/Chicago"
+)
+
+
+def test_the_trail_of_a_postponement_shows_seconds(operator: Client, company: Company) -> None:
+    rotation = make_scheduled(company)
+    change = rescheduling.WindowChange(EXACT, reason="Their night shift")
+    rescheduling.postpone(rotation, change, by=company.by, now=NOW)
+    entry = Entry.objects.get(verb="rotation.postpone")
+    assert entry.new["from"] == "2026-12-03 22:00–23:00 America/Chicago"
+    assert entry.new["to"] == "2026-12-04 22:00:07–22:15:05 America/Chicago"
+    assert "2026-12-04 22:00:07–22:15:05" in page_text(get_page(operator, "rotation-detail", rotation.uid))
+
+
+def test_a_postponement_sent_as_it_is_shown_keeps_the_window_to_the_second(
+    operator: Client, company: Company
+) -> None:
+    rotation = make_scheduled(company)
+    change = rescheduling.WindowChange(EXACT, reason="Their night shift")
+    rescheduling.postpone(rotation, change, by=company.by, now=NOW)
+    form = get_page(operator, "rotation-postpone", rotation.uid).context["form"]
+    rotation.refresh_from_db()
+    assert postpone(operator, rotation, **untouched_input(form), reason="As agreed").status_code == 302
+    rotation.refresh_from_db()
+    assert Entry.objects.filter(verb="rotation.postpone").count() == 2
+    assert (rotation.window_start, rotation.window_end) == (EXACT.start, EXACT.end)
+
+
+def test_a_proposal_is_postponed_to_with_its_seconds(operator: Client, company: Company) -> None:
+    rotation = make_scheduled(company)
+    participant = rotation.participants.first()
+    assert participant is not None
+    responses.propose_window(participant, EXACT, note="", by=company.by, now=NOW)
+    proposed = Entry.objects.get(verb="participant.proposed").new["window"]
+    assert proposed == "Fri 4 Dec 2026, 22:00:07 to 22:15:05 CST (UTC−06:00)"
+    url = reverse("rotation-postpone", args=[rotation.uid])
+    form = operator.get(url, {"proposal": str(participant.uid)}).context["form"]
+    assert postpone(operator, rotation, **untouched_input(form)).status_code == 302
+    rotation.refresh_from_db()
+    assert (rotation.window_start, rotation.window_end) == (EXACT.start, EXACT.end)
+    assert (
+        rotation.participants.exclude(agreed_at=None).get() == participant
+    )  # it is the very window proposed
 
 
 def test_a_draft_is_changed_and_not_postponed(operator: Client, company: Company) -> None:
