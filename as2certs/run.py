@@ -54,10 +54,7 @@ def install_requirements(*files: str) -> None:
 def is_usable_python(python: Path) -> bool:
     """Return whether this interpreter exists, starts and is new enough; the Python of a .venv may be gone."""
     code = "import sys; sys.exit(sys.version_info < (3, 11))"
-    return (
-        python.exists()
-        and subprocess.run([python, "-c", code], check=False, capture_output=True).returncode == 0
-    )
+    return python.exists() and subprocess.run([python, "-c", code], check=False, capture_output=True).returncode == 0
 
 
 def make_venv() -> None:
@@ -68,9 +65,7 @@ def make_venv() -> None:
         return
     output = (result.stdout + result.stderr).strip()
     if "ensurepip" in output:
-        exit_with(
-            "This Python can't make virtual environments. On Debian and Ubuntu: apt-get install python3-venv"
-        )
+        exit_with("This Python can't make virtual environments. On Debian and Ubuntu: apt-get install python3-venv")
     exit_with(f"{VENV} could not be made: {output.splitlines()[-1] if output else 'no reason was given'}")
 
 

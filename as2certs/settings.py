@@ -81,9 +81,7 @@ def read_environment() -> dict[str, str]:
     for name in sorted(os.environ):
         if name.startswith("AS2CERTS_") and name not in OWN_NAMES:
             known = ", ".join(sorted(OWN_NAMES))
-            raise ImproperlyConfigured(
-                f"{name} is not a setting. The names that start with AS2CERTS_ are: {known}."
-            )
+            raise ImproperlyConfigured(f"{name} is not a setting. The names that start with AS2CERTS_ are: {known}.")
     files = {name: os.environ[f"{name}_FILE"] for name in SECRETS if os.environ.get(f"{name}_FILE")}
     both = sorted(name for name in files if os.environ.get(name))
     if both:
@@ -133,9 +131,9 @@ SECRET_KEY = required_secret("SECRET_KEY", "secret_key")
 DEBUG = read_flag("DEBUG")
 
 #: The public URL of the application, for links in mails.
-AS2CERTS_BASE_URL = read_setting(
-    env.str, "AS2CERTS_BASE_URL", "an address", default="http://127.0.0.1:8000"
-).rstrip("/")
+AS2CERTS_BASE_URL = read_setting(env.str, "AS2CERTS_BASE_URL", "an address", default="http://127.0.0.1:8000").rstrip(
+    "/"
+)
 _base = urlsplit(AS2CERTS_BASE_URL)
 if _base.scheme not in ("http", "https") or not _base.hostname:
     raise ImproperlyConfigured(
@@ -261,9 +259,7 @@ def database_settings() -> dict[str, Any]:
         found["CONN_MAX_AGE"] = 60
         found["CONN_HEALTH_CHECKS"] = True
     else:
-        raise ImproperlyConfigured(
-            "DATABASE_URL names a database that is not supported. Use PostgreSQL or SQLite."
-        )
+        raise ImproperlyConfigured("DATABASE_URL names a database that is not supported. Use PostgreSQL or SQLite.")
     return found
 
 
@@ -333,9 +329,7 @@ def group_roles() -> dict[str, list[str]]:
     meaning = 'JSON such as {"edi-team": "Operator", "edi-leads": ["Approver", "Administrator"]}'
     found: Any = read_setting(env.json, name, meaning)
     if not isinstance(found, dict) or not found:
-        raise ImproperlyConfigured(
-            f"{name} names no groups (it is “{env.ENVIRON[name]}”). It should be {meaning}."
-        )
+        raise ImproperlyConfigured(f"{name} names no groups (it is “{env.ENVIRON[name]}”). It should be {meaning}.")
     wanted = {group: [named] if isinstance(named, str) else named for group, named in found.items()}
     for group, named in wanted.items():
         if not isinstance(named, list) or not named:
@@ -418,9 +412,7 @@ def oidc_settings() -> dict[str, Any] | None:
 #: The settings of single sign-on, with the client secret; None if it is off.
 AS2CERTS_OIDC = oidc_settings()
 
-SESSION_COOKIE_AGE = 3600 * read_setting(
-    env.int, "AS2CERTS_SESSION_HOURS", "a whole number of hours", default=12
-)
+SESSION_COOKIE_AGE = 3600 * read_setting(env.int, "AS2CERTS_SESSION_HOURS", "a whole number of hours", default=12)
 
 #: How many working days before the window partners are asked to answer by; 0: by its start.
 AS2CERTS_ANSWER_DAYS = read_setting(
@@ -476,8 +468,7 @@ def allowed_hooks() -> dict[str, list[str]]:
     meaning = 'JSON such as {"reload": ["/usr/local/bin/reload-as2", "--now"]}'
     found: Any = read_setting(env.json, "AS2CERTS_HOOKS", meaning, default={})
     if not isinstance(found, dict) or not all(
-        isinstance(argv, list) and argv and all(isinstance(word, str) for word in argv)
-        for argv in found.values()
+        isinstance(argv, list) and argv and all(isinstance(word, str) for word in argv) for argv in found.values()
     ):
         raise ImproperlyConfigured(f"AS2CERTS_HOOKS can't be read. It should be {meaning}.")
     return found
@@ -619,10 +610,7 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {
-        **{
-            name: {"level": _level}
-            for name in ("as2certs", "identities", "partners", "rotations", "django.request")
-        },
+        **{name: {"level": _level} for name in ("as2certs", "identities", "partners", "rotations", "django.request")},
         # Django's development server has a handler of its own, which would log whole URLs.
         "django.server": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
     },

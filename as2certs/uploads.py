@@ -32,9 +32,7 @@ class MemoryOnlyUploadHandler(FileUploadHandler):
     ) -> None:
         """Refuse a request that is larger than any form. Raises RequestDataTooBig."""
         if content_length > MAX_REQUEST_BYTES:
-            raise RequestDataTooBig(
-                f"A request of {content_length} bytes: at most {MAX_REQUEST_BYTES} are read."
-            )
+            raise RequestDataTooBig(f"A request of {content_length} bytes: at most {MAX_REQUEST_BYTES} are read.")
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
         super().new_file(*args, **kwargs)

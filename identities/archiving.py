@@ -90,11 +90,7 @@ def as2_id_conflict(station: AbstractStation) -> str:
         .exclude(pk=station.pk)
         .first()
     )
-    return (
-        f"{other} uses the AS2 ID {station.as2_id} in {station.environment} now: archive it first."
-        if other
-        else ""
-    )
+    return f"{other} uses the AS2 ID {station.as2_id} in {station.environment} now: archive it first." if other else ""
 
 
 def no_obstacle(obj: Archivable) -> str:

@@ -152,12 +152,8 @@ class CertificateFilter(django_filters.FilterSet):
     environment = django_filters.ChoiceFilter(
         label="Environment", choices=Environment.choices, empty_label="any", method="in_environment"
     )
-    expires = django_filters.ChoiceFilter(
-        label="Ends", choices=EXPIRY_CHOICES, empty_label="any time", method="ending"
-    )
-    serves = django_filters.ChoiceFilter(
-        label="In use", choices=[], empty_label="in any role", method="serving"
-    )
+    expires = django_filters.ChoiceFilter(label="Ends", choices=EXPIRY_CHOICES, empty_label="any time", method="ending")
+    serves = django_filters.ChoiceFilter(label="In use", choices=[], empty_label="in any role", method="serving")
 
     class Meta:
         model = IdentityCertificate

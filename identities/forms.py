@@ -23,9 +23,7 @@ _FOLDER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]
 STATION_WIDGETS: dict[str, Any] = {
     "owners": forms.CheckboxSelectMultiple,
     "notes": forms.Textarea(attrs={"rows": 3}),
-    "as2_id": forms.TextInput(
-        attrs={"class": "font-monospace", "autocomplete": "off", "spellcheck": "false"}
-    ),
+    "as2_id": forms.TextInput(attrs={"class": "font-monospace", "autocomplete": "off", "spellcheck": "false"}),
 }
 STATION_ROWS = (
     Row(Column("name", css_class="col-md-8"), Column("environment", css_class="col-md-4")),
@@ -91,9 +89,7 @@ class StationForm(forms.ModelForm[Any]):
         assert isinstance(field, forms.ModelChoiceField)
         model = self._meta.model
         chosen = getattr(self.instance, f"{self.REHEARSAL_FIELD}_id")
-        offered = model._default_manager.filter(
-            Q(archived_at=None, environment=Environment.TEST) | Q(pk=chosen)
-        )
+        offered = model._default_manager.filter(Q(archived_at=None, environment=Environment.TEST) | Q(pk=chosen))
         field.queryset = offered.exclude(pk=self.instance.pk)
         field.label, field.empty_label = "Test counterpart", "None"
         field.error_messages["invalid_choice"] = (
@@ -186,9 +182,7 @@ class IdentityForm(StationForm):
             REMINDER_FIELDSET,
             Fieldset(
                 "What new certificates say",
-                HTML(
-                    '<p class="text-body-secondary">Defaults for the subject of certificates made here.</p>'
-                ),
+                HTML('<p class="text-body-secondary">Defaults for the subject of certificates made here.</p>'),
                 *SUBJECT_ROWS,
                 Row(Column("email", css_class="col-md-6")),
             ),
@@ -322,9 +316,7 @@ class SystemForm(forms.ModelForm[AS2System]):
         others = AS2System.objects.active().filter(connector="directory").exclude(pk=self.instance.pk)
         same = others.filter(config__folder=folder).first()
         if same:
-            self.add_error(
-                "folder", f"{same} writes to this folder: two systems in one would undo each other."
-            )
+            self.add_error("folder", f"{same} writes to this folder: two systems in one would undo each other.")
 
     def save(self, commit: bool = True) -> AS2System:
         directory = self.cleaned_data["connector"] == "directory"

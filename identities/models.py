@@ -142,9 +142,7 @@ class PrivateKey(models.Model):
         default_permissions = ("view",)
         permissions = [("export_privatekey", "Can take a private key out")]
         constraints = [
-            models.UniqueConstraint(
-                fields=["identity", "public_key_sha256"], name="identities_private_key_once"
-            )
+            models.UniqueConstraint(fields=["identity", "public_key_sha256"], name="identities_private_key_once")
         ]
 
     def __str__(self) -> str:
@@ -166,9 +164,7 @@ class IdentityCertificate(AbstractCertificate):
 
     class Meta(AbstractCertificate.Meta):
         verbose_name = "our certificate"
-        constraints = [
-            models.UniqueConstraint(fields=["identity", "sha256"], name="identities_certificate_once")
-        ]
+        constraints = [models.UniqueConstraint(fields=["identity", "sha256"], name="identities_certificate_once")]
 
     def get_absolute_url(self) -> str:
         return reverse("certificate-detail", args=[self.uid])
@@ -209,9 +205,7 @@ class CertificateRequest(models.Model):
     subject = models.JSONField(default=dict)
     roles = models.JSONField(default=list)
     state = models.CharField(max_length=12, choices=State, default=State.QUEUED)
-    private_key = models.ForeignKey(
-        PrivateKey, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
-    )
+    private_key = models.ForeignKey(PrivateKey, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     csr_pem = models.TextField("CSR", blank=True)
     certificate = models.OneToOneField(
         IdentityCertificate, null=True, blank=True, on_delete=models.PROTECT, related_name="request"

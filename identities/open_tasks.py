@@ -157,15 +157,11 @@ def rotation_tasks(rotations: Sequence[Any], *, now: datetime) -> Iterator[OpenT
     for rotation in rotations:
         url = rotation.get_absolute_url()
         if rotation.failed:
-            yield OpenTask(
-                "urgent", f"A step of the rotation of {' + '.join(rotation.roles)} failed.", "Look", url
-            )
+            yield OpenTask("urgent", f"A step of the rotation of {' + '.join(rotation.roles)} failed.", "Look", url)
         elif rotation.window_end and rotation.window_end < now and rotation.applied_at is None:
             yield OpenTask("urgent", "The window of a rotation is over, and it is not applied.", "Look", url)
         elif rotation.state == "draft":
-            yield OpenTask(
-                "needs_you", "A rotation is a draft: it waits to be approved.", "Open the draft", url
-            )
+            yield OpenTask("needs_you", "A rotation is a draft: it waits to be approved.", "Open the draft", url)
 
 
 def identity_tasks(

@@ -55,18 +55,14 @@ def role_statuses(
     for row in services:
         by_role[row.role].append(row.certificate)  # type: ignore[attr-defined]
     # During an overlap, the certificate that the writer role uses too is the one in use.
-    written = [
-        certificates[0] for role, certificates in by_role.items() if role in WRITER_ROLES and certificates
-    ]
+    written = [certificates[0] for role, certificates in by_role.items() if role in WRITER_ROLES and certificates]
     return [
         _role_status(role, tuple(sorted(certificates, key=lambda one: one not in written)), rotations)
         for role, certificates in by_role.items()
     ]
 
 
-def _role_status(
-    role: str, certificates: tuple[AbstractCertificate, ...], rotations: Sequence[Any]
-) -> RoleStatus:
+def _role_status(role: str, certificates: tuple[AbstractCertificate, ...], rotations: Sequence[Any]) -> RoleStatus:
     rotation = next((r for r in rotations if role in r.roles), None)
     new = rotation.new if rotation and rotation.new not in certificates[:1] else None
     return RoleStatus(

@@ -35,9 +35,7 @@ class Environment(models.TextChoices):
 def validate_as2_id(value: str) -> None:
     """Raise ValidationError for a value that is no AS2 name (RFC 4130, section 6.2)."""
     if not _AS2_ID.fullmatch(value):
-        raise ValidationError(
-            "An AS2 ID has 1 to 128 printable ASCII characters: letters, digits, signs, spaces."
-        )
+        raise ValidationError("An AS2 ID has 1 to 128 printable ASCII characters: letters, digits, signs, spaces.")
     if '"' in value or "\\" in value:
         raise ValidationError("An AS2 ID holds no quotation mark and no backslash.")
     if value != value.strip():
@@ -82,9 +80,7 @@ class AbstractStation(Archivable):
         validators=[validate_as2_id],
         help_text="Exactly as in AS2-From and AS2-To: upper and lower case differ.",
     )
-    url = models.CharField(
-        "AS2 URL", max_length=300, blank=True, validators=[URLValidator(schemes=["http", "https"])]
-    )
+    url = models.CharField("AS2 URL", max_length=300, blank=True, validators=[URLValidator(schemes=["http", "https"])])
     environment = models.CharField(max_length=10, choices=Environment, default=Environment.PRODUCTION)
     reminder_days = models.JSONField(
         null=True,
@@ -193,9 +189,7 @@ class AbstractCertificate(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
-            raise CertificateRowImmutable(
-                "A certificate's row never changes: take the other certificate in beside it."
-            )
+            raise CertificateRowImmutable("A certificate's row never changes: take the other certificate in beside it.")
         super().save(*args, **kwargs)
 
     @classmethod
@@ -305,9 +299,7 @@ class AbstractService(AbstractPeriod):
     class Meta:
         abstract = True
         ordering = ["role", "starts_at", "id"]
-        indexes = [
-            models.Index(fields=["certificate"], condition=Q(ends_at=None), name="%(app_label)s_serving")
-        ]
+        indexes = [models.Index(fields=["certificate"], condition=Q(ends_at=None), name="%(app_label)s_serving")]
 
 
 def service_constraints(holder: str) -> list[models.BaseConstraint]:
@@ -331,6 +323,4 @@ def service_constraints(holder: str) -> list[models.BaseConstraint]:
 
 
 def ends_after_start(name: str) -> models.CheckConstraint:
-    return models.CheckConstraint(
-        condition=Q(ends_at=None) | Q(ends_at__gte=models.F("starts_at")), name=name
-    )
+    return models.CheckConstraint(condition=Q(ends_at=None) | Q(ends_at__gte=models.F("starts_at")), name=name)

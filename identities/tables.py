@@ -43,9 +43,7 @@ class StationTable(CompactTable):
 
 
 class IdentityTable(StationTable):
-    as2_system = tables.Column(
-        verbose_name="AS2 system", linkify=True, order_by=("as2_system__name", "name", "id")
-    )
+    as2_system = tables.Column(verbose_name="AS2 system", linkify=True, order_by=("as2_system__name", "name", "id"))
 
     order_in_use = order_by_expiry(IdentityService, "identity")
 
@@ -61,9 +59,7 @@ class SystemTable(CompactTable):
     name = template_column("identities/_cell_station.html", order_by=("name", "id"))
     connector = tables.Column(verbose_name="How changes get there")
     overlap = tables.Column(verbose_name="Holds")
-    state = template_column(
-        "identities/_cell_check.html", verbose_name="Last check", order_by=("checked_at", "id")
-    )
+    state = template_column("identities/_cell_check.html", verbose_name="Last check", order_by=("checked_at", "id"))
 
     def render_connector(self, value: str) -> str:
         return dict(CONNECTOR_CHOICES).get(value, value)
@@ -84,9 +80,7 @@ class CertificateTable(CompactTable):
     fingerprint = template_column("identities/_cell_fingerprint.html", orderable=False)
     key = template_column("identities/_cell_key.html", orderable=False)
     serves = template_column("identities/_cell_serves.html", verbose_name="In use as", orderable=False)
-    not_after = template_column(
-        "identities/_cell_not_after.html", verbose_name="Ends", order_by=("not_after", "id")
-    )
+    not_after = template_column("identities/_cell_not_after.html", verbose_name="Ends", order_by=("not_after", "id"))
 
     class Meta(CompactTable.Meta):
         model = IdentityCertificate

@@ -24,9 +24,7 @@ def partnership_archive_obstacle(partnership: Partnership) -> str:
     if ours.exists():
         return f"{partner} takes part in a running rotation of {identity}: remove it there first, or finish that."
     if partner.rotations.running().exists():
-        return (
-            f"A rotation of {partner} is running, and {identity} takes part in it: close or cancel it first."
-        )
+        return f"A rotation of {partner} is running, and {identity} takes part in it: close or cancel it first."
     return ""
 
 

@@ -103,8 +103,7 @@ def _update(contact: Contact, columns: dict[str, Any], *, only_if: dict[str, Any
     """Set columns of a contact if its row meets a condition; raise ContactRefused otherwise."""
     if not Contact.objects.filter(pk=contact.pk, **only_if).update(**columns):
         raise ContactRefused(
-            refusal
-            or f"{contact.name} was changed in the meantime. Look at them as they are now, and decide again."
+            refusal or f"{contact.name} was changed in the meantime. Look at them as they are now, and decide again."
         )
     for name, value in columns.items():
         setattr(contact, name, value)

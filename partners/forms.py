@@ -156,9 +156,7 @@ class ContactForm(forms.ModelForm[Contact]):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
         if not cleaned.get("email") and not cleaned.get("phone") and not self.errors:
-            self.add_error(
-                "email", "Give an e-mail address or a phone number: how else could they be reached?"
-            )
+            self.add_error("email", "Give an e-mail address or a phone number: how else could they be reached?")
         return cleaned
 
     def save(self, commit: bool = True) -> Contact:
@@ -190,8 +188,7 @@ class PartnerUploadForm(CertificateImportForm):
         super().__init__(holder, *args, **kwargs)
         file, text = self.fields["certificate_file"], self.fields["certificate_text"]
         file.help_text = (
-            "What they sent: .pem, .crt, .cer, .der, .p7b or .p7c, at most 1 MiB. "
-            "Never a file with a private key."
+            "What they sent: .pem, .crt, .cer, .der, .p7b or .p7c, at most 1 MiB. Never a file with a private key."
         )
         text.help_text = "PEM: the block from BEGIN to END."
 
@@ -252,9 +249,7 @@ class PartnershipForm(forms.Form):
                     f"{other} is in {other.environment} and {self.station} in {self.station.environment}: "
                     "test and production are not connected with each other."
                 )
-        names = self.connected.filter(**{f"{self.noun}__in": others}).values_list(
-            f"{self.noun}__name", flat=True
-        )
+        names = self.connected.filter(**{f"{self.noun}__in": others}).values_list(f"{self.noun}__name", flat=True)
         if taken := names.first():
             raise forms.ValidationError(f"{taken} is connected with {self.station} already.")
         return others

@@ -191,9 +191,7 @@ class Partnership(Archivable):
 
     class Meta:
         ordering = ["identity__name", "partner__name", "id"]
-        constraints = [
-            models.UniqueConstraint(fields=["identity", "partner"], name="partners_partnership_once")
-        ]
+        constraints = [models.UniqueConstraint(fields=["identity", "partner"], name="partners_partnership_once")]
 
     def __str__(self) -> str:
         return f"{self.identity} ↔ {self.partner}"
@@ -210,9 +208,7 @@ class SigningChoice(AbstractPeriod):
     """
 
     partnership = models.ForeignKey(Partnership, on_delete=models.PROTECT, related_name="signing")
-    certificate = models.ForeignKey(
-        IdentityCertificate, on_delete=models.PROTECT, related_name="signing_choices"
-    )
+    certificate = models.ForeignKey(IdentityCertificate, on_delete=models.PROTECT, related_name="signing_choices")
 
     class Meta:
         ordering = ["partnership", "starts_at", "id"]
@@ -238,9 +234,7 @@ class PartnerCertificate(AbstractCertificate):
 
     class Meta(AbstractCertificate.Meta):
         verbose_name = "partner's certificate"
-        constraints = [
-            models.UniqueConstraint(fields=["partner", "sha256"], name="partners_certificate_once")
-        ]
+        constraints = [models.UniqueConstraint(fields=["partner", "sha256"], name="partners_certificate_once")]
 
     def get_absolute_url(self) -> str:
         return reverse("partner-certificate-detail", args=[self.uid])

@@ -56,9 +56,7 @@ def _setup_tasks(partner: Partner, connected: bool) -> Iterator[OpenTask]:
     suggested = [contact for contact in partner.contacts.all() if contact.suggested_by]
     if suggested:
         who = suggested[0].name if len(suggested) == 1 else f"{len(suggested)} people"
-        yield OpenTask(
-            "needs_you", f"Named on their page as a contact: {who}.", "Take on or dismiss", "#named"
-        )
+        yield OpenTask("needs_you", f"Named on their page as a contact: {who}.", "Take on or dismiss", "#named")
     if bounced := [contact for contact in contacts if contact.bounced_at]:
         who = ", ".join(contact.name for contact in bounced[:3])
         yield OpenTask("soon", f"Mail comes back from {who}.", "See the contacts", "#contacts")

@@ -85,9 +85,7 @@ def signing_history(partnership: Partnership) -> list[SigningPeriod]:
     choices = list(partnership.signing.with_certificates())
     defaults = list(_default_assignments(partnership.identity).with_certificates())
     rows = [*choices, *defaults]
-    moments = sorted(
-        {moment for row in rows for moment in (row.starts_at, row.ends_at) if moment is not None}
-    )
+    moments = sorted({moment for row in rows for moment in (row.starts_at, row.ends_at) if moment is not None})
     periods: list[SigningPeriod] = []
     for start, end in pairwise([*moments, None]):
         assert start is not None  # only the last end is None

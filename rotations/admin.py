@@ -112,9 +112,7 @@ def _admin_actor(request: HttpRequest) -> Actor:
     return Actor.of(request, source=Entry.Source.ADMIN)
 
 
-def _apply_to_each(
-    request: HttpRequest, rows: QuerySet[Any], act: Callable[[Any], object], done: str
-) -> None:
+def _apply_to_each(request: HttpRequest, rows: QuerySet[Any], act: Callable[[Any], object], done: str) -> None:
     """Apply a function to each row, and show the errors and how often it succeeded."""
     count = 0
     for row in rows:
@@ -176,9 +174,7 @@ class RotationAdmin(AuditedAdmin):
     @admin.action(description="Cancel the selected rotations", permissions=["change"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Rotation]) -> None:
         def cancel(rotation: Rotation) -> None:
-            endings.cancel(
-                rotation, reason="cancelled in Django admin", by=_admin_actor(request), now=database_now()
-            )
+            endings.cancel(rotation, reason="cancelled in Django admin", by=_admin_actor(request), now=database_now())
 
         _apply_to_each(request, queryset, cancel, "Cancelled")
 

@@ -21,9 +21,7 @@ class EditConflict(RotationError):
     """The row was changed by somebody else after it was read."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(
-            f"{what} has changed in the meantime. Look at the page as it is now, and decide again."
-        )
+        super().__init__(f"{what} has changed in the meantime. Look at the page as it is now, and decide again.")
 
 
 class PageOutdated(RotationError):

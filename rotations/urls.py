@@ -49,9 +49,7 @@ urlpatterns = [
     path("rotations/<uuid:uid>/emergency/", emergency.rotation_emergency, name="rotation-emergency"),
     path("rotations/<uuid:uid>/close/", lifecycle.rotation_close, name="rotation-close"),
     path("rotations/<uuid:uid>/roll-back/", lifecycle.rotation_roll_back, name="rotation-roll-back"),
-    path(
-        "rotations/<uuid:uid>/rehearsal/", rehearsals.rotation_name_rehearsal, name="rotation-name-rehearsal"
-    ),
+    path("rotations/<uuid:uid>/rehearsal/", rehearsals.rotation_name_rehearsal, name="rotation-name-rehearsal"),
     path(
         "rotations/<uuid:uid>/without-rehearsal/",
         rehearsals.rotation_waive_rehearsal,
@@ -60,9 +58,7 @@ urlpatterns = [
     path("rotations/<uuid:uid>/following/", follow_up.rotation_following, name="rotation-following"),
     path("rotations/<uuid:uid>/announce/", announcements.rotation_announce, name="rotation-announce"),
     path("rotations/<uuid:uid>/times/", slots.rotation_slots, name="rotation-slots"),
-    path(
-        "rotations/<uuid:uid>/times/withdraw/", slots.rotation_slots_withdraw, name="rotation-slots-withdraw"
-    ),
+    path("rotations/<uuid:uid>/times/withdraw/", slots.rotation_slots_withdraw, name="rotation-slots-withdraw"),
     path("rotations/times/<uuid:uid>/take/", slots.slot_take, name="slot-take"),
     path("rotations/<uuid:uid>/together/", bulk.rotation_bulk_action, name="rotation-together"),
     path("rotations/<uuid:uid>/print/", bulk.rotation_print, name="rotation-print"),
@@ -70,9 +66,7 @@ urlpatterns = [
     path("rotations/steps/<uuid:uid>/done/", steps.step_done, name="rotation-step-done"),
     path("rotations/steps/<uuid:uid>/leave-out/", steps.step_skip, name="rotation-step-skip"),
     path("rotations/steps/<uuid:uid>/try-again/", steps.step_retry, name="rotation-step-retry"),
-    path(
-        "rotations/partners/<uuid:uid>/answer/", participants.participant_confirm, name="participant-confirm"
-    ),
+    path("rotations/partners/<uuid:uid>/answer/", participants.participant_confirm, name="participant-confirm"),
     path("rotations/partners/<uuid:uid>/as-partner/", participants.as_partner, name="participant-as-partner"),
     path("partners/<uuid:uid>/ask/", certificate_requests.partner_ask, name="partner-ask"),
     path("partners/<uuid:uid>/ask/html/", certificate_requests.partner_ask_html, name="partner-ask-html"),
@@ -139,9 +133,7 @@ urlpatterns = [
         name="participant-to-oneself",
     ),
     path("rotations/partners/<uuid:uid>/go-on/", participants.participant_waive, name="participant-waive"),
-    path(
-        "rotations/partners/<uuid:uid>/leave-out/", participants.participant_remove, name="participant-remove"
-    ),
+    path("rotations/partners/<uuid:uid>/leave-out/", participants.participant_remove, name="participant-remove"),
     path(
         "rotations/partners/<uuid:uid>/bring-back/",
         participants.participant_restore,

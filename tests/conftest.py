@@ -45,9 +45,7 @@ settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--fail-on-skip", action="store_true", help="A skipped test is a failure, as it is in CI."
-    )
+    parser.addoption("--fail-on-skip", action="store_true", help="A skipped test is a failure, as it is in CI.")
     rows.add_option(parser)
 
 
@@ -93,16 +91,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
     """Say last which programs would have been wanted, and the command that brings them."""
     yield
     if terminalreporter.config.getoption("--faults") == "full":
-        reports = [
-            report for kind in ("passed", "failed", "error") for report in terminalreporter.getreports(kind)
-        ]
+        reports = [report for kind in ("passed", "failed", "error") for report in terminalreporter.getreports(kind)]
         terminalreporter.write_sep("-", "seconds for each row of the table of faults")
         for line in rows.took(reports):
             terminalreporter.write_line(line)
     skipped = terminalreporter.stats.get("skipped", [])
-    wanted = [
-        p for p in MISSING.values() if any(f"{p.name} is not installed" in str(r.longrepr) for r in skipped)
-    ]
+    wanted = [p for p in MISSING.values() if any(f"{p.name} is not installed" in str(r.longrepr) for r in skipped)]
     if wanted:
         names = ", ".join(program.name for program in wanted)
         terminalreporter.write_sep("-", f"{len(skipped)} tests were skipped: {names} not installed")

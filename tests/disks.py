@@ -49,9 +49,7 @@ def _held(where: Path, options: str) -> Iterator[Path]:
     try:
         wait_until(lambda: holder.poll() is not None or (folder / "ready").exists(), what="a small disk")
         if holder.poll() is not None:
-            pytest.skip(
-                f"A small disk needs the right to mount, or user namespaces: {holder.stderr.read().strip()}"
-            )
+            pytest.skip(f"A small disk needs the right to mount, or user namespaces: {holder.stderr.read().strip()}")
         (folder / "ready").unlink()
         yield folder
     finally:

@@ -98,9 +98,7 @@ def start_rotation(station: AbstractStation, old: Any, new: Any = None, **column
     """Store a running rotation of a station with what the pages of the inventory need."""
     side = "identity" if isinstance(station, Identity) else "partner"
     pair = {f"old_{side}_certificate": old, f"new_{side}_certificate": new}
-    return Rotation.objects.create(
-        **{side: station, **pair, "roles": list(station.ROLES), "set_up_at": NOW, **columns}
-    )
+    return Rotation.objects.create(**{side: station, **pair, "roles": list(station.ROLES), "set_up_at": NOW, **columns})
 
 
 def trail() -> list[Entry]:

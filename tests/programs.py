@@ -11,9 +11,7 @@ from pathlib import Path
 
 def postgres_folder() -> str | None:
     """Return the folder of PostgreSQL's server programs: Debian keeps them out of the PATH, one folder a version."""
-    folders = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda f: f.parent.name.zfill(4), reverse=True
-    )
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda f: f.parent.name.zfill(4), reverse=True)
     for folder in folders:
         if (folder / "initdb").exists() and (folder / "postgres").exists():
             return str(folder)
@@ -29,9 +27,7 @@ def chromium() -> str | None:
 def libfaketime() -> str | None:
     """Return the library that lets a program's clock go wrong: Debian keeps it in a folder for each kind of machine."""
     found = sorted(
-        path
-        for folder in ("", "*/")
-        for path in Path("/usr/lib").glob(f"{folder}faketime/libfaketimeMT.so.1")
+        path for folder in ("", "*/") for path in Path("/usr/lib").glob(f"{folder}faketime/libfaketimeMT.so.1")
     )
     return str(found[0]) if found else None
 
@@ -52,9 +48,7 @@ def other_time(offset: str) -> dict[str, str]:
 
 def this_time() -> dict[str, str]:
     """Return the environment variables that this process's programs need to have the same other time as it."""
-    return {
-        name: os.environ[name] for name in other_time("") if "FAKETIME" in os.environ and name in os.environ
-    }
+    return {name: os.environ[name] for name in other_time("") if "FAKETIME" in os.environ and name in os.environ}
 
 
 def real_time() -> dict[str, str]:

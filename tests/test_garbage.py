@@ -225,9 +225,7 @@ def test_no_answer_to_a_form_breaks_it(world: World, role: str, every: int) -> N
         if name in ("logout", "demo-load", "admin:logout"):
             continue
         page = client.get(address) if role == "root" else None
-        is_form = (
-            page is not None and page.status_code == 200 and page["Content-Type"].startswith("text/html")
-        )
+        is_form = page is not None and page.status_code == 200 and page["Content-Type"].startswith("text/html")
         names = fields_of(page) if is_form else {"reason", "name"}
         values = VALUES[1::4] if ":" not in name and role == "root" else VALUES[6:7]
         bodies: list[dict[str, object]] = [dict.fromkeys(names, value) for value in values]
@@ -248,9 +246,7 @@ def test_no_answer_to_a_form_breaks_it(world: World, role: str, every: int) -> N
 def contents() -> dict[str, str]:
     """Return a fingerprint of every table but that of sessions."""
     return {
-        model._meta.label: sha256(
-            serializers.serialize("json", model._base_manager.all()).encode()
-        ).hexdigest()
+        model._meta.label: sha256(serializers.serialize("json", model._base_manager.all()).encode()).hexdigest()
         for model in apps.get_models()
         if model._meta.label != "sessions.Session"
     }
@@ -291,9 +287,7 @@ def test_the_public_id_of_one_thing_opens_nothing_else(world: World, every: int)
         for kind, uid in part(others, number, every):
             given = {key: uid if key == "uid" else "notify" for key in pattern.pattern.converters}
             with undone():
-                statuses = {
-                    method(reverse(name, kwargs=given)).status_code for method in (client.get, client.post)
-                }
+                statuses = {method(reverse(name, kwargs=given)).status_code for method in (client.get, client.post)}
             if not statuses <= {404, 405}:
                 wrong.append((name, kind, statuses))
     assert not wrong, wrong

@@ -18,9 +18,7 @@ NOT_COUNTED = {"__pycache__"}
 ROOMS = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "rotations").rglob("*")
-    if path.is_dir()
-    and (path / "__init__.py").exists()
-    and not {"management", "migrations"} & set(path.parts)
+    if path.is_dir() and (path / "__init__.py").exists() and not {"management", "migrations"} & set(path.parts)
 )
 
 

@@ -220,9 +220,7 @@ class World:
 
     def __init__(self) -> None:
         company = make_company(now=NOW)
-        rotation = approval.approve(
-            make_draft(company, starts=NOW + timedelta(hours=2)), by=company.approver, now=NOW
-        )
+        rotation = approval.approve(make_draft(company, starts=NOW + timedelta(hours=2)), by=company.approver, now=NOW)
         partner = company.partners[0]
         theirs = partner_certificate(partner, by=company.by, now=NOW, ends=NOW + timedelta(days=99))
         key = RequestedKey("csr", 2048, "sha256", 365, {"common_name": "ACME"}, ["sign"])
@@ -240,9 +238,7 @@ class World:
             due_at=NOW,
         )
         contact = Contact.objects.create(partner=partner, name="Dave", email="dave@example.com")
-        handed = HandedIn.objects.create(
-            partner=partner, certificate=theirs, roles=["verify"], said_by="Dave", at=NOW
-        )
+        handed = HandedIn.objects.create(partner=partner, certificate=theirs, roles=["verify"], said_by="Dave", at=NOW)
         self.objects: dict[str, Any] = {
             "handed-in": handed,
             "identity": company.identity,

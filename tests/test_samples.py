@@ -55,9 +55,7 @@ def sets_of(names: set[str]) -> Iterator[set[str]]:
 
 
 def test_every_test_is_in_one_part_on_sqlite_and_what_uses_the_database_in_one_on_postgres() -> None:
-    everything = [
-        part for part in chain.from_iterable(PARTS.values()) if not part.at
-    ]  # those are repetitions
+    everything = [part for part in chain.from_iterable(PARTS.values()) if not part.at]  # those are repetitions
     on_postgres = [part for part in everything if part.arguments[:2] == ON_POSTGRES]
     on_sqlite = [part for part in everything if part not in on_postgres]
     names = set(re.findall(r"\w+", " ".join(part.markers for part in everything))) - {"and", "or", "not"}

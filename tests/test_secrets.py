@@ -106,9 +106,7 @@ def test_no_log_line_repr_or_change_holds_a_key(rotated: Company, caplog: pytest
     change = build_connector_change(step, now=step.done_at)
     row = rotated.new.private_key
     assert row is not None
-    material = pki.Material(
-        leaf=rotated.new.certificate, chain=(), key=pki.generate_key(2048), container="pem"
-    )
+    material = pki.Material(leaf=rotated.new.certificate, chain=(), key=pki.generate_key(2048), container="pem")
     shown = [repr(change), repr(row), str(row), repr(vault()), repr(material)]
     assert not betrayed("\n".join(shown).encode(), needles)
     assert material.key is not None
@@ -127,10 +125,7 @@ def test_no_page_and_no_page_of_the_admin_shows_a_key(rotated: Company) -> None:
         rotated.identity.rotations.get().get_absolute_url(),
         reverse("certificate-list"),
         reverse("audit-list"),
-        *(
-            reverse("certificate-export", args=[rotated.new.uid]) + f"?format={f}"
-            for f in ("pem", "der", "p7b", "zip")
-        ),
+        *(reverse("certificate-export", args=[rotated.new.uid]) + f"?format={f}" for f in ("pem", "der", "p7b", "zip")),
     ]
     for model in admin.site._registry:
         base = f"admin:{model._meta.app_label}_{model._meta.model_name}"

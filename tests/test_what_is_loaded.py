@@ -69,10 +69,7 @@ def test_what_beat_sends_are_tasks_that_a_worker_has() -> None:
 
 
 def test_a_worker_is_warm_without_what_only_pages_need(tmp_path: Path) -> None:
-    code = (
-        "from as2certs.celery import app\napp.loader.init_worker()\n"
-        "from rotations import runner\nrunner.warm_up()"
-    )
+    code = "from as2certs.celery import app\napp.loader.init_worker()\nfrom rotations import runner\nrunner.warm_up()"
     modules = loaded(code, tmp_path)
     assert "rotations.runner" in modules
     assert [name for name in modules if name.split(".")[0] in OF_PAGES] == []
@@ -81,9 +78,7 @@ def test_a_worker_is_warm_without_what_only_pages_need(tmp_path: Path) -> None:
 def test_nothing_is_loaded_at_the_moment_of_the_first_step(make_stack: Callable[..., Stack]) -> None:
     stack = make_stack(environment={"AS2CERTS_HOOKS": '{"reload": ["/bin/true"]}'})
     (stack.folder / "as2").mkdir(exist_ok=True)
-    stack.python(
-        "from tests.faults import companies\ncompanies.many([1.0, 1.0], directories=[0], ago=20)\nprint(1)"
-    )
+    stack.python("from tests.faults import companies\ncompanies.many([1.0, 1.0], directories=[0], ago=20)\nprint(1)")
     late = stack.python(
         "import json, sys\nfrom rotations import models, runner\nrunner.warm_up()\n"
         "models.Heartbeat.objects.count()  # as each tick before it asks the database\nbefore = set(sys.modules)\n"

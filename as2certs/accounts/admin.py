@@ -88,9 +88,7 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
         by = Actor.of(request, source=Entry.Source.ADMIN)
         for person in people:
             if not self.has_change_permission(request, person):
-                messages.error(
-                    request, f"{person} may do more than you: you can’t take their second factor away."
-                )
+                messages.error(request, f"{person} may do more than you: you can’t take their second factor away.")
             elif second_factors.remove_all(person, by=by, now=database_now()):
                 messages.success(request, f"{person} has no second factor any more.")
             else:
@@ -137,9 +135,7 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
 
 
 def _group_permissions(group: Group) -> set[str]:
-    return {
-        f"{app}.{name}" for app, name in group.permissions.values_list("content_type__app_label", "codename")
-    }
+    return {f"{app}.{name}" for app, name in group.permissions.values_list("content_type__app_label", "codename")}
 
 
 @admin.register(Installation)

@@ -105,17 +105,13 @@ def record_used_recovery_code(
 
 
 @receiver(factor_signals.authenticator_added, dispatch_uid="accounts.trail.added")
-def record_added_factor(
-    sender: object, request: HttpRequest, user: User, authenticator: Any, **kwargs: Any
-) -> None:
+def record_added_factor(sender: object, request: HttpRequest, user: User, authenticator: Any, **kwargs: Any) -> None:
     """Record a new second factor."""
     _record("person.second_factor_added", request, user, new=_factor_values(authenticator))
 
 
 @receiver(factor_signals.authenticator_removed, dispatch_uid="accounts.trail.removed")
-def record_removed_factor(
-    sender: object, request: HttpRequest, user: User, authenticator: Any, **kwargs: Any
-) -> None:
+def record_removed_factor(sender: object, request: HttpRequest, user: User, authenticator: Any, **kwargs: Any) -> None:
     """Record the removal of a second factor by its owner."""
     _record("person.second_factor_removed", request, user, new=_factor_values(authenticator))
 

@@ -96,17 +96,13 @@ class Installation(models.Model):
         OPTIONAL = "optional", "whoever wants to"
         REQUIRED = "required", "everybody who logs in with a password"
 
-    name = models.CharField(
-        "our name", max_length=120, default="Our company", help_text="As partners know us."
-    )
+    name = models.CharField("our name", max_length=120, default="Our company", help_text="As partners know us.")
     email = models.EmailField(
         "e-mail",
         blank=True,
         help_text="Where partners reach us about certificates, when nobody else is named.",
     )
-    phone = models.CharField(
-        max_length=60, blank=True, help_text="Where partners call us, when nobody else is named."
-    )
+    phone = models.CharField(max_length=60, blank=True, help_text="Where partners call us, when nobody else is named.")
     time_zone = models.CharField(max_length=64, default="UTC", validators=[validate_time_zone])
     four_eyes_production = models.BooleanField(
         "four eyes in production",

@@ -48,9 +48,7 @@ from as2certs.clock import database_now
 logger = logging.getLogger(__name__)
 
 #: Algorithms that an ID token may be signed with: asymmetric ones only.
-SIGNATURE_ALGORITHMS = frozenset(
-    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"}
-)
+SIGNATURE_ALGORITHMS = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"})
 #: Seconds by which the clocks of provider and application may differ.
 CLOCK_SKEW_SECONDS = 60
 
@@ -79,9 +77,7 @@ class CompanyProvider(OpenIDConnectProvider):
         state = {"nonce": nonce, "asked_at": time.time(), **kwargs}
         return super().redirect(request, process, next_url, data, auth_params=params, **state)
 
-    def cleanup_email_addresses(
-        self, email: str | None, addresses: list[Any], email_verified: bool = False
-    ) -> Any:
+    def cleanup_email_addresses(self, email: str | None, addresses: list[Any], email_verified: bool = False) -> Any:
         """Store no e-mail addresses: nobody is identified by them."""
         addresses.clear()
         return email
@@ -157,17 +153,13 @@ class SignOnAdapter(DefaultSocialAccountAdapter):
             )
         ]
 
-    def get_provider(
-        self, request: HttpRequest, provider: Any = None, client_id: Any = None
-    ) -> CompanyProvider:
+    def get_provider(self, request: HttpRequest, provider: Any = None, client_id: Any = None) -> CompanyProvider:
         return CompanyProvider(request, app=self.get_app(request, provider=provider_id()))
 
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
         """Check the nonce, then the person; refuse the login by an exception."""
         claims, state = sociallogin.claims, sociallogin.state
-        if not hmac.compare_digest(
-            str(claims.get("nonce", "")), str(state.get("nonce") or secrets.token_hex())
-        ):
+        if not hmac.compare_digest(str(claims.get("nonce", "")), str(state.get("nonce") or secrets.token_hex())):
             refuse_login(request, "its answer belongs to another login (nonce)")
         if state.get("confirms"):
             _confirm_person(request, sociallogin)
@@ -204,9 +196,7 @@ class SignOnAdapter(DefaultSocialAccountAdapter):
             user.save()
             SocialAccount.objects.create(user=user, provider=provider_id(), uid=sociallogin.account.uid)
             by = provider_actor(request)
-            record(
-                AuditEvent("user.created", user, new={"username": user.username}), by=by, now=database_now()
-            )
+            record(AuditEvent("user.created", user, new={"username": user.username}), by=by, now=database_now())
             set_roles(user, roles_from_claims(sociallogin.claims), request)
         return user
 
@@ -262,8 +252,7 @@ def refuse_login(request: HttpRequest, why: str, *, say: str = "", user: User | 
         )
     messages.error(
         request,
-        say
-        or f"{provider_name()} could not be believed: {why}. Try again; if it stays so, tell an administrator.",
+        say or f"{provider_name()} could not be believed: {why}. Try again; if it stays so, tell an administrator.",
     )
     raise ImmediateHttpResponse(redirect("account" if request.user.is_authenticated else "login"))
 
@@ -300,9 +289,7 @@ def _confirm_person(request: HttpRequest, sociallogin: SocialLogin) -> None:
             say=f"{provider_name()} did not ask you again who you are, or does not say so. Confirm in another way.",
             user=request.user,
         )
-    record_authentication(
-        request, request.user, "socialaccount", provider=provider_id(), reauthenticated=True
-    )
+    record_authentication(request, request.user, "socialaccount", provider=provider_id(), reauthenticated=True)
 
 
 #: Exceptions of requests to the provider.

@@ -72,10 +72,7 @@ ROLE_PERMISSIONS: dict[str, tuple[str, ...]] = {
 
 def grant_role_permissions() -> None:
     """Create the groups, and give each one exactly its permissions."""
-    by_name = {
-        f"{p.content_type.app_label}.{p.codename}": p
-        for p in Permission.objects.select_related("content_type")
-    }
+    by_name = {f"{p.content_type.app_label}.{p.codename}": p for p in Permission.objects.select_related("content_type")}
     for name, permissions in ROLE_PERMISSIONS.items():
         group, _ = Group.objects.get_or_create(name=name)
         group.permissions.set([by_name[permission] for permission in permissions])

@@ -54,9 +54,7 @@ index = SecondFactorList.as_view()
 authenticate = SecondFactorLogin.as_view()
 confirm_by_password = ReauthenticateView.as_view(template_name="accounts/confirm_by_password.html")
 confirm_by_code = base.ReauthenticateView.as_view(template_name="accounts/confirm_by_code.html")
-confirm_by_passkey = webauthn.ReauthenticateWebAuthnView.as_view(
-    template_name="accounts/confirm_by_passkey.html"
-)
+confirm_by_passkey = webauthn.ReauthenticateWebAuthnView.as_view(template_name="accounts/confirm_by_passkey.html")
 add_app = totp.ActivateTOTPView.as_view(template_name="accounts/app_add.html")
 remove_app = totp.DeactivateTOTPView.as_view(template_name="accounts/app_remove.html")
 add_passkey = webauthn.AddWebAuthnView.as_view(template_name="accounts/passkey_add.html")

@@ -49,9 +49,7 @@ def note_missing_factor(sender: object, request: HttpRequest | None, user: User,
     """Note in the session, at the login, whether the user has to add a second factor."""
     if request is not None and _is_required() and not has_second_factor(user):
         # The provider of single sign-on decides about second factors itself.
-        request.session[MISSING_SESSION_KEY] = METHOD_NAMES["socialaccount"] not in methods_used(
-            request, user
-        )
+        request.session[MISSING_SESSION_KEY] = METHOD_NAMES["socialaccount"] not in methods_used(request, user)
 
 
 def is_missing(request: HttpRequest, user: User) -> bool:
@@ -91,9 +89,7 @@ def reseal_all() -> int:
 def count_unreadable() -> tuple[int, int]:
     """Return how many second factors the vault can't unseal, and how many are sealed."""
     tried = [
-        _is_unreadable(row)
-        for row in Authenticator.objects.all()
-        if any(name in row.data for name in SEALED_FIELDS)
+        _is_unreadable(row) for row in Authenticator.objects.all() if any(name in row.data for name in SEALED_FIELDS)
     ]
     return sum(tried), len(tried)
 

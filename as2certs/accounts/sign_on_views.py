@@ -38,9 +38,7 @@ def confirm(request: HttpRequest) -> HttpResponse:
             request, AuthProcess.REDIRECT, otherwise="account", auth_params=again, confirms=True
         )
     others = [
-        method
-        for method in AccountAdapter().get_reauthentication_methods(request.user)
-        if method["id"] != "sign-on"
+        method for method in AccountAdapter().get_reauthentication_methods(request.user) if method["id"] != "sign-on"
     ]
     context = {
         "next": _next_url(request),

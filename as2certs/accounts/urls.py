@@ -40,9 +40,7 @@ urlpatterns = [
         lazy_view("second_factor_views.confirm_by_password"),
         name="account_reauthenticate",
     ),
-    path(
-        "account/confirm/code/", lazy_view("second_factor_views.confirm_by_code"), name="mfa_reauthenticate"
-    ),
+    path("account/confirm/code/", lazy_view("second_factor_views.confirm_by_code"), name="mfa_reauthenticate"),
     path(
         "account/confirm/passkey/",
         lazy_view("second_factor_views.confirm_by_passkey"),

@@ -83,9 +83,7 @@ class PasswordChange(auth_views.PasswordChangeView):
 
     def get_form_kwargs(self) -> dict[str, Any]:
         request = self.request
-        throttled = is_password_throttled(
-            current_user(request), address=client_address(request), now=database_now()
-        )
+        throttled = is_password_throttled(current_user(request), address=client_address(request), now=database_now())
         return super().get_form_kwargs() | {"throttled": throttled}
 
     def form_invalid(self, form: Any) -> HttpResponse:

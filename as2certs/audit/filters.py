@@ -83,9 +83,7 @@ class TrailFilter(django_filters.FilterSet):
     since = django_filters.DateFilter(
         method="by_first_day", label="From", widget=forms.DateInput(attrs={"type": "date"})
     )
-    until = django_filters.DateFilter(
-        method="by_last_day", label="To", widget=forms.DateInput(attrs={"type": "date"})
-    )
+    until = django_filters.DateFilter(method="by_last_day", label="To", widget=forms.DateInput(attrs={"type": "date"}))
     about = django_filters.CharFilter(method="by_object", widget=forms.HiddenInput)
 
     class Meta:

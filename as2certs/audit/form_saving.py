@@ -54,9 +54,7 @@ def save_form(
     """
     names = recorded_fields(form)
     with transaction.atomic():
-        stored = (
-            None if form.instance._state.adding else form._meta.model._base_manager.get(pk=form.instance.pk)
-        )
+        stored = None if form.instance._state.adding else form._meta.model._base_manager.get(pk=form.instance.pk)
         old = field_values(stored, names) if stored else {}
         obj = form.save()
         before, after = changed_fields(old, field_values(obj, names))
@@ -69,9 +67,7 @@ def save_form(
             )
         elif after:
             record(
-                AuditEvent(
-                    f"{trail_noun(obj)}.changed", obj, also=also, old=before, new=after, reason=reason
-                ),
+                AuditEvent(f"{trail_noun(obj)}.changed", obj, also=also, old=before, new=after, reason=reason),
                 by=by,
                 now=now,
             )

@@ -119,9 +119,7 @@ class Entry(AppendOnly):
         verbose_name_plural = "trail"
         permissions = [("export_entry", "Can take the trail out as a file")]
         # Both indexes are partial, so that adding an entry updates one of them only.
-        indexes = [
-            models.Index(fields=["id"], name="audit_entry_unsealed", condition=models.Q(position=None))
-        ]
+        indexes = [models.Index(fields=["id"], name="audit_entry_unsealed", condition=models.Q(position=None))]
         constraints = [
             models.UniqueConstraint(
                 fields=["position"],

@@ -109,9 +109,7 @@ def record(event: AuditEvent, *, by: Actor, now: datetime) -> Entry:
     """
     with transaction.atomic(savepoint=False):
         entry = Entry.objects.create(**_shared_columns(by, now), **_columns(event))
-        Subject.objects.bulk_create(
-            Subject(entry=entry, kind=kind, uid=uid) for kind, uid in _subjects(event)
-        )
+        Subject.objects.bulk_create(Subject(entry=entry, kind=kind, uid=uid) for kind, uid in _subjects(event))
     return entry
 
 

@@ -149,9 +149,7 @@ def _head_problem(chain: Chain) -> str:
             "AS2CERTS_VAULT_KEYS: a vault key was taken away before a new one had signed, or somebody else signed."
         )
     if not signer.verify(head_message(chain), chain.signature, chain.signed_with):
-        return (
-            f"What was said to be the end of the chain, position {chain.position}, was not what was signed."
-        )
+        return f"What was said to be the end of the chain, position {chain.position}, was not what was signed."
     return ""
 
 

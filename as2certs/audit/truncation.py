@@ -55,9 +55,7 @@ def find_end(before: datetime, *, now: datetime) -> ChainLink:
 def verify_removable(end: ChainLink) -> int:
     """Verify the entries to remove, and return their number. Raises TruncationRefused if they are not intact."""
     chain = _current_head()
-    verifier = verification.ChainVerifier(
-        start=ChainLink(chain.cut_position, chain.cut_hash), signer=trail_signer()
-    )
+    verifier = verification.ChainVerifier(start=ChainLink(chain.cut_position, chain.cut_hash), signer=trail_signer())
     for rows in read_in_batches(Entry.objects.all(), after=chain.cut_position, upto=end.position):
         for finding in verifier.check(rows):
             raise TruncationRefused(
@@ -72,9 +70,7 @@ def write_archive(end: ChainLink, path: Path) -> str:
     digest = sha256()
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
-        for rows in read_in_batches(
-            Entry.objects.all(), after=_current_head().cut_position, upto=end.position
-        ):
+        for rows in read_in_batches(Entry.objects.all(), after=_current_head().cut_position, upto=end.position):
             for entry in rows:
                 line = to_json_line(entry).encode() + b"\n"
                 digest.update(line)

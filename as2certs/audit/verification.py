@@ -107,13 +107,9 @@ class ChainVerifier:
     def _order(self, entry: EntryData) -> Iterator[TrailFinding]:
         position, expected = entry["position"], self.end.position + 1
         if position > expected:
-            yield TrailFinding(
-                "missing", f"{describe_removed(expected, position - 1)} before {describe_entry(entry)}."
-            )
+            yield TrailFinding("missing", f"{describe_removed(expected, position - 1)} before {describe_entry(entry)}.")
         elif position < expected:
-            yield TrailFinding(
-                "moved", f"{describe_entry(entry)} stands behind position {self.end.position}."
-            )
+            yield TrailFinding("moved", f"{describe_entry(entry)} stands behind position {self.end.position}.")
         if self._head and position > self._head.position:
             yield TrailFinding("added", f"{describe_entry(entry)} stands behind the end of the chain.")
 
@@ -137,9 +133,7 @@ class ChainVerifier:
                 f"{describe_entry(entry)} does not follow on what is at position {self.end.position} now.",
             )
         if self._head and entry["position"] == self._head.position and entry["hash"] != self._head.hash:
-            yield TrailFinding(
-                "changed", f"{describe_entry(entry)} is not the entry with which the chain ended."
-            )
+            yield TrailFinding("changed", f"{describe_entry(entry)} is not the entry with which the chain ended.")
 
     def _changed(self, entry: EntryData) -> TrailFinding:
         """Report an entry that does not match its hash: as moved, if it does at the position after its predecessor."""
@@ -193,9 +187,7 @@ def read_head() -> tuple[Chain, int]:
 
 def verify_chain(verifier: ChainVerifier, chain: Chain, last: int) -> Iterator[TrailFinding]:
     """Verify from the start of ``verifier`` to the end; ``chain`` and ``last`` come from ``read_head``."""
-    for rows in read_in_batches(
-        Entry.objects.all(), after=verifier.end.position, upto=max(last, chain.position)
-    ):
+    for rows in read_in_batches(Entry.objects.all(), after=verifier.end.position, upto=max(last, chain.position)):
         yield from verifier.check(rows)
     if verifier.end.position < chain.position:
         yield TrailFinding(
@@ -243,9 +235,7 @@ def check_noted_heads(heads: Iterable[ChainLink], chain: Chain) -> Iterator[Trai
         if noted.position == chain.cut_position:
             hash = chain.cut_hash
         if hash is None:
-            yield TrailFinding(
-                "missing", f"position {noted.position}: the chain ended there once, and is shorter now."
-            )
+            yield TrailFinding("missing", f"position {noted.position}: the chain ended there once, and is shorter now.")
         elif hash != noted.hash:
             yield TrailFinding(
                 "changed",

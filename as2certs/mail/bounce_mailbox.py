@@ -43,9 +43,7 @@ def find_problem(now: datetime) -> str:
     if postbox.failing_since and postbox.failing_since < now - FAILURE_GRACE:
         return postbox.error
     if not postbox.failing_since and postbox.read_at and postbox.read_at < now - FAILURE_GRACE:
-        return (
-            "Nobody has read the mailbox of AS2CERTS_BOUNCES_MAILBOX lately: is a worker with beat running?"
-        )
+        return "Nobody has read the mailbox of AS2CERTS_BOUNCES_MAILBOX lately: is a worker with beat running?"
     return ""
 
 
@@ -107,9 +105,7 @@ def _find_new(connection: imaplib.IMAP4, last: int, now: datetime) -> list[int]:
     months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
     wanted = f"UID {last + 1}:*" if last else f"SINCE {since.day:02}-{months[since.month - 1]}-{since.year}"
     _, answer = connection.uid("SEARCH", wanted)
-    found = {
-        int(word) for line in answer if isinstance(line, bytes) for word in line.split() if word.isdigit()
-    }
+    found = {int(word) for line in answer if isinstance(line, bytes) for word in line.split() if word.isdigit()}
     # "7:*" also matches the last mail if its UID is 6.
     return sorted(uid for uid in found if uid > last)[:MAX_PER_ROUND]
 

@@ -119,9 +119,7 @@ class MailConnection:
         try:
             self._connection.send_messages([build_email(message)])
         except VaultError as error:
-            return DeliveryResult(
-                DeliveryVerdict.NEVER, f"The link in this mail can't be opened any more. {error}"
-            )
+            return DeliveryResult(DeliveryVerdict.NEVER, f"The link in this mail can't be opened any more. {error}")
         except (OSError, ValueError) as error:
             self.close()
             return classify_error(error, message.to_address)

@@ -38,9 +38,7 @@ class DeliveryFailure:
         return self.status.startswith("5.")
 
 
-def build_failure(
-    *, addresses: set[str], message_ids: str, status: str, diagnostic: str
-) -> DeliveryFailure | None:
+def build_failure(*, addresses: set[str], message_ids: str, status: str, diagnostic: str) -> DeliveryFailure | None:
     """Return a failure from unchecked values; None unless they name a status, a mail and a recipient."""
     found = _STATUS.match(status.strip())
     ids = frozenset(_MESSAGE_ID.findall(message_ids[:4000])[:10])

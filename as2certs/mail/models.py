@@ -13,8 +13,7 @@ class MessageQuerySet(models.QuerySet["Message"]):
     def due(self, now: datetime) -> MessageQuerySet:
         """Return messages that wait for an attempt, and those whose sender let its lease expire."""
         return self.filter(
-            Q(state=Message.State.QUEUED, due_at__lte=now)
-            | Q(state=Message.State.SENDING, lease_until__lt=now)
+            Q(state=Message.State.QUEUED, due_at__lte=now) | Q(state=Message.State.SENDING, lease_until__lt=now)
         )
 
     def stuck(self, now: datetime, *, since: datetime) -> MessageQuerySet:
@@ -77,9 +76,7 @@ class Message(models.Model):
             models.Index(fields=["due_at"], condition=Q(state="queued"), name="mail_queued_by_due"),
             models.Index(fields=["lease_until"], condition=Q(state="sending"), name="mail_sending_by_lease"),
             models.Index(fields=["created_at"], condition=~Q(state="sent"), name="mail_unsent_by_age"),
-            models.Index(
-                fields=["bounced_at"], condition=Q(bounced_at__isnull=False), name="mail_came_back_by_age"
-            ),
+            models.Index(fields=["bounced_at"], condition=Q(bounced_at__isnull=False), name="mail_came_back_by_age"),
         ]
 
     def __str__(self) -> str:
@@ -101,9 +98,7 @@ class Attachment(models.Model):
 class Postbox(models.Model):
     """How far the bounce mailbox has been read: a single row."""
 
-    uid_validity = models.BigIntegerField(
-        default=0, help_text="The mailbox's ids hold while this stays, RFC 3501."
-    )
+    uid_validity = models.BigIntegerField(default=0, help_text="The mailbox's ids hold while this stays, RFC 3501.")
     last_uid = models.BigIntegerField(default=0)
     read_at = models.DateTimeField(null=True, blank=True)
     failing_since = models.DateTimeField(null=True, blank=True)

@@ -93,8 +93,7 @@ class Mail:
             context["our_name"] = Installation.current().name
         with timezone.override(self.time_zone):
             subject, text, html = (
-                _render(f"emails/{self.template}{suffix}", context)
-                for suffix in (".subject.txt", ".txt", ".html")
+                _render(f"emails/{self.template}{suffix}", context) for suffix in (".subject.txt", ".txt", ".html")
             )
         return Message(
             uid=uid,
@@ -224,9 +223,7 @@ def record_result(message: Message, result: DeliveryResult, now: datetime) -> No
     unsure = result.verdict is DeliveryVerdict.UNSURE
     too_often = unsure and message.unanswered + 1 >= MAX_UNANSWERED
     given_up = (
-        result.verdict is DeliveryVerdict.NEVER
-        or too_often
-        or (not unreachable and message.attempts >= MAX_ATTEMPTS)
+        result.verdict is DeliveryVerdict.NEVER or too_often or (not unreachable and message.attempts >= MAX_ATTEMPTS)
     )
     leased = Message.objects.filter(pk=message.pk, state=State.SENDING, lease_until=message.lease_until)
     leased.update(
@@ -251,9 +248,7 @@ def record_bounce(message: Message, reason: str, *, by: Actor, now: datetime) ->
         sent = Message.objects.filter(pk=message.pk, state=State.SENT, bounced_at=None)
         if not sent.update(bounced_at=now, error=reason):
             return False
-        record(
-            AuditEvent("mail.bounced", message, new={"to": message.to_address}, reason=reason), by=by, now=now
-        )
+        record(AuditEvent("mail.bounced", message, new={"to": message.to_address}, reason=reason), by=by, now=now)
     return True
 
 

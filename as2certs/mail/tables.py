@@ -9,9 +9,7 @@ from as2certs.tables import CompactTable, template_column
 class MessageTable(CompactTable):
     """Mails, newest first."""
 
-    created_at = template_column(
-        "mail/_cell_written.html", verbose_name="Written", order_by=("created_at", "id")
-    )
+    created_at = template_column("mail/_cell_written.html", verbose_name="Written", order_by=("created_at", "id"))
     to_address = template_column("mail/_cell_to.html", verbose_name="To")
     subject = template_column("mail/_cell_subject.html")
     state = template_column("mail/_cell_state.html", order_by=("state", "due_at", "id"))

@@ -40,9 +40,7 @@ def find_leaf_and_chain(
 def _find_leaf(pool: Sequence[x509.Certificate]) -> x509.Certificate:
     if not pool:
         raise UnreadableFile("The file holds no certificate: export it again, with the certificate.")
-    childless = [
-        one for one in pool if not any(_is_issuer_of(one, other) for other in pool if other is not one)
-    ]
+    childless = [one for one in pool if not any(_is_issuer_of(one, other) for other in pool if other is not one)]
     if not childless:
         raise UnreadableFile(
             f"The file holds {len(pool)} certificates that issued each other, so none of them is the station's: choose"

@@ -252,14 +252,8 @@ def _compare_with_known(
             what, code = "The same key, in another certificate,", "same-key"
         else:
             what, code = "", ""
-        if (
-            other.same_holder
-            and other.sha256 != d.sha256
-            and (other.issuer, other.serial) == (d.issuer, d.serial)
-        ):
-            yield _same_issuer_and_serial(
-                f"another certificate of {other.holder} ({short_fingerprint(other.sha256)})"
-            )
+        if other.same_holder and other.sha256 != d.sha256 and (other.issuer, other.serial) == (d.issuer, d.serial):
+            yield _same_issuer_and_serial(f"another certificate of {other.holder} ({short_fingerprint(other.sha256)})")
         if what and not other.same_holder:
             yield _warning(
                 f"{code}-elsewhere",

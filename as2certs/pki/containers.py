@@ -135,9 +135,7 @@ def _pem_parts(data: bytes) -> Iterator[FilePart]:
     while found := _BEGIN.search(data, position):
         count += 1
         if count > MAX_PARTS:
-            raise UnreadableFile(
-                f"The file has more than {MAX_PARTS} PEM blocks: choose one with only what is needed."
-            )
+            raise UnreadableFile(f"The file has more than {MAX_PARTS} PEM blocks: choose one with only what is needed.")
         label = found[1].decode("ascii")
         end = b"-----END " + found[1] + b"-----"
         stop = data.find(end, found.end())

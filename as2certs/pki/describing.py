@@ -21,9 +21,7 @@ MAX_CERTIFICATE_BYTES = 64 * 1024
 MAX_SANS = 100
 """Maximum number of alternative names in a description."""
 
-DAMAGED_MESSAGE = (
-    "The certificate is damaged or not built as RFC 5280 says: ask its owner to export and send it again."
-)
+DAMAGED_MESSAGE = "The certificate is damaged or not built as RFC 5280 says: ask its owner to export and send it again."
 
 _SIGNATURE_ALGORITHMS = {
     "1.2.840.113549.1.1.2": ("md2WithRSA", "md2"),
@@ -222,9 +220,7 @@ def escape_unprintable(text: str) -> str:
     """Escape invisible or misleading characters: control characters and direction marks."""
     if text.isprintable():
         return text
-    return "".join(
-        c if c.isprintable() else "".join(f"\\{b:02X}" for b in c.encode("utf-8", "replace")) for c in text
-    )
+    return "".join(c if c.isprintable() else "".join(f"\\{b:02X}" for b in c.encode("utf-8", "replace")) for c in text)
 
 
 def shorten(name: str, max_length: int = 60) -> str:
@@ -275,9 +271,7 @@ def _alternative_names(extensions: x509.Extensions | None) -> tuple[str, ...]:
     names = _extension(extensions, x509.SubjectAlternativeName)
     if names is None:
         return ()
-    shown = [
-        escape_unprintable(_alternative_name(name)) for name, _ in zip(names, range(MAX_SANS), strict=False)
-    ]
+    shown = [escape_unprintable(_alternative_name(name)) for name, _ in zip(names, range(MAX_SANS), strict=False)]
     more = len(list(names)) - len(shown)
     return (*shown, f"and {more} more") if more else tuple(shown)
 

@@ -38,9 +38,7 @@ def normalise_fingerprint(text: str, *, sha1: bool = False) -> str:
     only. Raises PkiError for anything else, with what it seems to be.
     """
     if len(text) > 1000:
-        raise PkiError(
-            "This is far longer than a fingerprint: paste only the SHA-256 fingerprint, 64 hex digits."
-        )
+        raise PkiError("This is far longer than a fingerprint: paste only the SHA-256 fingerprint, 64 hex digits.")
     digits = _SPACING.sub("", _LABEL.sub("", text, count=1)).lower().removeprefix("0x")
     if not digits:
         raise PkiError("There is no fingerprint here: paste the SHA-256 fingerprint, 64 hex digits.")
@@ -59,9 +57,7 @@ def normalise_fingerprint(text: str, *, sha1: bool = False) -> str:
             " ask for the SHA-256 fingerprint, which has 64."
         )
     lack = "some are missing" if len(digits) < 64 else "there are too many"
-    raise PkiError(
-        f"A SHA-256 fingerprint has 64 hex digits and this one has {len(digits)}, so {lack}: copy it again."
-    )
+    raise PkiError(f"A SHA-256 fingerprint has 64 hex digits and this one has {len(digits)}, so {lack}: copy it again.")
 
 
 def possible_serials(text: str) -> list[str]:

@@ -108,9 +108,7 @@ def make_self_signed(
         .not_valid_before(start - CLOCK_SKEW)
         .not_valid_after(start + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectKeyIdentifier.from_public_key(_require_rsa(key).public_key()), critical=False
-        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(_require_rsa(key).public_key()), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(_require_rsa(key).public_key()), critical=False
         )
@@ -130,9 +128,7 @@ def make_signing_request(
 
 def _require_rsa(key: PrivateKey) -> rsa.RSAPrivateKey:
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise PkiError(
-            "Certificates are made with RSA keys here, since many AS2 systems know no others: generate one."
-        )
+        raise PkiError("Certificates are made with RSA keys here, since many AS2 systems know no others: generate one.")
     return key
 
 
@@ -140,9 +136,7 @@ def _hash_algorithm(name: str) -> CertificateHash:
     try:
         return HASHES[name]
     except KeyError:
-        raise PkiError(
-            f"A certificate is not signed with {name} here: choose sha256, sha384 or sha512."
-        ) from None
+        raise PkiError(f"A certificate is not signed with {name} here: choose sha256, sha384 or sha512.") from None
 
 
 def _x509_name(subject: CertificateSubject) -> x509.Name:
@@ -173,9 +167,7 @@ def _add_usages_and_names(builder: BuilderT, roles: Collection[str], subject: Ce
     """Add the key usages that the roles need (RFC 8551, 4.4.2), and the e-mail address as alternative name."""
     unknown = sorted(set(roles) - set(ROLES))
     if unknown or not roles:
-        raise PkiError(
-            f"A certificate serves {', '.join(ROLES)}, not “{', '.join(unknown)}”: choose at least one."
-        )
+        raise PkiError(f"A certificate serves {', '.join(ROLES)}, not “{', '.join(unknown)}”: choose at least one.")
     required = {_KEY_USAGE_BY_ROLE[role] for role in roles}
     usage = x509.KeyUsage(**{name: name in required for name in _KEY_USAGES})
     builder = builder.add_extension(usage, critical=True)

@@ -101,9 +101,7 @@ def require_key_matches(key: PrivateKey, certificate: x509.Certificate) -> None:
     """Raise KeyMismatch, with the difference, unless the key belongs to the certificate."""
     ours, theirs = public_key_facts(key), public_key_facts(certificate)
     if ours.sha256 != theirs.sha256:
-        raise KeyMismatch(
-            f"The private key does not belong to this certificate: {describe_mismatch(ours, theirs)}."
-        )
+        raise KeyMismatch(f"The private key does not belong to this certificate: {describe_mismatch(ours, theirs)}.")
 
 
 def pem_key_matches(pem: bytes, certificate: x509.Certificate) -> bool:
@@ -149,9 +147,7 @@ def key_from_der(der: bytes) -> PrivateKey:
 
     Without the slow primality checks, which were made when the key was uploaded or generated.
     """
-    with convert_parser_errors(
-        "The stored private key can't be read: it was damaged, so restore it from a backup."
-    ):
+    with convert_parser_errors("The stored private key can't be read: it was damaged, so restore it from a backup."):
         key = load_der_private_key(bytes(der), None, unsafe_skip_rsa_key_validation=True)
     return require_supported_key(key)
 
@@ -179,13 +175,9 @@ def _public_key_facts(key: object) -> KeyFacts:
 
 def _public_key_facts_from_der(certificate: x509.Certificate, oid: str) -> KeyFacts:
     """Return the properties of a public key that the library does not load, such as RSA 512 or a national algorithm."""
-    with convert_parser_errors(
-        "The certificate's public key can't be read: it is damaged, so ask for the file again."
-    ):
+    with convert_parser_errors("The certificate's public key can't be read: it is damaged, so ask for the file again."):
         spki = TbsCertificate.load(certificate.tbs_certificate_bytes)["subject_public_key_info"]
         size = None
         if oid in (_RSA, _RSA_PSS):
             size = int(spki["public_key"].parsed["modulus"]).bit_length()
-        return KeyFacts(
-            _KEY_TYPES.get(oid, f"unknown ({oid})"), size, hashlib.sha256(spki.dump()).hexdigest()
-        )
+        return KeyFacts(_KEY_TYPES.get(oid, f"unknown ({oid})"), size, hashlib.sha256(spki.dump()).hexdigest())

@@ -142,9 +142,7 @@ def _pkcs12_costs(pfx: Pfx) -> tuple[list[bytes], int]:
 def _safe_contents(pfx: Pfx) -> Iterator[Asn1Value]:
     safes = AuthenticatedSafe.load(pfx["auth_safe"]["content"].native)
     if len(safes) > MAX_PARTS:
-        raise UnreadableFile(
-            f"The PKCS#12 file has {len(safes)} parts: export only the certificate that is needed."
-        )
+        raise UnreadableFile(f"The PKCS#12 file has {len(safes)} parts: export only the certificate that is needed.")
     yield from safes
 
 

@@ -111,9 +111,7 @@ def read_key(data: bytes, *, password: str | None = None) -> PrivateKey:
     """
     opened = parse_file(data)
     if not opened.of(*PRIVATE_KINDS):
-        raise UnreadableFile(
-            f"The file holds {_list_kinds(opened)} and no private key: choose the key's own file."
-        )
+        raise UnreadableFile(f"The file holds {_list_kinds(opened)} and no private key: choose the key's own file.")
     keys = _read_keys(opened, password)
     if len(keys) > 1:
         raise UnreadableFile(
@@ -132,9 +130,7 @@ def read_ca_response(data: bytes, *, key: PrivateKey) -> Material:
     material = _build_material(opened, _read_certificates(opened))
     ours, theirs = public_key_facts(key), public_key_facts(material.leaf)
     if ours.sha256 != theirs.sha256:
-        raise KeyMismatch(
-            f"The CA's answer is not for the key that waits here: {describe_mismatch(ours, theirs)}."
-        )
+        raise KeyMismatch(f"The CA's answer is not for the key that waits here: {describe_mismatch(ours, theirs)}.")
     return replace(material, key=key)
 
 
@@ -212,9 +208,7 @@ def _read_pkcs12(der: bytes, password: str | None) -> tuple[PrivateKey | None, l
         )
     with convert_parser_errors("A certificate in the PKCS#12 file is damaged: export it again."):
         held = [store.cert, *store.additional_certs]
-        certificates = [
-            load_der(one.certificate.public_bytes(Encoding.DER)) for one in held if one is not None
-        ]
+        certificates = [load_der(one.certificate.public_bytes(Encoding.DER)) for one in held if one is not None]
     return (require_supported_key(store.key) if store.key is not None else None), certificates
 
 
@@ -227,9 +221,7 @@ def _open_pkcs12(der: bytes, password: bytes | None) -> pkcs12.PKCS12KeyAndCerti
             return None
         raise UnreadableFile("The PKCS#12 file is damaged or of an unknown make: export it again.") from None
     except PARSER_ERRORS:
-        raise UnreadableFile(
-            "The PKCS#12 file uses a protection that is not known here: export it with AES."
-        ) from None
+        raise UnreadableFile("The PKCS#12 file uses a protection that is not known here: export it with AES.") from None
     except BaseException as error:
         if not is_rust_panic(error):
             raise
@@ -243,8 +235,7 @@ def _read_keys(opened: ParsedFile, password: str | None) -> list[PrivateKey]:
             f"The file holds {len(parts)} private keys: choose a file with only the one that is needed."
         )
     return [
-        _key_from_pkcs12(part, password) if part.kind is Kind.PKCS12 else _load_key(part, password)
-        for part in parts
+        _key_from_pkcs12(part, password) if part.kind is Kind.PKCS12 else _load_key(part, password) for part in parts
     ]
 
 
@@ -269,9 +260,7 @@ def _load_key(part: FilePart, password: str | None) -> PrivateKey:
     check_key_size(part.der or part.pem[: len(part.pem) * 3 // 4])
     secret = password_bytes(password)
     if not secret:
-        raise WrongPassword(
-            "The private key is encrypted and needs a password: type the one it was exported with."
-        )
+        raise WrongPassword("The private key is encrypted and needs a password: type the one it was exported with.")
     with convert_parser_errors(
         "The password does not open the private key, or the key is damaged: type it again, or export it again.",
         WrongPassword,
@@ -316,9 +305,7 @@ def _list_kinds(opened: ParsedFile) -> str:
 def _no_certificate_message(opened: ParsedFile) -> str:
     """Return the message for a file without certificate: what it contains, and the advice."""
     if opened.of(Kind.PKCS12):
-        return (
-            "The PKCS#12 file holds a key at most and no certificate: export it again, with its certificate."
-        )
+        return "The PKCS#12 file holds a key at most and no certificate: export it again, with its certificate."
     kinds = {part.kind for part in opened.parts}
     for kind in (*KEY_KINDS, Kind.CSR):
         if kind in kinds:

@@ -27,9 +27,7 @@ class Vault:
         if isinstance(keys, str):
             keys = keys.split(",")
         if not keys:
-            raise VaultError(
-                "The vault has no key: set at least one, as the command for a new vault key prints it."
-            )
+            raise VaultError("The vault has no key: set at least one, as the command for a new vault key prints it.")
         self._fernets = MultiFernet([_fernet(key, position) for position, key in enumerate(keys, start=1)])
         self._count = len(keys)
 

@@ -41,9 +41,7 @@ class ActiveRotation:
         if self.failed:
             yield OpenTask("urgent", f"{rotation}: a step failed", "Look at the step", url)
         if rotation.is_overdue(now):
-            yield OpenTask(
-                "urgent", f"{rotation}: its window is over, and it is not applied", "Decide what to do", url
-            )
+            yield OpenTask("urgent", f"{rotation}: its window is over, and it is not applied", "Decide what to do", url)
         elif rotation.is_withdrawn:
             yield OpenTask("needs_you", f"{rotation}: its approval is withdrawn", "Open the rotation", url)
         elif state is RotationState.DRAFT and not quiet:

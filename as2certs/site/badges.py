@@ -71,9 +71,7 @@ STEP_BADGES: dict[StepState, Badge] = {
 REQUEST_BADGES: dict[str, Badge] = {
     CertificateRequest.State.QUEUED: make_badge("neutral", "waiting for its turn", "hourglass"),
     CertificateRequest.State.WORKING: make_badge("neutral", "key is being generated", "arrow-repeat"),
-    CertificateRequest.State.AWAITING_CA: make_badge(
-        "needs_you", "waiting for the CA’s answer", "envelope-paper"
-    ),
+    CertificateRequest.State.AWAITING_CA: make_badge("needs_you", "waiting for the CA’s answer", "envelope-paper"),
     CertificateRequest.State.DONE: make_badge("fine", "done"),
     CertificateRequest.State.FAILED: make_badge("urgent", "failed"),
 }

@@ -49,9 +49,7 @@ class StationRow:
     @property
     def description(self) -> str:
         """Return the row as text, for screen readers."""
-        return f"{self.name}: " + (
-            "; ".join(mark.title for mark in (*self.ends, *self.windows)) or self.beyond
-        )
+        return f"{self.name}: " + ("; ".join(mark.title for mark in (*self.ends, *self.windows)) or self.beyond)
 
 
 @dataclass(frozen=True)

@@ -112,9 +112,7 @@ def _present_kinds(
     return [kind for n, kind in enumerate(kinds) if there is None or there[n]]
 
 
-def _rotation_tasks(
-    coverage: Coverage, running: Sequence[ActiveRotation], now: datetime
-) -> Iterator[OpenTask]:
+def _rotation_tasks(coverage: Coverage, running: Sequence[ActiveRotation], now: datetime) -> Iterator[OpenTask]:
     # A draft whose certificate expires soon is part of that task.
     drafts = {gap.rotation.uid for gap in _ending_soon(coverage, now) if gap.rotation}
     found = (task for one in running for task in one.open_tasks(now, quiet=one.rotation.uid in drafts))
@@ -147,9 +145,7 @@ def _expiry_tasks(coverage: Coverage, now: datetime, zone: str) -> Iterator[Open
         start = f"{reverse('rotation-create')}?{query}"
         yield OpenTask(meaning, f"{what}, no rotation", "Start rotation", start, "rotations.add_rotation")
     if len(near) > MAX_PER_KIND:
-        yield OpenTask(
-            "soon", f"{len(near) - MAX_PER_KIND} more certificates end within {ATTENTION_PERIOD.days} days."
-        )
+        yield OpenTask("soon", f"{len(near) - MAX_PER_KIND} more certificates end within {ATTENTION_PERIOD.days} days.")
 
 
 def _rotation_problem(rotation: PendingRotation) -> str:
@@ -223,9 +219,7 @@ def _partner_certificate_tasks(rows: QuerySet[Partner], now: datetime) -> Iterat
 def _request_tasks(rows: QuerySet[CertificateRequest]) -> Iterator[OpenTask]:
     for request in rows.select_related("identity").defer("csr_pem").order_by("-id")[:MAX_PER_KIND]:
         if request.state == CertificateRequest.State.FAILED:
-            yield OpenTask(
-                "urgent", f"{request}: the key could not be made", "Look", request.get_absolute_url()
-            )
+            yield OpenTask("urgent", f"{request}: the key could not be made", "Look", request.get_absolute_url())
         else:
             yield OpenTask(
                 "needs_you",
@@ -238,9 +232,7 @@ def _request_tasks(rows: QuerySet[CertificateRequest]) -> Iterator[OpenTask]:
 
 def _system_tasks(rows: QuerySet[AS2System]) -> Iterator[OpenTask]:
     for system in rows[:MAX_PER_KIND]:
-        yield OpenTask(
-            "soon", f"{system} did not pass its last check", "Look at it", system.get_absolute_url()
-        )
+        yield OpenTask("soon", f"{system} did not pass its last check", "Look at it", system.get_absolute_url())
 
 
 def _stuck_mail_tasks(rows: QuerySet[Message]) -> Iterator[OpenTask]:
@@ -254,9 +246,7 @@ def _stuck_mail_tasks(rows: QuerySet[Message]) -> Iterator[OpenTask]:
 def _bounce_mailbox_tasks(now: datetime) -> Iterator[OpenTask]:
     trouble = bounce_mailbox.find_problem(now)
     if trouble:
-        yield OpenTask(
-            "soon", f"Mail that comes back goes unnoticed. {trouble}", permission="mail.view_message"
-        )
+        yield OpenTask("soon", f"Mail that comes back goes unnoticed. {trouble}", permission="mail.view_message")
 
 
 def _bounce_tasks(rows: QuerySet[Message]) -> Iterator[OpenTask]:
@@ -264,9 +254,7 @@ def _bounce_tasks(rows: QuerySet[Message]) -> Iterator[OpenTask]:
     last = {message.to_address: message for message in rows.order_by("bounced_at")}
     for message in list(last.values())[:MAX_PER_KIND]:
         url = reverse("mail-detail", args=[message.uid])
-        yield OpenTask(
-            "soon", f"Mail to {message.to_address} comes back", "Look at it", url, "mail.view_message"
-        )
+        yield OpenTask("soon", f"Mail to {message.to_address} comes back", "Look at it", url, "mail.view_message")
 
 
 def _bounced_staff_mail(now: datetime) -> QuerySet[Message]:

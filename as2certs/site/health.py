@@ -54,11 +54,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
     """
     database = database_state()
     broker = broker_state()
-    failing = [
-        f"{name}: {state}"
-        for name, state in (("database", database.answer), ("broker", broker))
-        if state != OK
-    ]
+    failing = [f"{name}: {state}" for name, state in (("database", database.answer), ("broker", broker)) if state != OK]
     if database.answer == OK and not database.ticks:
         failing.append("clockwork: nobody looks for due steps; start a worker with beat, or the loop")
     stuck = []

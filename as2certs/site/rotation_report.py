@@ -126,13 +126,9 @@ def _even_digits(digits: str) -> str:
     return digits.zfill(len(digits) + len(digits) % 2)
 
 
-def _partner_section(
-    rotation: Rotation, participants: Sequence[Participant], *, now: datetime
-) -> ReportSection:
+def _partner_section(rotation: Rotation, participants: Sequence[Participant], *, now: datetime) -> ReportSection:
     words = partner_statuses(rotation, now=now)
-    rows = [
-        _partner_row(p, str(words.get(p.pk, "")) if not p.is_removed else "left out") for p in participants
-    ]
+    rows = [_partner_row(p, str(words.get(p.pk, "")) if not p.is_removed else "left out") for p in participants]
     head = ("Partner", "Comes to", "Told", "Installed", "Window agreed", "After the change", "Words")
     note = "" if rows else "No partner takes part."
     table = ReportTable(head, rows, (3, 3, 3, 4, 3, 3, 5)) if rows else None
@@ -141,9 +137,7 @@ def _partner_section(
 
 def _partner_row(p: Participant, word: str) -> list[str]:
     installed = f"{_format_second(p.confirmed_at)} {p.get_evidence_display()}" if p.confirmed_at else ""
-    works = (
-        "" if p.works is None else f"{_format_second(p.works_at)} {'works' if p.works else 'does not work'}"
-    )
+    works = "" if p.works is None else f"{_format_second(p.works_at)} {'works' if p.works else 'does not work'}"
     seen = f"seen with the new one {_format_second(p.migrated_at)}" if p.migrated_at else ""
     notes = [
         p.removed_reason,

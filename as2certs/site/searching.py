@@ -77,9 +77,7 @@ def search(words: str, person: User | AnonymousUser) -> list[SearchGroup]:
         rows = list(found[: MAX_RESULTS + 1])
         if rows:
             groups.append(
-                SearchGroup(
-                    title, f"home/_found_{template}.html", rows[:MAX_RESULTS], len(rows) > MAX_RESULTS
-                )
+                SearchGroup(title, f"home/_found_{template}.html", rows[:MAX_RESULTS], len(rows) > MAX_RESULTS)
             )
     return groups
 

@@ -110,9 +110,7 @@ def place_bars(axis: TimeAxis, spans: Iterable[ServiceSpan], now: datetime) -> l
         lane = next((i for i, free in enumerate(free_from) if free <= span.start), len(free_from))
         free_from[lane : lane + 1] = [end]
         x = axis.at(span.start)
-        found.append(
-            TimelineBar(span.key, x, max(round(axis.at(end) - x, 3), MIN_BAR_WIDTH), lane, span.title)
-        )
+        found.append(TimelineBar(span.key, x, max(round(axis.at(end) - x, 3), MIN_BAR_WIDTH), lane, span.title))
     return found
 
 

@@ -59,9 +59,7 @@ def search(request: HttpRequest) -> HttpResponse:
     """Search stations, certificates, rotations, contacts and AS2 systems."""
     words = search_words(request)
     groups = searching.search(words, request.user)
-    return render(
-        request, "home/search.html", {"search_words": words, "groups": groups, "now": database_now()}
-    )
+    return render(request, "home/search.html", {"search_words": words, "groups": groups, "now": database_now()})
 
 
 @require_permissions("rotations.view_rotation")
@@ -70,9 +68,7 @@ def calendar(request: HttpRequest) -> HttpResponse:
     """Show windows and expiring certificates of one month."""
     now, zone = database_now(), timezone.get_current_timezone_name()
     first = parse_month(request.GET.get("month", ""), timezone.localdate(now))
-    return render(
-        request, "home/calendar.html", {"now": now, "month": build_month(first, now=now, zone=zone)}
-    )
+    return render(request, "home/calendar.html", {"now": now, "month": build_month(first, now=now, zone=zone)})
 
 
 @login_required
@@ -96,14 +92,10 @@ def help_page(request: HttpRequest) -> HttpResponse:
 def load_demo(request: HttpRequest) -> HttpResponse:
     """Load the example company into an empty database."""
     if Identity.objects.exists() or Partner.objects.exists():
-        messages.error(
-            request, "There are identities or partners already: the example is for an empty database."
-        )
+        messages.error(request, "There are identities or partners already: the example is for an empty database.")
         return redirect("home")
     demo.load(now=database_now())
-    messages.success(
-        request, "The example company is here. One of its rotations applies itself in two minutes."
-    )
+    messages.success(request, "The example company is here. One of its rotations applies itself in two minutes.")
     return redirect("home")
 
 

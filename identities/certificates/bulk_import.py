@@ -151,13 +151,11 @@ def _import_batch(
     certificates = [rows[one.row_key] for one in incoming]
     # One that is not valid yet is put into service by a rotation.
     pairs = [
-        (row, () if row.is_not_yet_valid(now) else one.roles)
-        for row, one in zip(certificates, incoming, strict=True)
+        (row, () if row.is_not_yet_valid(now) else one.roles) for row, one in zip(certificates, incoming, strict=True)
     ]
     assigned = assign_free_roles(pairs, at=now)
     events = [
-        AuditEvent("certificate.taken_in", row, also=(row.holder,), new=audit_values(row))
-        for row in new.values()
+        AuditEvent("certificate.taken_in", row, also=(row.holder,), new=audit_values(row)) for row in new.values()
     ]
     events += [
         AuditEvent("certificate.in_service", row, also=(row.holder,), new={"roles": list(roles)})

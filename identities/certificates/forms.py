@@ -135,9 +135,7 @@ class CertificateImportForm(forms.Form):
 
     def _require_confirmation(self, cleaned: dict[str, Any]) -> None:
         if not cleaned["despite_warnings"]:
-            self.add_error(
-                "despite_warnings", "Read the warnings and tick this, or take another certificate."
-            )
+            self.add_error("despite_warnings", "Read the warnings and tick this, or take another certificate.")
         if self.is_expired and not cleaned["expired_reason"]:
             self.add_error("expired_reason", single_import.EXPIRED_REASON_MISSING)
         self.must_confirm = bool(self.errors)
@@ -262,9 +260,7 @@ class GenerateForm(forms.Form):
         max_value=1826,
         initial=730,
         help_text="Of a self-signed certificate: 730 days are two years. A CA decides by itself.",
-        error_messages={
-            "max_value": "At most 1826 days, five years: longer ones are refused by some partners."
-        },
+        error_messages={"max_value": "At most 1826 days, five years: longer ones are refused by some partners."},
     )
     common_name = forms.CharField(
         max_length=64, label="Common name (CN)", help_text="Partners see it: the AS2 ID is a good choice."
@@ -301,9 +297,7 @@ class GenerateForm(forms.Form):
         """Return what a valid form asks for, for a certificate in these roles."""
         names = ("kind", "bits", "hash_name", "days")
         subject = {name: self.cleaned_data[name] for name in self.SUBJECT}
-        return RequestedKey(
-            **{name: self.cleaned_data[name] for name in names}, subject=subject, roles=list(roles)
-        )
+        return RequestedKey(**{name: self.cleaned_data[name] for name in names}, subject=subject, roles=list(roles))
 
 
 class CAResponseForm(forms.Form):

@@ -45,13 +45,9 @@ class RequestedKey:
 
 
 @transaction.atomic
-def request_certificate(
-    identity: Identity, key: RequestedKey, *, by: Actor, now: datetime
-) -> CertificateRequest:
+def request_certificate(identity: Identity, key: RequestedKey, *, by: Actor, now: datetime) -> CertificateRequest:
     """Queue the generation of a key and its certificate or CSR by a worker."""
-    request = CertificateRequest.objects.create(
-        identity=identity, **asdict(key), created_at=now, created_by=by.user
-    )
+    request = CertificateRequest.objects.create(identity=identity, **asdict(key), created_at=now, created_by=by.user)
     new = {"kind": key.kind, "bits": key.bits}
     record(AuditEvent("key.requested", request, also=(identity,), new=new), by=by, now=now)
     wake_task("identities.tasks.generate_requested")
@@ -167,9 +163,7 @@ def import_ca_response(
     """
     request = CertificateRequest.objects.select_for_update().get(pk=request.pk)
     if request.state != RequestState.AWAITING_CA or request.private_key is None:
-        raise pki.PkiError(
-            f"This request does not wait for a CA's answer: it is {request.get_state_display()}."
-        )
+        raise pki.PkiError(f"This request does not wait for a CA's answer: it is {request.get_state_display()}.")
     key = private_keys.unseal(request.private_key, by=by, now=now, purpose="compare with the CA's answer")
     material = pki.read_ca_response(data, key=key)
     result = _import_for_request(request, material, source=IdentityCertificate.Source.ISSUED, by=by, now=now)

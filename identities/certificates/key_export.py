@@ -25,9 +25,7 @@ def export_private_key(
     Raises PkiError when there is no private key, the password is too short, or the vault can't unseal the key.
     """
     if certificate.private_key is None:
-        raise pki.PkiError(
-            f"The private key of {certificate} is not here: only its certificate was taken in."
-        )
+        raise pki.PkiError(f"The private key of {certificate} is not here: only its certificate was taken in.")
     if not reason.strip():
         raise pki.PkiError("Say why the private key leaves: the reason is kept in the trail.")
     key = private_keys.unseal(certificate.private_key, by=by, now=now, purpose=reason, also=(certificate,))

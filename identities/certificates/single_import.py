@@ -21,9 +21,7 @@ from identities.models import Identity, PrivateKey
 from identities.role_assignments import assign_free_roles, certificates_by_role
 from identities.stations import AbstractCertificate, AbstractStation
 
-EXPIRED_REASON_MISSING = (
-    "Say how you know that this expired certificate is in use: the reason is kept in the trail."
-)
+EXPIRED_REASON_MISSING = "Say how you know that this expired certificate is in use: the reason is kept in the trail."
 
 
 @dataclass(frozen=True)
@@ -116,9 +114,7 @@ def stage_certificate(
     with transaction.atomic():
         certificate = store_certificate(holder, material, roles=roles, by=by, now=now, source=source)
     serving = certificates_by_role(holder)
-    return CertificateImportResult(
-        certificate, (), tuple(role for role in roles if certificate not in serving[role])
-    )
+    return CertificateImportResult(certificate, (), tuple(role for role in roles if certificate not in serving[role]))
 
 
 def _assign_free_roles(
@@ -202,9 +198,7 @@ def audit_values(certificate: AbstractCertificate) -> dict[str, str]:
     }
 
 
-def _assign(
-    certificate: AbstractCertificate, roles: Collection[str], *, by: Actor, now: datetime
-) -> tuple[str, ...]:
+def _assign(certificate: AbstractCertificate, roles: Collection[str], *, by: Actor, now: datetime) -> tuple[str, ...]:
     """Assign a certificate to those of the roles that have none, record it, and return them."""
     (assigned,) = assign_free_roles([(certificate, roles)], at=now)
     if assigned:

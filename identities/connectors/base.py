@@ -113,9 +113,7 @@ class ConnectorChange:
         if not self.moves or not set(self.moves.values()) <= MOVES:
             raise ValueError(f"Each role of a change has a move out of {', '.join(sorted(MOVES))}.")
         if not all(_ROLE.fullmatch(role) for role in self.moves):
-            raise ValueError(
-                f"A role is a word in small letters, not one of {', '.join(map(repr, self.moves))}."
-            )
+            raise ValueError(f"A role is a word in small letters, not one of {', '.join(map(repr, self.moves))}.")
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,7 @@ def choices_to_end(station: StationFolder, change: ConnectorChange) -> list[str]
 def connector_state(station: StationFolder, change: ConnectorChange, *, hooked: bool) -> ConnectorState:
     """Return the state of the station; with `hooked`, the change is complete only after its hook has run."""
     found = {
-        _role_state(move, one, change)
-        for move, one in _moves_and_held(change, held_certificates(station, change))
+        _role_state(move, one, change) for move, one in _moves_and_held(change, held_certificates(station, change))
     }
     choices = {_choice_state(station, place, change) for place in choices_to_end(station, change)}
     if ConnectorState.DRIFT in found | choices:
@@ -67,9 +66,7 @@ def connector_state(station: StationFolder, change: ConnectorChange, *, hooked: 
     only = found.pop()
     marked = station.done(change.operation)
     return (
-        ConnectorState.PARTLY
-        if only is ConnectorState.NEW and (hooked or drops_old(change)) and not marked
-        else only
+        ConnectorState.PARTLY if only is ConnectorState.NEW and (hooked or drops_old(change)) and not marked else only
     )
 
 
@@ -105,11 +102,7 @@ def state_before(station: StationFolder, change: ConnectorChange) -> dict[str, L
     """
     noted = station.begun(change.operation)
     ends = sorted({*choices_to_end(station, change), *(place for place in noted or () if is_choice(place))})
-    places = (
-        [choice_place(change.partner, role) for role in change.moves]
-        if change.partner
-        else [*ends, *change.moves]
-    )
+    places = [choice_place(change.partner, role) for role in change.moves] if change.partner else [*ends, *change.moves]
     now = {place: _without_broken(station.links(place)) for place in places}
     if noted is None or set(noted) != set(now):
         return now
@@ -142,9 +135,7 @@ def remaining_links(change: ConnectorChange, state: Mapping[str, LinkPair]) -> l
     return [links for place, links in state.items() if not is_choice_to_end(change, place)]
 
 
-def state_after(
-    change: ConnectorChange, state: Mapping[str, LinkPair], beside: str | None
-) -> dict[str, LinkPair]:
+def state_after(change: ConnectorChange, state: Mapping[str, LinkPair], beside: str | None) -> dict[str, LinkPair]:
     """Return the links after the change; `beside` is the old certificate's release for places without links.
 
     Readers come first. Choices for single partners end last, when the default is already the new certificate.
@@ -174,9 +165,7 @@ def differences(station: StationFolder, change: ConnectorChange) -> Iterable[str
             yield f"{role}{for_partner(change)} has {current} as current, not {name_certificate(new.sha256)}."
         elif move == "drop" and found.beside:
             yield f"{role} still accepts {name_certificate(found.beside[0])} beside it."
-        elif (
-            move == "add" and old and station.holds(release_id(old.sha256)) and old.sha256 not in found.beside
-        ):
+        elif move == "add" and old and station.holds(release_id(old.sha256)) and old.sha256 not in found.beside:
             yield f"{role} does not accept {name_certificate(old.sha256)} beside it."
     for place in choices_to_end(station, change):
         yield f"{place} still holds a choice for one partner alone."

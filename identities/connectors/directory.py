@@ -110,9 +110,7 @@ class DirectoryConnector:
         except ConnectorError as error:
             return ConnectorResult(ConnectorOutcome.REJECTED, str(error))
         except OSError as error:
-            return ConnectorResult(
-                ConnectorOutcome.REJECTED, explain_os_error(error, self.root / self.folder)
-            )
+            return ConnectorResult(ConnectorOutcome.REJECTED, explain_os_error(error, self.root / self.folder))
         if hook and not is_executable(hook.argv[0]):
             return ConnectorResult(
                 ConnectorOutcome.REJECTED,
@@ -120,9 +118,7 @@ class DirectoryConnector:
                 "see AS2CERTS_HOOKS.",
             )
         hook_state = f'the hook "{hook.name}" is there' if hook else "no hook is set"
-        return ConnectorResult(
-            ConnectorOutcome.APPLIED, f"The folder {folder} can be written to, and {hook_state}."
-        )
+        return ConnectorResult(ConnectorOutcome.APPLIED, f"The folder {folder} can be written to, and {hook_state}.")
 
     def apply(self, change: ConnectorChange) -> ConnectorResult:
         """Write the new certificate, move the links and run the hook under a lock; restore all on failure."""
@@ -165,9 +161,7 @@ class DirectoryConnector:
             return self._restore(station, change, before, added, error)
         if comparison.drops_old(change):
             return self._remove_old(station, change)
-        alone = beside is None and any(
-            links.current is None for links in comparison.remaining_links(change, before)
-        )
+        alone = beside is None and any(links.current is None for links in comparison.remaining_links(change, before))
         return ConnectorResult(
             ConnectorOutcome.APPLIED,
             f"{station.path} holds {name_certificate(change.new)} for {comparison.name_roles(change)}"
@@ -197,9 +191,7 @@ class DirectoryConnector:
         try:
             station.tidy()
         except (OSError, ConnectorError) as error:
-            return (
-                f" Empty folders are left over, and the next change removes them. {self._why(error, station)}"
-            )
+            return f" Empty folders are left over, and the next change removes them. {self._why(error, station)}"
         return ""
 
     def _restore(
@@ -234,11 +226,7 @@ class DirectoryConnector:
             station.tidy()
         except (OSError, ConnectorError):
             extra += f" Files below {station.path} are left over; the next change removes them."
-        outcome = (
-            ConnectorOutcome.UNREACHABLE
-            if isinstance(error, SystemUnreachable)
-            else ConnectorOutcome.REJECTED
-        )
+        outcome = ConnectorOutcome.UNREACHABLE if isinstance(error, SystemUnreachable) else ConnectorOutcome.REJECTED
         return ConnectorResult(outcome, f"{why} {_in_force_message(change, before)}{extra}")
 
     def _add_releases(
@@ -271,9 +259,7 @@ class DirectoryConnector:
             if is_intact(folder, item, private=station.private, bundle_password=self.bundle_password):
                 return release
             if release in station.linked():
-                raise ConnectorError(
-                    f"{folder} is in use, and is not as it was written: set it right by hand."
-                )
+                raise ConnectorError(f"{folder} is in use, and is not as it was written: set it right by hand.")
             station.remove_releases([release])
         files = build_release_files(
             item, private=station.private, as2_id=change.as2_id, bundle_password=self.bundle_password
@@ -312,11 +298,7 @@ class DirectoryConnector:
             },
             hide=[
                 self.bundle_password,
-                *(
-                    word
-                    for release in station.linked()
-                    for word in stored_passwords(station.releases / release)
-                ),
+                *(word for release in station.linked() for word in stored_passwords(station.releases / release)),
             ],
         )
 
@@ -343,9 +325,7 @@ class DirectoryConnector:
         try:
             yield
         except OSError as error:
-            raise ConnectorError(
-                f"{self.root / self.folder} can't be read: {error.strerror or error}."
-            ) from error
+            raise ConnectorError(f"{self.root / self.folder} can't be read: {error.strerror or error}.") from error
 
     def _why(self, error: Exception, station: StationFolder) -> str:
         return explain_os_error(error, station.path) if isinstance(error, OSError) else str(error)

@@ -75,9 +75,7 @@ class Hook:
                 os.close(into)
         quote = _quote_output(output.text(hide))
         if not ended:
-            raise HookFailed(
-                f'The hook "{self.name}" did not end within {self.seconds:g} seconds and was ended{quote}'
-            )
+            raise HookFailed(f'The hook "{self.name}" did not end within {self.seconds:g} seconds and was ended{quote}')
         if status == EXIT_UNREACHABLE:
             raise SystemUnreachable(f'The hook "{self.name}" can\'t reach its AS2 system just now{quote}')
         if status:
@@ -134,9 +132,7 @@ class _OutputTail:
             return "(withheld, since it showed a private key)"
         for secret in filter(None, hide):
             text = text.replace(secret, "********")
-        return (
-            _CONTROL_CHARACTERS.sub(" ", text).strip().encode()[-MAX_OUTPUT_BYTES:].decode("utf-8", "ignore")
-        )
+        return _CONTROL_CHARACTERS.sub(" ", text).strip().encode()[-MAX_OUTPUT_BYTES:].decode("utf-8", "ignore")
 
 
 def _has_ended(pid: int) -> bool:

@@ -53,9 +53,7 @@ def build_release_files(
                 f"The private key does not belong to the certificate {_short_name(item)}: nothing was written."
             )
         password = bundle_password or secrets.token_urlsafe(24)
-        bundle = pki.to_pkcs12(
-            certificate, chain, key, password=password, name=as2_id, encryption=BUNDLE_ENCRYPTION
-        )
+        bundle = pki.to_pkcs12(certificate, chain, key, password=password, name=as2_id, encryption=BUNDLE_ENCRYPTION)
         files["key.pem"] = (key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), SECRET_MODE)
         files["bundle.p12"] = (bundle, SECRET_MODE)
         if not bundle_password:
@@ -72,9 +70,7 @@ def build_release_files(
     return files
 
 
-def is_intact(
-    release: Path, item: InstallableCertificate, *, private: bool, bundle_password: str = ""
-) -> bool:
+def is_intact(release: Path, item: InstallableCertificate, *, private: bool, bundle_password: str = "") -> bool:
     """Return whether a release has all files of a certificate, and for identities the matching key."""
     wanted = ["chain.pem", "manifest.json"]
     if private:
@@ -103,9 +99,7 @@ def _parse_certificates(item: InstallableCertificate) -> tuple[x509.Certificate,
         certificate = x509.load_pem_x509_certificate(item.certificate_pem)
         chain = x509.load_pem_x509_certificates(item.chain_pem) if item.chain_pem.strip() else []
     except ValueError as error:
-        raise ConnectorError(
-            f"The certificate {_short_name(item)} or its chain is no PEM that can be read."
-        ) from error
+        raise ConnectorError(f"The certificate {_short_name(item)} or its chain is no PEM that can be read.") from error
     if hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest() != item.sha256:
         raise ConnectorError(
             f"The certificate is not the one with the fingerprint {_short_name(item)}: check the inventory."

@@ -101,9 +101,7 @@ def resolve_below(root: Path, folder: str) -> Path:
     Raises ConnectorError if a part of it is a link or leads out of the root.
     """
     if not root.is_dir():
-        raise ConnectorError(
-            f"The folder {root} does not exist: create or mount it, or set AS2CERTS_DIRECTORY_ROOT."
-        )
+        raise ConnectorError(f"The folder {root} does not exist: create or mount it, or set AS2CERTS_DIRECTORY_ROOT.")
     parts = folder.split("/")
     if not folder or any(part in ("", ".", "..") or not part.isprintable() for part in parts):
         raise ConnectorError(
@@ -118,9 +116,7 @@ def resolve_below(root: Path, folder: str) -> Path:
 def require_folder(path: Path) -> Path:
     """Return the path if it is a folder or does not exist; raise ConnectorError for a link or a file."""
     if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise ConnectorError(
-            f"{path} is refused: it should be a folder, and is a link or a file. Remove or rename it."
-        )
+        raise ConnectorError(f"{path} is refused: it should be a folder, and is a link or a file. Remove or rename it.")
     return path
 
 
@@ -272,9 +268,7 @@ class StationFolder:
 
     def remove_unlinked(self) -> None:
         """Remove all releases without links."""
-        self.remove_releases(
-            [entry.name for entry in self.releases.iterdir() if _RELEASE.fullmatch(entry.name)]
-        )
+        self.remove_releases([entry.name for entry in self.releases.iterdir() if _RELEASE.fullmatch(entry.name)])
 
     def point(self, state: LinkState, *, forward: bool) -> bool:
         """Set the links of places, in the order of `state`, and return whether any had to change.
@@ -352,9 +346,7 @@ class StationFolder:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise ConnectorError(
-                f"{self._started(operation)} can't be read: remove it, then retry."
-            ) from error
+            raise ConnectorError(f"{self._started(operation)} can't be read: remove it, then retry.") from error
 
     def begin(self, operation: str, before: LinkState) -> None:
         """Record the links before an operation, which is started with that."""

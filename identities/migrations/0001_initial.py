@@ -24,9 +24,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ("name", models.CharField(max_length=120, unique=True)),
@@ -41,9 +39,7 @@ class Migration(migrations.Migration):
                 ("connector", models.CharField(default="manual", max_length=30)),
                 (
                     "config",
-                    models.JSONField(
-                        blank=True, default=dict, help_text="What the connector needs; no secrets."
-                    ),
+                    models.JSONField(blank=True, default=dict, help_text="What the connector needs; no secrets."),
                 ),
                 (
                     "overlap",
@@ -90,9 +86,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ("name", models.CharField(max_length=120)),
@@ -209,9 +203,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ("der", models.BinaryField()),
@@ -223,9 +215,7 @@ class Migration(migrations.Migration):
                 ("sha1", models.CharField(db_index=True, max_length=40, verbose_name="SHA-1 fingerprint")),
                 (
                     "serial",
-                    models.CharField(
-                        db_index=True, help_text="Decimal.", max_length=80, verbose_name="serial number"
-                    ),
+                    models.CharField(db_index=True, help_text="Decimal.", max_length=80, verbose_name="serial number"),
                 ),
                 ("subject", models.TextField()),
                 ("issuer", models.TextField()),
@@ -273,9 +263,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("role", models.CharField(max_length=10)),
                 ("starts_at", models.DateTimeField()),
@@ -309,9 +297,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ("sealed", models.BinaryField()),
@@ -350,9 +336,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 (
@@ -466,9 +450,7 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="identityservice",
             constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("ends_at", None), ("ends_at__gte", models.F("starts_at")), _connector="OR"
-                ),
+                condition=models.Q(("ends_at", None), ("ends_at__gte", models.F("starts_at")), _connector="OR"),
                 name="identities_ends_after_start",
             ),
         ),
@@ -484,9 +466,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name="identitycertificate",
-            constraint=models.UniqueConstraint(
-                fields=("identity", "sha256"), name="identities_certificate_once"
-            ),
+            constraint=models.UniqueConstraint(fields=("identity", "sha256"), name="identities_certificate_once"),
         ),
         migrations.AddIndex(
             model_name="certificaterequest",

@@ -175,9 +175,7 @@ def request_csr(request: HttpRequest, uid: UUID) -> HttpResponse:
     key_request = _get_request(uid)
     if not key_request.csr_pem:
         raise Http404("There is no CSR here.")
-    return download_response(
-        key_request.csr_pem.encode(), f"{key_request.identity}.csr", "application/pkcs10"
-    )
+    return download_response(key_request.csr_pem.encode(), f"{key_request.identity}.csr", "application/pkcs10")
 
 
 @require_permissions("identities.change_certificaterequest")

@@ -80,9 +80,7 @@ def certificate_context(certificate: AbstractCertificate) -> dict[str, Any]:
         "choices": _signing_choices(certificate),
         "roles": roles,
         # Stored certificates are not refused any more when they expire.
-        "findings": pki.allow_expired(
-            check_for_station(holder, material, roles=roles or holder.ROLES, now=now)
-        ),
+        "findings": pki.allow_expired(check_for_station(holder, material, roles=roles or holder.ROLES, now=now)),
         "downloads": DOWNLOAD_FORMATS,
         "rotation": certificate.rotations_away.running().first(),  # type: ignore[attr-defined]
         "side": holder.side,
@@ -100,9 +98,7 @@ def _signing_choices(certificate: AbstractCertificate) -> list[Any]:
 
 @require_permissions("identities.view_identitycertificate")
 def certificate_export(request: HttpRequest, uid: UUID) -> HttpResponse:
-    return export_view(
-        request, get_object_or_404(IdentityCertificate.objects.select_related("identity"), uid=uid)
-    )
+    return export_view(request, get_object_or_404(IdentityCertificate.objects.select_related("identity"), uid=uid))
 
 
 def export_view(request: HttpRequest, certificate: AbstractCertificate) -> HttpResponse:

@@ -47,9 +47,7 @@ def post_files(request: HttpRequest) -> MultiValueDict[str, UploadedFile[Any]] |
     return request.FILES if request.method == "POST" else None
 
 
-def save_and_redirect(
-    request: HttpRequest, form: ModelForm[Any], message: str
-) -> HttpResponseRedirect | None:
+def save_and_redirect(request: HttpRequest, form: ModelForm[Any], message: str) -> HttpResponseRedirect | None:
     """Save a valid form and redirect to its object's page; return None if the form is to be rendered.
 
     ``message`` is shown afterwards, with the object's name in place of ``{}``.
@@ -59,9 +57,7 @@ def save_and_redirect(
     try:
         obj = save_form(form, by=Actor.of(request), now=database_now())
     except IntegrityError:
-        form.add_error(
-            None, "Somebody saved the same at this moment. Look at what is there now, and try again."
-        )
+        form.add_error(None, "Somebody saved the same at this moment. Look at what is there now, and try again.")
         return None
     messages.success(request, message.format(obj))
     return redirect(obj)

@@ -64,9 +64,7 @@ def identity_update(request: HttpRequest, uid: UUID) -> HttpResponse:
 @require_permissions("identities.view_identity")
 def identity_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     found = Identity.objects.select_related("as2_system", "rehearsal_identity")
-    identity = get_object_or_404(
-        found.prefetch_related(prefetch_assignments(IdentityService), "owners"), uid=uid
-    )
+    identity = get_object_or_404(found.prefetch_related(prefetch_assignments(IdentityService), "owners"), uid=uid)
     context = station_context(request, identity)
     statuses, rotations, now = context["statuses"], context["rotations"], context["now"]
     requests = list(identity.requests.exclude(state="done").defer("csr_pem").order_by("-id"))

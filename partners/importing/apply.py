@@ -110,9 +110,7 @@ def import_list(
             if not result.stored:
                 transaction.set_rollback(True)
     except IntegrityError as error:
-        raise ImportConflict(
-            "Somebody stored the same at this moment, so nothing was: run it again."
-        ) from error
+        raise ImportConflict("Somebody stored the same at this moment, so nothing was: run it again.") from error
     return result
 
 
@@ -213,9 +211,7 @@ class _ImportRun:
             for contact in Contact.objects.filter(partner__in=partners):
                 self.contacts.add((contact.partner_id, _contact_key(contact)))
             pairs = Partnership.objects.filter(partner__in=partners)
-            for partner, identity, archived_at in pairs.values_list(
-                "partner_id", "identity_id", "archived_at"
-            ):
+            for partner, identity, archived_at in pairs.values_list("partner_id", "identity_id", "archived_at"):
                 self.partnerships[partner, identity] = archived_at is None
         self.index = CertificateIndex(read.description for _, read in self.rows if read is not None)
         self.new_contact_keys: set[tuple[StationKey, str]] = set()
@@ -324,18 +320,13 @@ class _ImportRun:
             for batch in in_batches(rows, BATCH_SIZE):
                 type(batch[0])._default_manager.bulk_create(batch)
         events = [
-            AuditEvent("partner.created", one, new=_audit_values(one, _PARTNER_AUDIT_FIELDS))
-            for one in new_partners
+            AuditEvent("partner.created", one, new=_audit_values(one, _PARTNER_AUDIT_FIELDS)) for one in new_partners
         ]
         events += [
-            AuditEvent(
-                "contact.created", one, also=(one.partner,), new=_audit_values(one, _CONTACT_AUDIT_FIELDS)
-            )
+            AuditEvent("contact.created", one, also=(one.partner,), new=_audit_values(one, _CONTACT_AUDIT_FIELDS))
             for one in self.new_contacts
         ]
-        events += [
-            AuditEvent("partnership.created", one, also=one.audit_subjects) for one in self.new_partnerships
-        ]
+        events += [AuditEvent("partnership.created", one, also=one.audit_subjects) for one in self.new_partnerships]
         record_many(events, by=self.by, now=self.now)
         imported = import_certificates(self.new_certificates, by=self.by, now=self.now)
         self.result.partners = len(new_partners)

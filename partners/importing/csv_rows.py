@@ -192,9 +192,7 @@ def _parse_row(line: int, cells: dict[str, str]) -> ListRow | list[RowProblem]:
             f"“{_display_text(cells['roles'])}” is no role of a partner’s certificate: write verify, encrypt, or both."
         )
     if environment not in ("production", "test"):
-        errors.append(
-            f"“{_display_text(environment)}” is no environment: write production or test, or leave it empty."
-        )
+        errors.append(f"“{_display_text(environment)}” is no environment: write production or test, or leave it empty.")
     if errors or roles is None:
         return [RowProblem(line, text) for text in errors]
     given = {name: cells.get(name, "") for name in COLUMNS if name != "side"}

@@ -86,9 +86,7 @@ class _FileNames:
             self._paths.add(path)
             self._by_name[path.rpartition("/")[2]].append(path)
             if len(self._paths) > MAX_FILES:
-                raise UnreadableSource(
-                    f"There are more than {MAX_FILES:,} files: leave only the certificates there."
-                )
+                raise UnreadableSource(f"There are more than {MAX_FILES:,} files: leave only the certificates there.")
 
     def find(self, name: str, where: str) -> str:
         """Return the path of a file. Raises UnreadableCertificateFile."""
@@ -154,9 +152,7 @@ def open_source(path: Path | None) -> Iterator[CertificateSource]:
         try:
             file = path.open("rb")
         except OSError as error:
-            raise UnreadableSource(
-                f"{path} can’t be read: {error.strerror}. Name a folder or a ZIP."
-            ) from None
+            raise UnreadableSource(f"{path} can’t be read: {error.strerror}. Name a folder or a ZIP.") from None
         with file:
             yield ZipSource(file)
 
@@ -172,19 +168,13 @@ def _check_zip_size(stream: IO[bytes]) -> None:
     """Raise UnreadableSource for a ZIP with a central directory that would fill the memory."""
     size = stream.seek(0, os.SEEK_END)
     if size > MAX_ZIP_BYTES:
-        raise UnreadableSource(
-            f"The ZIP is larger than {MAX_ZIP_BYTES // 1024 // 1024} MiB: give the folder instead."
-        )
+        raise UnreadableSource(f"The ZIP is larger than {MAX_ZIP_BYTES // 1024 // 1024} MiB: give the folder instead.")
     stream.seek(max(0, size - 65_557))  # the end record with the longest comment
     tail = stream.read()
     end = tail.rfind(_END_OF_CENTRAL_DIRECTORY)
     if end < 0:
-        raise UnreadableSource(
-            "This is neither a folder nor a ZIP: give the folder of certificates, or a ZIP of it."
-        )
+        raise UnreadableSource("This is neither a folder nor a ZIP: give the folder of certificates, or a ZIP of it.")
     # Each file takes at least 46 bytes of the directory (APPNOTE.TXT, 4.3.12); ZIP64 is not supported.
     listed = int.from_bytes(tail[end + 12 : end + 16], "little")
     if listed > MAX_FILES * 46 * 4:
-        raise UnreadableSource(
-            f"The ZIP holds far more than {MAX_FILES:,} files: pack only the certificates."
-        )
+        raise UnreadableSource(f"The ZIP holds far more than {MAX_FILES:,} files: pack only the certificates.")

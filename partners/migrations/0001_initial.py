@@ -25,9 +25,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ("name", models.CharField(max_length=120)),
@@ -172,9 +170,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ("name", models.CharField(max_length=200)),
@@ -231,9 +227,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ("der", models.BinaryField()),
@@ -245,9 +239,7 @@ class Migration(migrations.Migration):
                 ("sha1", models.CharField(db_index=True, max_length=40, verbose_name="SHA-1 fingerprint")),
                 (
                     "serial",
-                    models.CharField(
-                        db_index=True, help_text="Decimal.", max_length=80, verbose_name="serial number"
-                    ),
+                    models.CharField(db_index=True, help_text="Decimal.", max_length=80, verbose_name="serial number"),
                 ),
                 ("subject", models.TextField()),
                 ("issuer", models.TextField()),
@@ -295,9 +287,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("role", models.CharField(max_length=10)),
                 ("starts_at", models.DateTimeField()),
@@ -331,9 +321,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ("notes", models.TextField(blank=True)),
@@ -364,9 +352,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("starts_at", models.DateTimeField()),
                 ("ends_at", models.DateTimeField(blank=True, null=True)),
@@ -407,15 +393,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name="partnercertificate",
-            constraint=models.UniqueConstraint(
-                fields=("partner", "sha256"), name="partners_certificate_once"
-            ),
+            constraint=models.UniqueConstraint(fields=("partner", "sha256"), name="partners_certificate_once"),
         ),
         migrations.AddIndex(
             model_name="partnerservice",
-            index=models.Index(
-                condition=models.Q(("ends_at", None)), fields=["certificate"], name="partners_serving"
-            ),
+            index=models.Index(condition=models.Q(("ends_at", None)), fields=["certificate"], name="partners_serving"),
         ),
         migrations.AddConstraint(
             model_name="partnerservice",
@@ -436,23 +418,17 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="partnerservice",
             constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("ends_at", None), ("ends_at__gte", models.F("starts_at")), _connector="OR"
-                ),
+                condition=models.Q(("ends_at", None), ("ends_at__gte", models.F("starts_at")), _connector="OR"),
                 name="partners_ends_after_start",
             ),
         ),
         migrations.AddConstraint(
             model_name="partnership",
-            constraint=models.UniqueConstraint(
-                fields=("identity", "partner"), name="partners_partnership_once"
-            ),
+            constraint=models.UniqueConstraint(fields=("identity", "partner"), name="partners_partnership_once"),
         ),
         migrations.AddIndex(
             model_name="signingchoice",
-            index=models.Index(
-                condition=models.Q(("ends_at", None)), fields=["certificate"], name="partners_chosen"
-            ),
+            index=models.Index(condition=models.Q(("ends_at", None)), fields=["certificate"], name="partners_chosen"),
         ),
         migrations.AddConstraint(
             model_name="signingchoice",
@@ -465,9 +441,7 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="signingchoice",
             constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("ends_at", None), ("ends_at__gte", models.F("starts_at")), _connector="OR"
-                ),
+                condition=models.Q(("ends_at", None), ("ends_at__gte", models.F("starts_at")), _connector="OR"),
                 name="partners_choice_ends_after_start",
             ),
         ),

@@ -33,9 +33,7 @@ def certificate_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 @require_permissions("partners.view_partnercertificate")
 def certificate_export(request: HttpRequest, uid: UUID) -> HttpResponse:
-    return export_view(
-        request, get_object_or_404(PartnerCertificate.objects.select_related("partner"), uid=uid)
-    )
+    return export_view(request, get_object_or_404(PartnerCertificate.objects.select_related("partner"), uid=uid))
 
 
 @sensitive_variables("form")

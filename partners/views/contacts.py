@@ -122,8 +122,6 @@ def _action_view(action: Callable[..., None], message: str) -> ObjectView:
     return view
 
 
-contact_take_on = _action_view(
-    contacts.accept_suggestion, "{0.name} is a contact now. Nobody has confirmed them yet."
-)
+contact_take_on = _action_view(contacts.accept_suggestion, "{0.name} is a contact now. Nobody has confirmed them yet.")
 contact_dismiss = _action_view(contacts.dismiss_suggestion, "{0.name} is dismissed.")
 contact_works_again = _action_view(contacts.clear_bounce, "Mail goes to {0.email} again.")

@@ -72,9 +72,7 @@ def partner_import(request: HttpRequest) -> HttpResponse:
         try:
             result = _import_list(form, request, store=store)
         except ImportRefused as error:
-            form.add_error(
-                "certificates_file" if isinstance(error, UnreadableSource) else "list_file", str(error)
-            )
+            form.add_error("certificates_file" if isinstance(error, UnreadableSource) else "list_file", str(error))
     if result is not None and result.stored:
         return _redirect_to_list(request, result)
     return _render_page(request, form, result)
@@ -96,9 +94,7 @@ def _redirect_to_list(request: HttpRequest, result: InventoryImportResult) -> Ht
 
 
 @sensitive_variables("form")
-def _render_page(
-    request: HttpRequest, form: InventoryImportForm, result: InventoryImportResult | None
-) -> HttpResponse:
+def _render_page(request: HttpRequest, form: InventoryImportForm, result: InventoryImportResult | None) -> HttpResponse:
     """Render the page; htmx gets the result alone, so that the form keeps the chosen files."""
     context: dict[str, Any] = {"form": form, "result": result, "columns": csv_rows.COLUMNS}
     if result is not None:

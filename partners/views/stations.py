@@ -74,13 +74,9 @@ def partner_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     partner = get_object_or_404(found, uid=uid)
     context = station_context(request, partner)
     statuses, rotations, now = context["statuses"], context["rotations"], context["now"]
-    partnerships = list(
-        partner.partnerships.active().filter(identity__archived_at=None).select_related("identity")
-    )
+    partnerships = list(partner.partnerships.active().filter(identity__archived_at=None).select_related("identity"))
     tasks = partner_tasks(partner, statuses, rotations, connected=bool(partnerships), now=now)
-    participations = partner.participations.filter(
-        rotation__ended_at=None, rotation__partner=None, removed_reason=""
-    )
+    participations = partner.participations.filter(rotation__ended_at=None, rotation__partner=None, removed_reason="")
     context |= {
         "contacts": [contact for contact in partner.contacts.all() if not contact.suggested_by],
         "suggested": [contact for contact in partner.contacts.all() if contact.suggested_by],

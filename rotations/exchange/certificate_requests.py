@@ -90,9 +90,7 @@ def find_due(now: datetime) -> list[DueRequest]:
     """Return the requests that are due, the most urgent first, in a constant number of queries."""
     thresholds = partner_thresholds(Installation.current().reminder_days)
     expiring = [
-        one
-        for one in find_expiring(THEIRS, now=now, thresholds=thresholds)
-        if one.not_after > now - MAX_AFTER_EXPIRY
+        one for one in find_expiring(THEIRS, now=now, thresholds=thresholds) if one.not_after > now - MAX_AFTER_EXPIRY
     ]
     if not expiring:
         return []
@@ -133,9 +131,7 @@ def _due_certificate(
 
 def _contacts_by_partner(partners: Collection[int]) -> Mapping[int, list[Contact]]:
     """Return the reachable contacts that are notified of expiry, by partner, each address once."""
-    reachable = Contact.objects.with_address().filter(
-        told_expiry=True, bounced_at=None, partner__told_expiry=True
-    )
+    reachable = Contact.objects.with_address().filter(told_expiry=True, bounced_at=None, partner__told_expiry=True)
     found: dict[int, dict[str, Contact]] = defaultdict(dict)
     for batch in key_batches(partners):
         for contact in reachable.filter(partner_id__in=batch).select_related("partner"):
@@ -221,9 +217,7 @@ class RequestMail:
                 "lead": request_lead_sentence(our_name, expiry, now=self.now, zone=self.zone),
                 "opening": text.opening,
                 "closing": text.closing,
-                "steps": [
-                    {"title": title, "why": why, "when": "", "done": False} for title, why in REQUEST_STEPS
-                ],
+                "steps": [{"title": title, "why": why, "when": "", "done": False} for title, why in REQUEST_STEPS],
                 "facts": self._facts(certificates),
                 "others": ", ".join(other.name for other in others),
                 "desk": self.support,
@@ -237,9 +231,7 @@ class RequestMail:
         )
         return ComposedLetter(contact, mail)
 
-    def _placeholder_values(
-        self, contact: Contact, certificates: Sequence[CertificateInUse]
-    ) -> dict[str, str]:
+    def _placeholder_values(self, contact: Contact, certificates: Sequence[CertificateInUse]) -> dict[str, str]:
         return {
             "contact": contact.name,
             "partner": self.partner.name,
@@ -325,9 +317,7 @@ def _send_due_request(request: DueRequest, text_for: Callable[[Partner], MailTex
                 for one in certificates
             )
             partner = Partner.objects.get(pk=request.partner_id)
-            stored = PartnerCertificate.objects.light().in_bulk(
-                [one.certificate_id for one in request.certificates]
-            )
+            stored = PartnerCertificate.objects.light().in_bulk([one.certificate_id for one in request.certificates])
             by_contact = {
                 contact: [CertificateInUse(stored[one.certificate_id], one.roles) for one in certificates]
                 for contact, certificates in request.by_contact.items()
@@ -391,22 +381,16 @@ def _obstacle(partner: Partner) -> str:
     if partner.archived_at is not None:
         return f"{partner} is archived: restore it first."
     if not _certificates_in_use(partner):
-        return (
-            f"No certificate of {partner} is in use, so none ends: make a link, and write to them yourself."
-        )
+        return f"No certificate of {partner} is in use, so none ends: make a link, and write to them yourself."
     if nobody := explain_contact_gap(partner, Letter.Kind.HAND_IN):
         return nobody
     if not _reachable_contacts(partner):
-        return (
-            f"Mail to everybody at {partner} who is to be told comes back: mend an address, or make a link."
-        )
+        return f"Mail to everybody at {partner} who is to be told comes back: mend an address, or make a link."
     return ""
 
 
 def _certificates_in_use(partner: Partner) -> list[CertificateInUse]:
-    found = [
-        CertificateInUse(old, roles) for old, roles in predecessors(partner, partner.ROLES) if old is not None
-    ]
+    found = [CertificateInUse(old, roles) for old, roles in predecessors(partner, partner.ROLES) if old is not None]
     return sorted(found, key=lambda one: one.certificate.not_after)
 
 
@@ -431,8 +415,7 @@ def send_request(partner: Partner, *, by: Actor, now: datetime) -> list[Letter]:
         Installation.current().reminder_days if partner.reminder_days is None else partner.reminder_days
     )
     reached = {
-        one.certificate.pk: reached_threshold(thresholds, one.certificate.not_after, now)
-        for one in certificates
+        one.certificate.pk: reached_threshold(thresholds, one.certificate.not_after, now) for one in certificates
     }
     Notice.objects.bulk_create(
         (

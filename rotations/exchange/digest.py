@@ -78,19 +78,14 @@ def waiting_for_partners(now: datetime) -> RotationQuerySet:
     ).exclude(state__in=SETTLED)
     theirs = steps.filter(Q(act__in=CONFIRMED_ACTS) | Q(who=StepOwner.PARTNER, latest_at__lte=now))
     responded = Participant.objects.filter(
-        Q(declined_at__isnull=False)
-        | Q(proposed_at__isnull=False)
-        | Q(works=False)
-        | Q(straggling_at__isnull=False),
+        Q(declined_at__isnull=False) | Q(proposed_at__isnull=False) | Q(works=False) | Q(straggling_at__isnull=False),
         rotation=OuterRef("pk"),
         removed_reason="",
     )
     return Rotation.objects.filter(Exists(theirs) | Exists(responded), state__in=WAITING_STATES)
 
 
-def find_blocker(
-    history: ParticipantHistory, *, now: datetime, zone: str, lead: AnswerLead
-) -> Blocker | None:
+def find_blocker(history: ParticipantHistory, *, now: datetime, zone: str, lead: AnswerLead) -> Blocker | None:
     """Return why a rotation waits for one of its partners, if it does. ``zone`` is the reader's time zone.
 
     The deadline is the one that the partner was given when it was last asked, so that it can have passed.

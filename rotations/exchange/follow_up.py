@@ -108,8 +108,7 @@ def awaited_participants(now: datetime) -> QuerySet[Participant]:
     return (
         Participant.objects.filter(
             Exists(theirs.exclude(state__in=SETTLED)),
-            Q(rotation__state__in=FOLLOWED_STATES)
-            | Q(Exists(alone), rotation__state=RotationState.UNDER_WAY),
+            Q(rotation__state__in=FOLLOWED_STATES) | Q(Exists(alone), rotation__state=RotationState.UNDER_WAY),
             Q(window_end__gt=now) | Q(window_end=None, rotation__window_end__gt=now),
             announced_at__isnull=False,
             removed_reason="",
@@ -179,9 +178,7 @@ def _send_reminders(rotation: Rotation, now: datetime) -> int:
         try:
             with transaction.atomic():
                 count += len(
-                    _send_nudge(
-                        one, reminder.name, _repetition_key(one, reminder), by=Actor.runner(), now=now
-                    )
+                    _send_nudge(one, reminder.name, _repetition_key(one, reminder), by=Actor.runner(), now=now)
                 )
         except Exception:
             log.exception("%s could not be reminded", one.participant)
@@ -256,9 +253,7 @@ def format_attempts(history: ParticipantHistory, zone: str, now: datetime) -> st
     Such as "told 23 Nov, opened its page 24 Nov, reminded 30 Nov and 7 Dec"; with the year if it is not this one.
     """
     participant, at = history.participant, [(moment, "given a link") for moment in history.links_shared_at]
-    at += [
-        (sent.at, ATTEMPT_TEXT[Letter.Kind(sent.kind)]) for sent in history.sent if sent.kind in ATTEMPT_TEXT
-    ]
+    at += [(sent.at, ATTEMPT_TEXT[Letter.Kind(sent.kind)]) for sent in history.sent if sent.kind in ATTEMPT_TEXT]
     reactions = (
         (participant.opened_at, "opened its page"),
         (participant.downloaded_at, "took the certificate"),
@@ -296,9 +291,7 @@ def nudge_now(participant: Participant, *, by: Actor, now: datetime) -> list[Let
     return _send_nudge(one, "by hand", now.isoformat(), by=by, now=now)
 
 
-def load_awaited_participant(
-    participant: Participant, history: ParticipantHistory | None = None
-) -> AwaitedParticipant:
+def load_awaited_participant(participant: Participant, history: ParticipantHistory | None = None) -> AwaitedParticipant:
     """Load one participant for an operator, who may write to addresses again to which mail has failed."""
     history = history or load_histories([participant])[participant.pk]
     contacts = contacts_for(participant.partner, Letter.Kind.NUDGE)

@@ -116,8 +116,6 @@ def stop_reminders(message: Message, *, by: Actor, now: datetime) -> None:
     reader = reminder_recipient(message)
     for user in reader.users:
         if User.objects.filter(pk=user.pk, wants_reminders=True).update(wants_reminders=False):
-            record(
-                AuditEvent("user.reminders_stopped", user, new={"e-mail": message.to_address}), by=by, now=now
-            )
+            record(AuditEvent("user.reminders_stopped", user, new={"e-mail": message.to_address}), by=by, now=now)
     if reader.contact is not None:
         contacts.unsubscribe(reader.contact, reader.flag, by=by, now=now)

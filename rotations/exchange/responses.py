@@ -55,9 +55,7 @@ def refuse_begun(rotation: Rotation, *, now: datetime, participant: Participant 
 
 
 def _refuse_begun_for(rotation: Rotation, participant: Participant, *, now: datetime) -> None:
-    may = rotation.state in AWAITING_WINDOW and participant.pk not in stored_plan.switched_participants(
-        rotation
-    )
+    may = rotation.state in AWAITING_WINDOW and participant.pk not in stored_plan.switched_participants(rotation)
     if not may:
         raise ActionRefused(
             "We have changed over for you already: its time can't be chosen any more. Call us if it can't be so."
@@ -67,9 +65,7 @@ def _refuse_begun_for(rotation: Rotation, participant: Participant, *, now: date
 
 
 @transaction.atomic
-def propose_window(
-    participant: Participant, window: windows.Window, *, note: str, by: Actor, now: datetime
-) -> None:
+def propose_window(participant: Participant, window: windows.Window, *, note: str, by: Actor, now: datetime) -> None:
     """Record that a partner proposes another window, and notify our people, who decide.
 
     Raises ActionRefused for a window in the past, or outside the validity of the certificates.
@@ -93,9 +89,7 @@ def propose_window(
     clear_refusal(participant)
     participant.save()
     proposed = format_exact_window(window.start, window.end, window.zone)
-    record(
-        participant.audit_event("participant.proposed", new={"window": proposed}, reason=note), by=by, now=now
-    )
+    record(participant.audit_event("participant.proposed", new={"window": proposed}, reason=note), by=by, now=now)
     operator_mail.notify_partner_response(
         participant, f"{participant.partner} proposes another time: {proposed}.", note, at=now
     )
@@ -190,9 +184,7 @@ class SuggestedContact:
 
 
 @transaction.atomic
-def suggest_contact(
-    participant: Participant, suggestion: SuggestedContact, *, by: Actor, now: datetime
-) -> Contact:
+def suggest_contact(participant: Participant, suggestion: SuggestedContact, *, by: Actor, now: datetime) -> Contact:
     """Store a suggested contact, and notify our people, who decide on it; until then it gets no mail.
 
     Raises ActionRefused without an e-mail address or phone number, for a known address, and if too many suggestions are

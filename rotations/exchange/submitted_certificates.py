@@ -75,17 +75,13 @@ class ReadSubmission:
         return pki.to_pem(self.material.leaf, self.material.chain).decode("ascii")
 
 
-def read_submission(
-    partner: Partner, data: bytes, *, roles: Collection[str] = (), now: datetime
-) -> ReadSubmission:
+def read_submission(partner: Partner, data: bytes, *, roles: Collection[str] = (), now: datetime) -> ReadSubmission:
     """Read and check a certificate in PEM, DER or PKCS#7.
 
     Without ``roles``, the certificate's key usages decide. Raises PrivateKeySubmitted, SubmissionRefused.
     """
     if partner.archived_at is not None:
-        raise SubmissionRefused(
-            "We no longer exchange messages with this station: call us if that is not so."
-        )
+        raise SubmissionRefused("We no longer exchange messages with this station: call us if that is not so.")
     try:
         material = pki.read_public(data, partner=True)
     except pki.PrivateKeyFound:
@@ -102,9 +98,7 @@ def read_submission(
     errors = [finding for finding in shown if finding.level == "error"]
     if errors:
         raise SubmissionRefused(" ".join(_format_finding(finding) for finding in errors))
-    return ReadSubmission(
-        material, description, chosen, [*shown, *_shared_with_counterpart(partner, description)]
-    )
+    return ReadSubmission(material, description, chosen, [*shown, *_shared_with_counterpart(partner, description)])
 
 
 def _refuse_foreign(partner: Partner, description: pki.Description) -> None:
@@ -113,9 +107,7 @@ def _refuse_foreign(partner: Partner, description: pki.Description) -> None:
         raise SubmissionRefused(
             "This is a certificate of ours, not of yours: choose the one whose private key your system has."
         )
-    others = PartnerCertificate.objects.filter(
-        _same_certificate_or_key(description), partner__archived_at=None
-    )
+    others = PartnerCertificate.objects.filter(_same_certificate_or_key(description), partner__archived_at=None)
     if others.exclude(partner=partner).exclude(partner__in=_counterparts(partner)).exists():
         raise SubmissionRefused(
             "This certificate, or its key, belongs to another station than yours: choose the one whose private key "
@@ -144,9 +136,7 @@ def _refuse_known(partner: Partner, description: pki.Description) -> None:
     refused = settled.filter(accepted=False).first()
     if refused is not None and refused.settled_at is not None and not settled.standing().exists():
         when = format_moment(refused.settled_at, partner.time_zone, "day")
-        raise SubmissionRefused(
-            f"We did not accept this certificate on {when}: call us before you hand it in again."
-        )
+        raise SubmissionRefused(f"We did not accept this certificate on {when}: call us before you hand it in again.")
 
 
 def format_uses(roles: Collection[str]) -> str:
@@ -164,9 +154,7 @@ def suitable_roles(description: pki.Description, partner: Partner) -> tuple[str,
     return tuple(role for role in partner.ROLES if made_for[role]) or partner.ROLES
 
 
-def predecessors(
-    partner: Partner, roles: Collection[str]
-) -> list[tuple[PartnerCertificate | None, tuple[str, ...]]]:
+def predecessors(partner: Partner, roles: Collection[str]) -> list[tuple[PartnerCertificate | None, tuple[str, ...]]]:
     """Return the certificates that serve these roles now, each with its roles; None if no certificate does."""
     held = role_assignments.certificates_by_role(partner)
     written = [certificate for role in WRITER_ROLES for certificate in held.get(role, [])]
@@ -190,9 +178,7 @@ def _format_finding(finding: pki.CertificateFinding) -> str:
     return f"{finding.reason.removesuffix('.')}: {finding.advice[:1].lower()}{finding.advice[1:]}"
 
 
-def _shared_with_counterpart(
-    partner: Partner, description: pki.Description
-) -> Iterator[pki.CertificateFinding]:
+def _shared_with_counterpart(partner: Partner, description: pki.Description) -> Iterator[pki.CertificateFinding]:
     theirs = PartnerCertificate.objects.filter(
         _same_certificate_or_key(description), partner__in=_counterparts(partner)
     )
@@ -238,13 +224,10 @@ def submit(
     """
     # Everywhere, rotations are locked before their holder.
     running = [
-        transitions.lock_rotation(pk)
-        for pk in partner.rotations.running().order_by("pk").values_list("pk", flat=True)
+        transitions.lock_rotation(pk) for pk in partner.rotations.running().order_by("pk").values_list("pk", flat=True)
     ]
     reading = read_submission(partner, data, roles=roles, now=now)
-    certificate = single_import.store_certificate(
-        partner, reading.material, roles=reading.roles, by=by, now=now
-    )
+    certificate = single_import.store_certificate(partner, reading.material, roles=reading.roles, by=by, now=now)
     before = list(HandedIn.objects.standing().filter(partner=partner, certificate=certificate))
     left = [role for role in reading.roles if not any(role in row.roles for row in before)]
     if not left:
@@ -285,8 +268,7 @@ def _refuse_too_many(partner: Partner, certificate: PartnerCertificate) -> None:
     waiting = HandedIn.objects.pending().filter(partner=partner).exclude(certificate=certificate)
     if waiting.values("certificate").distinct().count() >= MAX_WAITING:
         raise SubmissionRefused(
-            f"{MAX_WAITING} certificates of yours wait for us to compare them already: call us before you hand in "
-            "more."
+            f"{MAX_WAITING} certificates of yours wait for us to compare them already: call us before you hand in more."
         )
 
 
@@ -316,9 +298,7 @@ def _assign_rotations(
         else:
             yield None, mine
     for old, served in predecessors(partner, left):
-        wish = drafts.DraftSpec(
-            roles=served, old=old, new=certificate, grace_days=Installation.current().grace_days
-        )
+        wish = drafts.DraftSpec(roles=served, old=old, new=certificate, grace_days=Installation.current().grace_days)
         yield drafts.create_draft(partner, wish, by=by, now=now), served
 
 

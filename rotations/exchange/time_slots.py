@@ -58,9 +58,7 @@ class Availability:
     @property
     def rows(self) -> list[tuple[Participant, list[tuple[SlotAnswers, bool | None]]]]:
         """Return each participant with its answer to each slot."""
-        return [
-            (p, [(column, column.answers.get(p.pk)) for column in self.columns]) for p in self.participants
-        ]
+        return [(p, [(column, column.answers.get(p.pk)) for column in self.columns]) for p in self.participants]
 
 
 def load_availability(rotation: Rotation, *, now: datetime) -> Availability:
@@ -84,9 +82,7 @@ def require_possible_slot(rotation: Rotation, window: windows.Window, *, now: da
 
 
 @transaction.atomic
-def offer_slots(
-    rotation: Rotation, offered: Sequence[windows.Window], *, by: Actor, now: datetime
-) -> list[Slot]:
+def offer_slots(rotation: Rotation, offered: Sequence[windows.Window], *, by: Actor, now: datetime) -> list[Slot]:
     """Replace the offered slots; answers to slots that are offered again are kept.
 
     Raises ActionRefused for no slots or too many, or for one that can't be offered.
@@ -102,9 +98,7 @@ def offer_slots(
     rotation.slots.exclude(pk__in=[s.pk for s in rotation.slots.all() if (s.start, s.end) in spans]).delete()
     known = {(s.start, s.end) for s in rotation.slots.all()}
     Slot.objects.bulk_create(
-        Slot(rotation=rotation, start=w.start, end=w.end, zone=w.zone)
-        for span, w in spans.items()
-        if span not in known
+        Slot(rotation=rotation, start=w.start, end=w.end, zone=w.zone) for span, w in spans.items() if span not in known
     )
     record(
         AuditEvent(
@@ -136,9 +130,7 @@ def answer_slots(participant: Participant, can: Collection[Slot], *, by: Actor, 
             slot=slot, participant=participant, defaults={"can": slot.pk in able, "at": now}
         )
     times = [format_utc(s.start, seconds=bool(s.start.second)) for s in slots if s.pk in able]
-    record(
-        participant.audit_event("participant.slots", new={"can": times or "at none of them"}), by=by, now=now
-    )
+    record(participant.audit_event("participant.slots", new={"can": times or "at none of them"}), by=by, now=now)
 
 
 @transaction.atomic

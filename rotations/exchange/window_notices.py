@@ -54,9 +54,7 @@ def send_window_notices(now: datetime) -> int:
 
 def _not_started() -> Q:
     """Match rotations that are ready and whose own cut-over has not been made."""
-    ours = Step.objects.filter(
-        rotation=OuterRef("pk"), act=Act.CUT_OVER, participant=None, state=StepState.WAITING
-    )
+    ours = Step.objects.filter(rotation=OuterRef("pk"), act=Act.CUT_OVER, participant=None, state=StepState.WAITING)
     return Q(Exists(ours), state=RotationState.SCHEDULED)
 
 
@@ -73,9 +71,7 @@ def _notify_individually(pk: int, *, now: datetime) -> int:
     """Ask one participant to wait if we are not ready for it, or to change once we have changed for it."""
     try:
         with transaction.atomic():
-            rotation = transitions.lock_rotation(
-                Participant.objects.values_list("rotation", flat=True).get(pk=pk)
-            )
+            rotation = transitions.lock_rotation(Participant.objects.values_list("rotation", flat=True).get(pk=pk))
             participant = next((one for one in _simultaneous_participants(rotation) if one.pk == pk), None)
             if participant is None:
                 return 0

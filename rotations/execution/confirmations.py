@@ -189,9 +189,7 @@ def waive(participant: Participant, *, reason: str, by: Actor, now: datetime, no
         raise ActionRefused("Say why the change may go on without this partner's confirmation.")
     rotation.participants.filter(pk=participant.pk).update(waived_reason=reason)
     record(
-        AuditEvent(
-            "participant.waived", rotation, also=[rotation.holder, participant.partner], reason=reason
-        ),
+        AuditEvent("participant.waived", rotation, also=[rotation.holder, participant.partner], reason=reason),
         by=by,
         now=now,
     )
@@ -201,17 +199,13 @@ def waive(participant: Participant, *, reason: str, by: Actor, now: datetime, no
         notify_waived(rotation, [participant.partner.name], reason=reason, by=by, now=now)
 
 
-def notify_waived(
-    rotation: Rotation, partners: Sequence[str], *, reason: str, by: Actor, now: datetime
-) -> None:
+def notify_waived(rotation: Rotation, partners: Sequence[str], *, reason: str, by: Actor, now: datetime) -> None:
     """Notify our people that a change goes on without these partners (names)."""
     decision = f"decided to go on without {format_names(partners)}"
     operator_mail.notify_forced(rotation, decision, reason, by=by, at=now)
 
 
-def record_agreement(
-    rotation: Rotation, participants: Collection[Participant], *, by: Actor, now: datetime
-) -> None:
+def record_agreement(rotation: Rotation, participants: Collection[Participant], *, by: Actor, now: datetime) -> None:
     """Record that partners agree to a new window because they had proposed or chosen it.
 
     Call it in the transaction that changes the window.

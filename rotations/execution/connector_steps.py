@@ -136,9 +136,7 @@ def _apply(claim: Claim) -> ConnectorResult:
     now = claim.clock()
     if reason := preconditions.obstacle(step, claim.facts_at(now), now=now):
         begun = f" It was begun, though: look at what is in {step.system} before anything else."
-        return ConnectorResult(
-            ConnectorOutcome.REJECTED, reason + (begun if state is ConnectorState.PARTLY else "")
-        )
+        return ConnectorResult(ConnectorOutcome.REJECTED, reason + (begun if state is ConnectorState.PARTLY else ""))
     return _write(step, connector, change)
 
 
@@ -221,9 +219,7 @@ def _record_result(step: Step, result: ConnectorResult, *, now: datetime) -> Non
         match result.outcome:
             case outcome if outcome.good:
                 late = step.is_late(now)
-                transitions.settle_step(
-                    step, StepAction.FINISH, by=RUNNER, now=now, note=result.message, late=late
-                )
+                transitions.settle_step(step, StepAction.FINISH, by=RUNNER, now=now, note=result.message, late=late)
             case ConnectorOutcome.UNREACHABLE:
                 _wait_for_system(step, result.message, now=now)
             case ConnectorOutcome.REJECTED:
@@ -280,9 +276,7 @@ def _give_up(step: Step, reason: str, *, now: datetime) -> None:
 
 def _requeue(step: Step, reason: str, again: datetime) -> None:
     row = Step.objects.filter(pk=step.pk, state=step.state, attempts=step.attempts)
-    row.update(
-        state=StepState.WAITING, due_at=again, lease_until=None, error=reason, attempts=F("attempts") + 1
-    )
+    row.update(state=StepState.WAITING, due_at=again, lease_until=None, error=reason, attempts=F("attempts") + 1)
 
 
 @contextmanager

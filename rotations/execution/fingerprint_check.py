@@ -63,9 +63,7 @@ class SubmissionDecision:
 
 
 @transaction.atomic
-def settle_submission(
-    handed: HandedIn, decision: SubmissionDecision, *, by: Actor, now: datetime
-) -> list[Rotation]:
+def settle_submission(handed: HandedIn, decision: SubmissionDecision, *, by: Actor, now: datetime) -> list[Rotation]:
     """Accept or refuse a submitted certificate wherever it was submitted; return the running rotations to it.
 
     Where it is accepted, their steps that wait for that are completed. Raises EditConflict.
@@ -96,15 +94,11 @@ def settle_submission(
 
 def complete_check_step(rotation: Rotation, *, by: Actor, now: datetime) -> None:
     """Complete the step in which the fingerprint is compared, if the certificate is accepted already."""
-    accepted = HandedIn.objects.filter(
-        certificate_id=rotation.new_partner_certificate_id, accepted=True
-    ).first()
+    accepted = HandedIn.objects.filter(certificate_id=rotation.new_partner_certificate_id, accepted=True).first()
     step = check_step(rotation)
     if accepted is None or step is None or step.state in SETTLED:
         return
-    transitions.settle_step(
-        step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=describe_settlement(accepted)
-    )
+    transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=describe_settlement(accepted))
 
 
 def describe_settlement(handed: HandedIn) -> str:

@@ -70,9 +70,7 @@ def can_be_replanned(rotation: Rotation, steps: Sequence[Step]) -> bool:
 def stored_shape(steps: Iterable[Step], participants: Iterable[Participant]) -> PlanShape:
     """Return the shape of stored steps: those of these participants, and the shared ones."""
     uids = {participant.pk: str(participant.partner.uid) for participant in participants}
-    parts: dict[str, set[StepShape]] = defaultdict(
-        set, {SHARED: set(), **{uid: set() for uid in uids.values()}}
-    )
+    parts: dict[str, set[StepShape]] = defaultdict(set, {SHARED: set(), **{uid: set() for uid in uids.values()}})
     for step in steps:
         partner = SHARED if step.participant_id is None else uids.get(step.participant_id)
         if partner is None or step.act == ROLL_BACK or step.key.startswith(f"{PAST_PREFIX}:"):

@@ -196,9 +196,7 @@ def _unrehearsed_rotations(steps: StepQuerySet) -> list[int]:
     keys = set(steps.order_by().values_list("rotation", flat=True))
     if not keys:
         return []
-    rotations = (
-        Rotation.objects.with_rehearsal_rule().select_related("identity", "partner").filter(pk__in=keys)
-    )
+    rotations = Rotation.objects.with_rehearsal_rule().select_related("identity", "partner").filter(pk__in=keys)
     return [rotation.pk for rotation in rotations if rehearsal.rehearsal_obstacle(rotation)]
 
 
@@ -218,9 +216,7 @@ def unknown_certificate(rotation: Rotation, roles: Iterable[str], facts: Rotatio
     """Return which certificate that a rotation does not know is the only one in one of the roles; "" for none."""
     in_use = facts.certificates_by_role(rotation)
     for role in roles:
-        if found := _unknown_signing_choice(rotation, role, facts) or _unknown_writer(
-            rotation, role, in_use[role]
-        ):
+        if found := _unknown_signing_choice(rotation, role, facts) or _unknown_writer(rotation, role, in_use[role]):
             return found
     return ""
 

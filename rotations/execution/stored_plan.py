@@ -141,9 +141,7 @@ def replan(rotation: Rotation, *, now: datetime) -> None:
     Only those that belong to the old window are repeated: partners agree to the new one, and messages are held and
     released around a cut-over that is not made yet.
     """
-    settled = {
-        s.key: s for s in rotation.steps.filter(state__in=("done", "skipped")) if not _lapsed_with_window(s)
-    }
+    settled = {s.key: s for s in rotation.steps.filter(state__in=("done", "skipped")) if not _lapsed_with_window(s)}
     rotation.steps.exclude(pk__in=[s.pk for s in settled.values()]).delete()
     fresh = preview_steps(rotation, now=now)
     keys = {step.key for step in fresh}
@@ -161,9 +159,7 @@ def replan_participant(participant: Participant, *, now: datetime) -> None:
     fresh = {step.key: step for step in preview_steps(rotation, now=now)}
     own = [step for step in fresh.values() if step.participant_id == participant.pk]
     kept = rotation.steps.filter(participant=participant).exclude(act=ROLL_BACK)
-    settled = {
-        step.key for step in kept.filter(state__in=("done", "skipped")) if not _lapsed_with_window(step)
-    }
+    settled = {step.key for step in kept.filter(state__in=("done", "skipped")) if not _lapsed_with_window(step)}
     if not any(step.act == Act.CUT_OVER and rotation.steps.filter(key=step.key).exists() for step in own):
         raise NoOwnWindow
     kept.exclude(key__in=settled).delete()

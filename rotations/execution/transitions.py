@@ -226,9 +226,7 @@ def _advance_rotation(rotation: Rotation, work: UnitOfWork) -> None:
     while action := _next_action(rotation, steps):
         _apply_action(rotation, action, work)
         if action in (RotationAction.BEGIN, RotationAction.FINISH):
-            wake_task(
-                "rotations.tasks.send_reminders"
-            )  # partners that were asked to wait are notified at once
+            wake_task("rotations.tasks.send_reminders")  # partners that were asked to wait are notified at once
         if action is RotationAction.FINISH:
             work.notify_applied(rotation, late=any(step.late for step in steps))
     if rotation.holder.is_test and _decides_rehearsal(RotationState(rotation.state), steps):
@@ -238,9 +236,7 @@ def _advance_rotation(rotation: Rotation, work: UnitOfWork) -> None:
 def _next_action(rotation: Rotation, steps: list[Step]) -> RotationAction | None:
     """Return the action that follows from what the steps have come to."""
     match RotationState(rotation.state):
-        case RotationState.EXCHANGING if (
-            _all_settled(steps, _preparing_acts(rotation)) and not rotation.is_withdrawn
-        ):
+        case RotationState.EXCHANGING if _all_settled(steps, _preparing_acts(rotation)) and not rotation.is_withdrawn:
             # Last, because it may cost queries: once all is settled, and not with each of thousands of steps.
             return None if rehearsal.rehearsal_obstacle(rotation) else RotationAction.READY
         case RotationState.EXCHANGING if _has_switched_for_one(steps):
@@ -249,9 +245,7 @@ def _next_action(rotation: Rotation, steps: list[Step]) -> RotationAction | None
             return RotationAction.UNREADY
         case RotationState.SCHEDULED if _has_switched(steps):
             return RotationAction.BEGIN
-        case RotationState.UNDER_WAY if (
-            _all_settled(steps, _switching_acts(steps)) and not rotation.is_withdrawn
-        ):
+        case RotationState.UNDER_WAY if _all_settled(steps, _switching_acts(steps)) and not rotation.is_withdrawn:
             return RotationAction.FINISH
         case RotationState.APPLIED if all(s.state in SETTLED for s in steps):
             return RotationAction.CLOSE
@@ -472,9 +466,7 @@ def change_inventory(step: Step, work: UnitOfWork) -> None:
         _change_role(step, role, move, pending, work)
 
 
-def _change_role(
-    step: Step, role: str, move: str, pending: Collection[tuple[str, str]], work: UnitOfWork
-) -> None:
+def _change_role(step: Step, role: str, move: str, pending: Collection[tuple[str, str]], work: UnitOfWork) -> None:
     """Change the assignment of one role; ``pending`` moves are still to be made by other steps."""
     rotation = step.rotation
     assignments, old, new = work.role_assignments(rotation), rotation.old, rotation.new
@@ -485,9 +477,7 @@ def _change_role(
         if old is not None and (role, Move.REPLACE) not in pending:
             assignments.end(old, role, at=work.now)
     elif step.act != ROLL_BACK and (role, Move.DROP) in pending:
-        assignments.begin(
-            new, role, at=work.now
-        )  # another AS2 system reads with both until it drops the old one
+        assignments.begin(new, role, at=work.now)  # another AS2 system reads with both until it drops the old one
     else:
         if step.act == ROLL_BACK:
             assert old is not None  # rolling back without an old certificate is refused
@@ -498,9 +488,7 @@ def _change_role(
             _end_signing_choices(rotation, work, at=changed_at)
 
 
-def _replaced_roles(
-    step: Step, changing: Mapping[str, str], pending: Collection[tuple[str, str]]
-) -> list[str]:
+def _replaced_roles(step: Step, changing: Mapping[str, str], pending: Collection[tuple[str, str]]) -> list[str]:
     """Return the roles in which one certificate now takes the place of the other."""
     return [
         role

@@ -99,9 +99,7 @@ def find_link(token: str) -> Link | None:
 def require_active_link(link: Link, *, now: datetime) -> None:
     """Raise LinkExpired if the link was revoked or has expired."""
     if link.revoked_at is not None:
-        raise LinkExpired(
-            "This link was withdrawn, because it may have come into other hands. Ask us for a new one."
-        )
+        raise LinkExpired("This link was withdrawn, because it may have come into other hands. Ask us for a new one.")
     if link.expires_at is not None and link.expires_at <= now:
         raise LinkExpired(
             f"This link ended on {format_moment(link.expires_at, 'UTC', 'long_day')}. Ask us for a new one."
@@ -115,9 +113,7 @@ def require_active_link(link: Link, *, now: datetime) -> None:
             "There is nothing left to do."
         )
     if link.participant.is_removed:
-        raise LinkExpired(
-            "This change no longer concerns you: you have nothing to do, and nothing changes for you."
-        )
+        raise LinkExpired("This change no longer concerns you: you have nothing to do, and nothing changes for you.")
 
 
 @transaction.atomic
@@ -161,6 +157,4 @@ def _record_first(link: Link, column: str, verb: str, *, by: Actor, now: datetim
     first = Participant.objects.filter(pk=participant.pk, **{f"{column}__isnull": True})
     if first.update(**{column: now}):
         rotation = participant.rotation
-        record(
-            AuditEvent(verb, rotation, also=[rotation.holder, link.partner], new=dict(new)), by=by, now=now
-        )
+        record(AuditEvent(verb, rotation, also=[rotation.holder, link.partner], new=dict(new)), by=by, now=now)

@@ -102,9 +102,7 @@ def load_participants(rotation: Rotation) -> list[Participant]:
 
 def _with_related(participants: QuerySet[Participant]) -> QuerySet[Participant]:
     steps = Step.objects.defer("evidence", "effects", "checkpoint")  # large, and not used in letters
-    return participants.select_related("partner").prefetch_related(
-        "partner__contacts", Prefetch("steps", steps)
-    )
+    return participants.select_related("partner").prefetch_related("partner__contacts", Prefetch("steps", steps))
 
 
 def build_previews(
@@ -120,9 +118,7 @@ def build_previews(
     steps = [step for context in contexts if (step := _announcement_step(context)) and step.blocked]
     predecessors = {key for step in steps for key in step.after}
     unsettled = (
-        rotation.steps.filter(key__in=predecessors).exclude(state__in=SETTLED)
-        if predecessors
-        else Step.objects.none()
+        rotation.steps.filter(key__in=predecessors).exclude(state__in=SETTLED) if predecessors else Step.objects.none()
     )
     titles = dict(unsettled.order_by("position").values_list("key", "title"))
     return [_build_preview(context, titles) for context in contexts]
@@ -169,9 +165,7 @@ def _order_obstacle(context: LetterContext, unsettled: Mapping[str, str]) -> Ann
             "Partners are told once the plan is approved, and until the change is made.", Remedy.NOWHERE
         )
     if context.participant.is_removed:
-        return AnnouncementObstacle(
-            f"{context.participant.partner} takes no part in this rotation.", Remedy.NOWHERE
-        )
+        return AnnouncementObstacle(f"{context.participant.partner} takes no part in this rotation.", Remedy.NOWHERE)
     step = _announcement_step(context)
     if step is None or not step.blocked:
         return None
@@ -253,9 +247,7 @@ def record_announced(participant: Participant, how: str, *, by: Actor, now: date
         participant.announced_at = now
         participant.save(update_fields=["announced_at"])
     record(
-        participant.audit_event(
-            "participant.announced", new={"partner": participant.partner.name, "how": how}
-        ),
+        participant.audit_event("participant.announced", new={"partner": participant.partner.name, "how": how}),
         by=by,
         now=now,
     )

@@ -107,9 +107,7 @@ def build_content(context: LetterContext, kind: str, contact: Contact, *, note: 
     return LetterContent(contact, variables)
 
 
-def compose(
-    context: LetterContext, kind: str, content: LetterContent, *, url: str, event: str
-) -> ComposedLetter:
+def compose(context: LetterContext, kind: str, content: LetterContent, *, url: str, event: str) -> ComposedLetter:
     """Return the letter with its files, and with ``url`` as the contact's link.
 
     A second letter of this kind with the same ``event`` to the same contact is not queued.
@@ -156,9 +154,7 @@ def _calendar_files(context: LetterContext, kind: str, contact: Contact) -> list
     if method is None:
         return []
     return [
-        build_calendar_file(
-            context, method=method, sequence=next_sequence(context.participant), attendee=contact.email
-        )
+        build_calendar_file(context, method=method, sequence=next_sequence(context.participant), attendee=contact.email)
     ]
 
 

@@ -74,11 +74,7 @@ def contacts_for(partner: Partner, kind: str) -> list[Contact]:
     """Return the contacts that get letters of a kind, each address once; prefetched contacts need no query."""
     found: dict[str, Contact] = {}
     for contact in partner.contacts.all():
-        if (
-            contact.email
-            and not contact.suggested_by
-            and any(getattr(contact, flag) for flag in CONTACT_FLAGS[kind])
-        ):
+        if contact.email and not contact.suggested_by and any(getattr(contact, flag) for flag in CONTACT_FLAGS[kind]):
             found.setdefault(contact.email.lower(), contact)
     return list(found.values())
 
@@ -111,11 +107,8 @@ def explain_contact_gap(partner: Partner, kind: str) -> str:
         case Remedy.CONTACT:
             return f"No contact of {partner} is known: add one, or give them the link another way."
         case Remedy.ADDRESS:
-            return (
-                f"No contact of {partner} has an e-mail address: add one, or give them the link another way."
-            )
+            return f"No contact of {partner} has an e-mail address: add one, or give them the link another way."
         case _:
             return (
-                f"No contact of {partner} is to be told this by mail: change what they are told, or give them the "
-                "link."
+                f"No contact of {partner} is to be told this by mail: change what they are told, or give them the link."
             )

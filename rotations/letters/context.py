@@ -65,9 +65,7 @@ class LetterContext:
     shared: RotationContext
 
     @classmethod
-    def of(
-        cls, participant: Participant, *, now: datetime, shared: RotationContext | None = None
-    ) -> LetterContext:
+    def of(cls, participant: Participant, *, now: datetime, shared: RotationContext | None = None) -> LetterContext:
         """Read the context of a participant's letters; prefetched steps need no query."""
         shared = shared or RotationContext.of(participant.rotation, now=now)
         return cls(participant, list(participant.steps.all()), shared)

@@ -96,9 +96,7 @@ def _instruction(task: PartnerTask, step: InstructionSource) -> Instruction | No
     return Instruction(str(step.act), title, why, when, moment, step.state in SETTLED)
 
 
-def _timing(
-    task: PartnerTask, step: InstructionSource
-) -> tuple[Literal["", "by", "at", "from"], datetime | None]:
+def _timing(task: PartnerTask, step: InstructionSource) -> tuple[Literal["", "by", "at", "from"], datetime | None]:
     match step.act:
         case _ if task.emergency:
             return "", None

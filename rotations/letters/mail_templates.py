@@ -132,9 +132,7 @@ def check_placeholders(text: str, kind: str) -> None:
             raise UnknownPlaceholder(f"“{{{name}}}” is not a placeholder. Known here are: {listed}.")
     rest = _PLACEHOLDER.sub("", text)
     if "{" in rest or "}" in rest:
-        raise UnknownPlaceholder(
-            "A brace stands alone: write a placeholder as {partner}, and no other braces."
-        )
+        raise UnknownPlaceholder("A brace stands alone: write a placeholder as {partner}, and no other braces.")
 
 
 def fill_placeholders(text: str, values: Mapping[str, str]) -> str:

@@ -62,18 +62,10 @@ class ReminderSchedule:
 
     def reminders(self) -> list[ScheduledReminder]:
         """Return the reminders in chronological order."""
-        before = [
-            ScheduledReminder("before", days, self.starts - timedelta(days=days)) for days in set(self.before)
-        ]
-        after = [
-            ScheduledReminder("after", days, self.asked_at + timedelta(days=days)) for days in set(self.after)
-        ]
+        before = [ScheduledReminder("before", days, self.starts - timedelta(days=days)) for days in set(self.before)]
+        after = [ScheduledReminder("after", days, self.asked_at + timedelta(days=days)) for days in set(self.after)]
         before = [reminder for reminder in before if reminder.at > self.asked_at]
-        after = [
-            reminder
-            for reminder in after
-            if all(abs(reminder.at - other.at) >= MIN_DISTANCE for other in before)
-        ]
+        after = [reminder for reminder in after if all(abs(reminder.at - other.at) >= MIN_DISTANCE for other in before)]
         inside = [reminder for reminder in (*before, *after) if reminder.at < self.starts]
         return self._postpone(sorted(inside, key=lambda reminder: reminder.at))
 
@@ -129,9 +121,7 @@ class AnswerLead:
         Never before ``now``: with short notice it is as many working days before the window as are left, and the start
         itself when none is.
         """
-        return next(
-            (at for days in range(self.days, 0, -1) if (at := self._days_before(starts, days)) > now), starts
-        )
+        return next((at for days in range(self.days, 0, -1) if (at := self._days_before(starts, days)) > now), starts)
 
     def _days_before(self, starts: datetime, days: int) -> datetime:
         """Return the same time of day so many working days earlier, in UTC."""
@@ -150,6 +140,4 @@ def check_days(days: Sequence[int]) -> None:
     if twice := [day for day in days if list(days).count(day) > 1]:
         raise ThresholdError(f"{twice[0]} stands there twice: each day reminds once.")
     if len(days) > MAX_REMINDERS:
-        raise ThresholdError(
-            f"These are {len(days)} days, and {MAX_REMINDERS} at most make sense: leave some out."
-        )
+        raise ThresholdError(f"These are {len(days)} days, and {MAX_REMINDERS} at most make sense: leave some out.")

@@ -58,9 +58,7 @@ def _send_letter(
     participant, now = context.participant, context.now
     if Message.objects.filter(key=outbox.fit_key(letter_key(context, kind, contact, event))).exists():
         return None
-    new = access_links.create_link(
-        participant.partner, participant=participant, contact=contact, by=by, now=now
-    )
+    new = access_links.create_link(participant.partner, participant=participant, contact=contact, by=by, now=now)
     content = build_content(context, kind, contact, note=note)
     letter = compose(context, kind, content, url=new.url, event=event)
     reminder = event.partition(EVENT_SEPARATOR)[0] if kind == Letter.Kind.NUDGE else ""

@@ -97,9 +97,7 @@ def _require_open_window(rotation: Rotation, *, now: datetime) -> None:
     """Raise ActionRefused if the windows of all remaining cut-overs are over."""
     left = list(rotation.steps.filter(act=Act.CUT_OVER).exclude(state__in=SETTLED))
     if left and all(step.latest_at is not None and step.latest_at <= now for step in left):
-        raise ActionRefused(
-            "The window is over. Postpone the rotation to another one, and let that be approved."
-        )
+        raise ActionRefused("The window is over. Postpone the rotation to another one, and let that be approved.")
 
 
 def _require_known_certificates(rotation: Rotation) -> None:
@@ -112,9 +110,7 @@ def _require_all_connected(rotation: Rotation) -> None:
     """Raise ActionRefused if partners were connected since the draft was set up that take no part in it."""
     left_out = drafts.newly_connected_partners(rotation)
     if left_out:
-        names = ", ".join(partner.name for partner in left_out[:4]) + (
-            " and others" if len(left_out) > 4 else ""
-        )
+        names = ", ".join(partner.name for partner in left_out[:4]) + (" and others" if len(left_out) > 4 else "")
         raise ActionRefused(
             f"Connected with {rotation.holder} since this was set up, and not yet part of it: {names}. "
             "Open the draft and save it again to take them in; leave out whom it does not concern."
@@ -150,9 +146,7 @@ def link_rehearsal(rotation: Rotation, made: Rotation, *, by: Actor, now: dateti
     rotation = transitions.lock_rotation(rotation.pk)
     made.refresh_from_db(fields=["state"])
     if made.state in ENDED:
-        raise ActionRefused(
-            f"The rotation of {made.holder} has ended ({made.get_state_display()}): set up a new one."
-        )
+        raise ActionRefused(f"The rotation of {made.holder} has ended ({made.get_state_display()}): set up a new one.")
     if wrong := rehearsal.rehearsal_mismatch(rotation, made.holder, made.roles):
         raise ActionRefused(wrong)
     Rotation.objects.filter(pk=rotation.pk).update(rehearsal=made)
@@ -177,9 +171,7 @@ def waive_rehearsal(rotation: Rotation, *, reason: str, by: Actor, now: datetime
     if obstacle := waiver_obstacle(rotation):
         raise ActionRefused(obstacle)
     if not reason.strip():
-        raise ActionRefused(
-            "Say why this change may go on without a rehearsal: the reason stays in the trail."
-        )
+        raise ActionRefused("Say why this change may go on without a rehearsal: the reason stays in the trail.")
     Rotation.objects.filter(pk=rotation.pk).update(rehearsal_waived=reason)
     rotation.rehearsal_waived = reason
     record(

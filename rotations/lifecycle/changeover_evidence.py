@@ -118,9 +118,7 @@ def record_sighting(partner: Partner, message: ObservedMessage, *, by: Actor, no
 def _match_participant(partner: Partner, use: str, serials: list[str]) -> tuple[Participant | None, str, str]:
     """Return the newest participant whose rotation has one of the serials, that serial, and the verdict."""
     role = Sighting.Use(use).role
-    parts = Participant.objects.filter(
-        partner=partner, removed_reason="", rotation__state__in=OBSERVED_STATES
-    )
+    parts = Participant.objects.filter(partner=partner, removed_reason="", rotation__state__in=OBSERVED_STATES)
     side = "partner" if use == Sighting.Use.SIGNED else "identity"
     knows = Q(**{f"rotation__new_{side}_certificate__serial__in": serials}) | Q(
         **{f"rotation__old_{side}_certificate__serial__in": serials}
@@ -172,9 +170,7 @@ def _mark_migrated(
     open_window.switch_on_evidence(rotation, participant, sighting.text, by=by, now=now)
 
 
-def _mark_straggling(
-    rotation: Rotation, participant: Participant, sighting: Sighting, *, now: datetime
-) -> None:
+def _mark_straggling(rotation: Rotation, participant: Participant, sighting: Sighting, *, now: datetime) -> None:
     newer = participant.migrated_at is not None and participant.migrated_at > sighting.at
     if newer or (participant.straggling_at is not None and participant.straggling_at >= sighting.at):
         return
@@ -235,9 +231,7 @@ def _warn_or_release(pk: int, *, now: datetime) -> int:
             count += 1
         elif participant.straggling_at is None and participant.warned_at + WARNING_PERIOD <= now:
             for step in open_steps:
-                note = (
-                    f"warned on {format_moment(participant.warned_at, 'UTC', 'day')}, and nothing was heard"
-                )
+                note = f"warned on {format_moment(participant.warned_at, 'UTC', 'day')}, and nothing was heard"
                 transitions.settle_step(step, StepAction.SKIP, by=Actor.runner(), now=now, note=note)
             count += 1
     return count

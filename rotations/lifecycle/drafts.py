@@ -185,9 +185,7 @@ def suggest_windows(
         zone=zone,
         hours=hours,
         freezes=[freeze.period for freeze in Freeze.objects.concerning(holder, partners)],
-        lead=window_suggestions.longest_lead(
-            [partner.lead_days for partner in partners], usual=ours.lead_days
-        ),
+        lead=window_suggestions.longest_lead([partner.lead_days for partner in partners], usual=ours.lead_days),
         old_ends=old.not_after if old else None,
         new_begins=new.not_before if new else None,
         new_ends=new.not_after if new else None,
@@ -291,15 +289,11 @@ def remove_participant(participant: Participant, *, reason: str, by: Actor, now:
     if rotation.side == "partner":
         raise ActionRefused("It is this partner's own certificate that changes: cancel the rotation instead.")
     if not reason.strip():
-        raise ActionRefused(
-            "Say why this partner takes no part: it goes on trading with the old certificate."
-        )
+        raise ActionRefused("Say why this partner takes no part: it goes on trading with the old certificate.")
     Participant.objects.filter(pk=participant.pk).update(removed_reason=reason)
     four_eyes.record_change(rotation, by)
     record(
-        AuditEvent(
-            "participant.removed", rotation, also=[rotation.holder, participant.partner], reason=reason
-        ),
+        AuditEvent("participant.removed", rotation, also=[rotation.holder, participant.partner], reason=reason),
         by=by,
         now=now,
     )
@@ -329,9 +323,7 @@ def successor_findings(rotation: Rotation, *, now: datetime) -> list[pki.Certifi
     new = rotation.new
     if new is None:
         return []
-    return check_for_station(
-        rotation.holder, new.material, roles=rotation.roles, now=now, predecessor=rotation.old
-    )
+    return check_for_station(rotation.holder, new.material, roles=rotation.roles, now=now, predecessor=rotation.old)
 
 
 def error_text(findings: Iterable[pki.CertificateFinding | WindowFinding]) -> str:
@@ -339,9 +331,7 @@ def error_text(findings: Iterable[pki.CertificateFinding | WindowFinding]) -> st
     return " ".join(f"{f.reason} {f.advice}" for f in findings if f.level == "error")
 
 
-def warning_text(
-    findings: Iterable[pki.CertificateFinding | WindowFinding], *, freeze_reason: str = ""
-) -> str:
+def warning_text(findings: Iterable[pki.CertificateFinding | WindowFinding], *, freeze_reason: str = "") -> str:
     """Return the warnings among the findings as sentences, and why a freeze is overridden; empty without any."""
     found = [f.reason for f in findings if f.level == "warning"]
     if freeze_reason:

@@ -78,9 +78,7 @@ def declare_emergency(rotation: Rotation, *, reason: str, alone: str, by: Actor,
     if not reason.strip():
         raise ActionRefused("Say what happened: the reason stays in the trail.")
     if needs_single_person_reason(rotation, by) and not alone.strip():
-        raise ActionRefused(
-            "Nobody but you has looked at this: let somebody else press the button, or say why not."
-        )
+        raise ActionRefused("Nobody but you has looked at this: let somebody else press the button, or say why not.")
     rescheduling.require_no_running_step(rotation)
     rescheduling.require_no_held_messages(rotation)
     _add_connected_partners(rotation)
@@ -91,18 +89,14 @@ def declare_emergency(rotation: Rotation, *, reason: str, alone: str, by: Actor,
         rotation.approved_by, rotation.approved_at = by.user, now
     four_eyes.clear_changes(rotation)  # an emergency has its own rule about two people
     rotation.save()
-    rotation.participants.update(
-        **rescheduling.NO_AGREEMENT, **rescheduling.NO_OWN_WINDOW, taken_back_at=None
-    )
+    rotation.participants.update(**rescheduling.NO_AGREEMENT, **rescheduling.NO_OWN_WINDOW, taken_back_at=None)
     rotation.slots.all().delete()
     stored_plan.replan(rotation, now=now)
     new = {"alone": rotation.emergency_alone} if rotation.emergency_alone else {}
     transitions.apply_action(rotation, RotationAction.EMERGENCY, by=by, now=now, reason=reason, new=new)
     fingerprint_check.complete_check_step(rotation, by=by, now=now)
     _notify_partners(rotation, by=by, now=now)
-    rotation = transitions.lock_rotation(
-        rotation.pk
-    )  # notifying completes steps, which may have changed its state
+    rotation = transitions.lock_rotation(rotation.pk)  # notifying completes steps, which may have changed its state
     transitions.advance_rotation(rotation, by=by, now=now)
     alone = f" Nobody else looked at it: {rotation.emergency_alone}" if rotation.emergency_alone else ""
     operator_mail.notify_forced(rotation, "declared an emergency", f"{reason}{alone}", by=by, at=now)
@@ -115,8 +109,7 @@ def _add_connected_partners(rotation: Rotation) -> None:
     if unknown := preconditions.unknown_certificate(rotation, rotation.roles, RotationFacts([rotation])):
         raise ActionRefused(unknown)
     Participant.objects.bulk_create(
-        Participant(rotation=rotation, partner=partner)
-        for partner in drafts.newly_connected_partners(rotation)
+        Participant(rotation=rotation, partner=partner) for partner in drafts.newly_connected_partners(rotation)
     )
 
 

@@ -76,9 +76,7 @@ def close(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotat
     return rotation
 
 
-def _skip_open_steps(
-    rotation: Rotation, *, now: datetime, by: Actor, why: str, but: Collection[Step] = ()
-) -> None:
+def _skip_open_steps(rotation: Rotation, *, now: datetime, by: Actor, why: str, but: Collection[Step] = ()) -> None:
     left = rotation.steps.filter(state__in=(StepState.WAITING, StepState.FAILED))
     left.exclude(pk__in=[step.pk for step in but]).update(
         state=StepState.SKIPPED, note=why, done_at=now, done_by=by.name, blocked=False
@@ -218,15 +216,11 @@ def take_back_participant(participant: Participant, *, reason: str, by: Actor, n
         raise ActionRefused("Say why this partner goes back: the reason stays in the trail.")
     if rotation.state == RotationState.APPLIED:
         transitions.apply_action(rotation, RotationAction.TAKE_BACK_ONE, by=by, now=now, reason=reason)
-    rotation.participants.filter(pk=participant.pk).update(
-        agreed_at=None, works=None, works_at=None, taken_back_at=now
-    )
+    rotation.participants.filter(pk=participant.pk).update(agreed_at=None, works=None, works_at=None, taken_back_at=now)
     _repeat_steps(participant, now=now)
     transitions.reblock_steps(rotation)
     record(
-        AuditEvent(
-            "participant.taken_back", rotation, also=[rotation.holder, participant.partner], reason=reason
-        ),
+        AuditEvent("participant.taken_back", rotation, also=[rotation.holder, participant.partner], reason=reason),
         by=by,
         now=now,
     )

@@ -33,9 +33,7 @@ def require_second_person(rotation: Rotation, by: Actor) -> None:
     changers = changed_by(rotation)
     if by.user in changers:
         deed = "changed this rotation" if rotation.is_withdrawn else "set this rotation up or changed it"
-        raise ActionRefused(
-            f"Four eyes: {_format_people(changers)} {deed}, so somebody else has to approve it."
-        )
+        raise ActionRefused(f"Four eyes: {_format_people(changers)} {deed}, so somebody else has to approve it.")
 
 
 def changed_by(rotation: Rotation) -> list[User]:
@@ -106,9 +104,7 @@ def withdrawal_warnings(rotation: Rotation) -> list[str]:
     if rotation.state not in AWAITING_WINDOW or rotation.is_emergency:
         return []
     if rotation.is_withdrawn:
-        return [
-            "Four eyes: the approval is withdrawn already. Whoever changes something more can’t approve it again."
-        ]
+        return ["Four eyes: the approval is withdrawn already. Whoever changes something more can’t approve it again."]
     if not is_required(rotation):
         return []
     return [

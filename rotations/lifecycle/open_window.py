@@ -63,9 +63,7 @@ def switch_now(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> 
     return rotation
 
 
-def switch_on_evidence(
-    rotation: Rotation, participant: Participant, proof: str, *, by: Actor, now: datetime
-) -> None:
+def switch_on_evidence(rotation: Rotation, participant: Participant, proof: str, *, by: Actor, now: datetime) -> None:
     """Make the change in a fuzzy window, since a message has proved that the other side has switched.
 
     Before the window, it is made when that opens. Call it with the rotation locked.

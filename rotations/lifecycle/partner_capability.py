@@ -119,9 +119,9 @@ def observed_capabilities(partners: Collection[Partner]) -> Mapping[int, Observe
     unknown = {partner.pk: partner for partner in partners if partner.holds == Partner.Holds.UNKNOWN}
     if not unknown:
         return {}
-    cut_overs = Step.objects.filter(
-        rotation=OuterRef("rotation"), act=Act.CUT_OVER, state=StepState.DONE
-    ).exclude(key__startswith=f"{PAST_PREFIX}:")
+    cut_overs = Step.objects.filter(rotation=OuterRef("rotation"), act=Act.CUT_OVER, state=StepState.DONE).exclude(
+        key__startswith=f"{PAST_PREFIX}:"
+    )
     alone = cut_overs.filter(participant=OuterRef("pk")).order_by().values("participant")
     for_all = cut_overs.filter(participant=None).order_by().values("rotation")
     first = Min("done_at")
@@ -161,9 +161,7 @@ def accept_observed_capability(partner: Partner, *, by: Actor, now: datetime) ->
     """Record that a partner's system holds several, as a past change showed. Raises ActionRefused."""
     shown = observed_capabilities([partner]).get(partner.pk)
     if shown is None:
-        raise ActionRefused(
-            f"No past change shows that {partner} holds both, or what it holds is known by now."
-        )
+        raise ActionRefused(f"No past change shows that {partner} holds both, or what it holds is known by now.")
     unknown = Partner.objects.filter(pk=partner.pk, holds=Partner.Holds.UNKNOWN)
     if not unknown.update(holds=Partner.Holds.SEVERAL):
         raise EditConflict(str(partner))

@@ -227,9 +227,7 @@ def keep_stored_plan(
         rotation.participants.filter(pk=participant.pk).update(holds_decided_at=now)
         new = {"said": participant.get_says_holds_display()}
         also = [rotation.holder, participant.partner]
-        record(
-            AuditEvent("participant.holds_left", rotation, also=also, new=new, reason=reason), by=by, now=now
-        )
+        record(AuditEvent("participant.holds_left", rotation, also=also, new=new, reason=reason), by=by, now=now)
         return
     if other.shape is None or not other.differs:
         raise ActionRefused("The plan is the one that would be made now: there is nothing to decide.")
@@ -320,9 +318,7 @@ def _reset_answers(other: AlternativePlan) -> None:
     installs = {step.participant_id for step in other.fresh if step.act == Act.INSTALL}
     had = {step.participant_id for step in other.before if step.act == Act.INSTALL}
     rotation = other.rotation
-    concerned = rotation.participants.filter(
-        pk__in=[participant.pk for participant in other.changed_participants]
-    )
+    concerned = rotation.participants.filter(pk__in=[participant.pk for participant in other.changed_participants])
     concerned.update(agreed_at=None, escalated_at=None, waived_reason="")
     newly = concerned.filter(pk__in=[pk for pk in installs - had if pk is not None])
     newly.update(confirmed_at=None, confirmed_with="")

@@ -167,9 +167,7 @@ def postpone(
     four_eyes.withdraw_approval(rotation, "moved the window", by=by, now=now)
     transitions.advance_rotation(rotation, by=by, now=now)
     record_agreement(rotation, [p for p in willing if p.pk not in switched], by=by, now=now)
-    sending.notify_participants(
-        rotation, Letter.Kind.MOVED, by=by, now=now, note=change.reason, exclude=switched
-    )
+    sending.notify_participants(rotation, Letter.Kind.MOVED, by=by, now=now, note=change.reason, exclude=switched)
     if warnings := drafts.warning_text(found, freeze_reason=change.freeze_reason):
         operator_mail.notify_forced(rotation, "moved the window despite warnings", warnings, by=by, at=now)
     return rotation
@@ -188,9 +186,7 @@ def _keep_switched_windows(rotation: Rotation, switched: Collection[int]) -> Non
 def require_no_running_step(rotation: Rotation) -> None:
     """Raise ActionRefused while a worker carries out a step."""
     if rotation.steps.filter(state=StepState.RUNNING).exists():
-        raise ActionRefused(
-            "A step is being carried out at this moment. Wait until it is done, then decide again."
-        )
+        raise ActionRefused("A step is being carried out at this moment. Wait until it is done, then decide again.")
 
 
 def require_no_held_messages(rotation: Rotation) -> None:
@@ -234,9 +230,7 @@ def participant_obstacle(participant: Participant) -> str:
     return ""
 
 
-def move_findings(
-    participant: Participant, window: windows.Window, *, now: datetime
-) -> list[windows.WindowFinding]:
+def move_findings(participant: Participant, window: windows.Window, *, now: datetime) -> list[windows.WindowFinding]:
     """Return the findings about a participant's own window.
 
     It has to end while the old certificate is valid, so that both are accepted; once that has expired, any will do.
@@ -246,17 +240,13 @@ def move_findings(
     if rotation.old is None or rotation.old.not_after <= now:
         return found
     return [
-        windows.WindowFinding(f.code, "error", f.reason, f.advice)
-        if f.code in windows.OUTSIDE_OLD_VALIDITY
-        else f
+        windows.WindowFinding(f.code, "error", f.reason, f.advice) if f.code in windows.OUTSIDE_OLD_VALIDITY else f
         for f in found
     ]
 
 
 @transaction.atomic
-def move_participant(
-    participant: Participant, change: WindowChange, *, by: Actor, now: datetime
-) -> Participant:
+def move_participant(participant: Participant, change: WindowChange, *, by: Actor, now: datetime) -> Participant:
     """Give one participant a window of its own; all others keep theirs.
 
     Its steps are planned again, and it has to agree again unless it proposed this very window. Raises ActionRefused if

@@ -39,9 +39,7 @@ def load(*, now: datetime) -> Rotation:
     Raises ActionRefused if there are identities or partners already.
     """
     if Identity.objects.exists() or Partner.objects.exists():
-        raise ActionRefused(
-            "The example data goes into an empty installation only; here are identities or partners."
-        )
+        raise ActionRefused("The example data goes into an empty installation only; here are identities or partners.")
     company = _DemoCompany(now)
     company.fill()
     return company.rotation
@@ -86,9 +84,7 @@ class _DemoCompany(DemoInventory):
 
     def due_soon(self) -> Rotation:
         """Create a rotation that all partners have confirmed, and that applies itself in two minutes."""
-        new = self.import_own_certificate(
-            self.retail, ("sign", "decrypt"), ends_in=750, since=self.now - 5 * DAY
-        )
+        new = self.import_own_certificate(self.retail, ("sign", "decrypt"), ends_in=750, since=self.now - 5 * DAY)
         rotation = self.rotate(self.retail, self.old, new, starts=self.now + DUE_LEAD, at=self.now)
         self.confirm(rotation, at=self.now)
         return rotation
@@ -115,15 +111,11 @@ class _DemoCompany(DemoInventory):
         """Submit a certificate and suggest a contact on a partner's page; both wait for an operator."""
         bank, retail = self.by_name["Woodgrove Bank"], self.by_name["Northwind Retail"]
         jonas, then = bank.contacts.get(), self.now - 3 * HOUR
-        link = access_links.create_link(
-            bank, participant=None, contact=jonas, by=self.by, now=then - 2 * DAY
-        ).link
+        link = access_links.create_link(bank, participant=None, contact=jonas, by=self.by, now=then - 2 * DAY).link
         his = Actor(name=f"{jonas.name} ({bank})", source="portal", address="203.0.113.24")
         new = pki.to_pem(self.make_leaf(bank, since=then - DAY, ends_in=760))
         submit(bank, new, roles=bank.ROLES, link=link, by=his, now=then)
-        Contact.objects.create(
-            partner=bank, name="Hanna Vogel", email="hanna@woodgrove.example", suggested_by=his.name
-        )
+        Contact.objects.create(partner=bank, name="Hanna Vogel", email="hanna@woodgrove.example", suggested_by=his.name)
         how = "called her at the number in the contract"
         contacts.confirm(retail.contacts.get(), how=how, by=self.by, now=self.now - 30 * DAY)
 
@@ -197,9 +189,7 @@ def _add_partner_answers(rotation: Rotation, *, by: Actor, now: datetime) -> Non
     """Announce a rotation nine days before ``now`` (UTC), and record the answers of its partners."""
     announced_at = now - 9 * DAY
     for step in rotation.steps.filter(act="stage"):
-        step_actions.complete_step(
-            step, note="entered in the gateway's console", by=by, now=announced_at - 2 * HOUR
-        )
+        step_actions.complete_step(step, note="entered in the gateway's console", by=by, now=announced_at - 2 * HOUR)
     participants = list(rotation.participants.select_related("partner").order_by("partner__name"))
     for participant in participants:
         late = participant.partner.name == LATE_PARTNER

@@ -27,9 +27,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("name", models.CharField(max_length=60, unique=True)),
                 ("at", models.DateTimeField()),
@@ -40,9 +38,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ("removed_reason", models.TextField(blank=True)),
@@ -189,9 +185,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ("whose", models.CharField(blank=True, max_length=200)),
@@ -242,9 +236,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ("roles", models.JSONField(default=list)),
@@ -358,9 +350,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "withdrawn_because",
-                    models.TextField(
-                        blank=True, help_text="Who changed what, such as “Kim moved the window”."
-                    ),
+                    models.TextField(blank=True, help_text="Who changed what, such as “Kim moved the window”."),
                 ),
                 ("applied_at", models.DateTimeField(blank=True, null=True)),
                 ("ended_at", models.DateTimeField(blank=True, null=True)),
@@ -495,9 +485,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ("roles", models.JSONField(default=list)),
@@ -556,9 +544,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 (
@@ -612,9 +598,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ("start", models.DateTimeField()),
@@ -641,9 +625,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("can", models.BooleanField()),
                 ("at", models.DateTimeField()),
@@ -670,9 +652,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ("position", models.PositiveIntegerField()),
@@ -712,9 +692,7 @@ class Migration(migrations.Migration):
                 ("attempts", models.PositiveIntegerField(default=0)),
                 (
                     "checkpoint",
-                    models.JSONField(
-                        blank=True, default=dict, help_text="What was there before; never a secret."
-                    ),
+                    models.JSONField(blank=True, default=dict, help_text="What was there before; never a secret."),
                 ),
                 ("error", models.TextField(blank=True)),
                 ("done_at", models.DateTimeField(blank=True, null=True)),
@@ -759,9 +737,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("key", models.CharField(max_length=80)),
                 ("minute", models.DateTimeField()),
@@ -769,9 +745,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "indexes": [models.Index(fields=["minute"], name="rotations_tries_by_minute")],
-                "constraints": [
-                    models.UniqueConstraint(fields=("key", "minute"), name="rotations_tries_once")
-                ],
+                "constraints": [models.UniqueConstraint(fields=("key", "minute"), name="rotations_tries_once")],
             },
         ),
         migrations.CreateModel(
@@ -779,9 +753,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ("name", models.CharField(help_text="Such as “Christmas business”.", max_length=120)),
@@ -844,9 +816,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("threshold", models.SmallIntegerField(help_text="Days before the end.")),
                 ("recipient", models.EmailField(max_length=254)),
@@ -893,9 +863,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 (
@@ -920,9 +888,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "rung",
-                    models.CharField(
-                        blank=True, help_text="Of the ladder, such as “after 7”.", max_length=20
-                    ),
+                    models.CharField(blank=True, help_text="Of the ladder, such as “after 7”.", max_length=20),
                 ),
                 ("at", models.DateTimeField()),
                 (
@@ -980,9 +946,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 (
@@ -1049,17 +1013,13 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="rotation",
             constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("window_end", None), ("window_end__gt", models.F("window_start")), _connector="OR"
-                ),
+                condition=models.Q(("window_end", None), ("window_end__gt", models.F("window_start")), _connector="OR"),
                 name="rotations_window_has_length",
             ),
         ),
         migrations.AddConstraint(
             model_name="participant",
-            constraint=models.UniqueConstraint(
-                fields=("rotation", "partner"), name="rotations_participant_once"
-            ),
+            constraint=models.UniqueConstraint(fields=("rotation", "partner"), name="rotations_participant_once"),
         ),
         migrations.AddConstraint(
             model_name="participant",
@@ -1078,9 +1038,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name="slot",
-            constraint=models.UniqueConstraint(
-                fields=("rotation", "start", "end"), name="rotations_slot_once"
-            ),
+            constraint=models.UniqueConstraint(fields=("rotation", "start", "end"), name="rotations_slot_once"),
         ),
         migrations.AddConstraint(
             model_name="slot",
@@ -1090,9 +1048,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name="slotanswer",
-            constraint=models.UniqueConstraint(
-                fields=("slot", "participant"), name="rotations_slot_answer_once"
-            ),
+            constraint=models.UniqueConstraint(fields=("slot", "participant"), name="rotations_slot_answer_once"),
         ),
         migrations.AddIndex(
             model_name="step",

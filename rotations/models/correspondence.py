@@ -30,12 +30,8 @@ class Link(models.Model):
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     partner = models.ForeignKey(Partner, on_delete=models.PROTECT, related_name="links")
-    participant = models.ForeignKey(
-        Participant, null=True, blank=True, on_delete=models.CASCADE, related_name="links"
-    )
-    contact = models.ForeignKey(
-        Contact, null=True, blank=True, on_delete=models.SET_NULL, related_name="links"
-    )
+    participant = models.ForeignKey(Participant, null=True, blank=True, on_delete=models.CASCADE, related_name="links")
+    contact = models.ForeignKey(Contact, null=True, blank=True, on_delete=models.SET_NULL, related_name="links")
     # A copy: it stays when the contact is deleted.
     whose = models.CharField(max_length=200, blank=True)
     #: Whether the contact had been confirmed when this link was made: the partner's rule depends on that.
@@ -84,9 +80,7 @@ class Letter(models.Model):
     participant = models.ForeignKey(
         Participant, null=True, blank=True, on_delete=models.CASCADE, related_name="letters"
     )
-    contact = models.ForeignKey(
-        Contact, null=True, blank=True, on_delete=models.SET_NULL, related_name="letters"
-    )
+    contact = models.ForeignKey(Contact, null=True, blank=True, on_delete=models.SET_NULL, related_name="letters")
     link = models.ForeignKey(Link, null=True, blank=True, on_delete=models.SET_NULL, related_name="letters")
     message = models.OneToOneField(Message, on_delete=models.PROTECT, related_name="letter")
     rung = models.CharField(max_length=20, blank=True, help_text="Of the ladder, such as “after 7”.")
@@ -111,9 +105,7 @@ class Phrase(models.Model):
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     kind = models.CharField(max_length=14, choices=Kind)
-    partner = models.ForeignKey(
-        Partner, null=True, blank=True, on_delete=models.CASCADE, related_name="phrases"
-    )
+    partner = models.ForeignKey(Partner, null=True, blank=True, on_delete=models.CASCADE, related_name="phrases")
     subject = models.CharField(max_length=200)
     opening = models.TextField()
     closing = models.TextField(blank=True)
@@ -121,9 +113,7 @@ class Phrase(models.Model):
     class Meta:
         ordering = ["kind", "id"]
         constraints = [
-            models.UniqueConstraint(
-                fields=["kind"], condition=Q(partner=None), name="rotations_phrase_once_for_all"
-            ),
+            models.UniqueConstraint(fields=["kind"], condition=Q(partner=None), name="rotations_phrase_once_for_all"),
             models.UniqueConstraint(
                 fields=["kind", "partner"],
                 condition=Q(partner__isnull=False),
@@ -166,9 +156,7 @@ class SlotAnswer(models.Model):
     at = models.DateTimeField()
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["slot", "participant"], name="rotations_slot_answer_once")
-        ]
+        constraints = [models.UniqueConstraint(fields=["slot", "participant"], name="rotations_slot_answer_once")]
 
     def __str__(self) -> str:
         return f"{self.participant.partner}: {'can' if self.can else 'can not'}"

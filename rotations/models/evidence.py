@@ -35,9 +35,7 @@ class HandedIn(models.Model):
     link = models.ForeignKey(Link, null=True, on_delete=models.SET_NULL, related_name="handed_in")
     said_by = models.CharField(max_length=200)
     at = models.DateTimeField()
-    rotation = models.ForeignKey(
-        Rotation, null=True, blank=True, on_delete=models.PROTECT, related_name="handed_in"
-    )
+    rotation = models.ForeignKey(Rotation, null=True, blank=True, on_delete=models.PROTECT, related_name="handed_in")
     settled_at = models.DateTimeField(null=True, blank=True)
     settled_by = models.CharField(max_length=200, blank=True)
     accepted = models.BooleanField(null=True, blank=True)

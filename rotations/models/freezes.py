@@ -29,12 +29,8 @@ class Freeze(models.Model):
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     name = models.CharField(max_length=120, help_text="Such as “Christmas business”.")
-    identity = models.ForeignKey(
-        Identity, null=True, blank=True, on_delete=models.CASCADE, related_name="freezes"
-    )
-    partner = models.ForeignKey(
-        Partner, null=True, blank=True, on_delete=models.CASCADE, related_name="freezes"
-    )
+    identity = models.ForeignKey(Identity, null=True, blank=True, on_delete=models.CASCADE, related_name="freezes")
+    partner = models.ForeignKey(Partner, null=True, blank=True, on_delete=models.CASCADE, related_name="freezes")
     first = models.DateField("first day")
     last = models.DateField("last day", help_text="Included.")
     zone = models.CharField("on whose calendar", max_length=64, validators=[validate_time_zone])
@@ -50,12 +46,8 @@ class Freeze(models.Model):
     class Meta:
         ordering = ["first", "id"]
         constraints = [
-            models.CheckConstraint(
-                condition=Q(identity=None) | Q(partner=None), name="rotations_freeze_of_one"
-            ),
-            models.CheckConstraint(
-                condition=Q(last__gte=models.F("first")), name="rotations_freeze_has_length"
-            ),
+            models.CheckConstraint(condition=Q(identity=None) | Q(partner=None), name="rotations_freeze_of_one"),
+            models.CheckConstraint(condition=Q(last__gte=models.F("first")), name="rotations_freeze_has_length"),
         ]
 
     def __str__(self) -> str:

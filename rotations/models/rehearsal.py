@@ -119,12 +119,7 @@ def rehearsal_obstacle(rotation: Rotation, result: RehearsalResult | None = None
     Costs no query while the settings require none and the rotation was read ``with_rehearsal_rule``; otherwise a few,
     however many steps there are. ``result`` is the rehearsal's state, if the caller knows it.
     """
-    if (
-        rotation.holder.is_test
-        or rotation.is_emergency
-        or rotation.rehearsal_waived
-        or not _is_required(rotation)
-    ):
+    if rotation.holder.is_test or rotation.is_emergency or rotation.rehearsal_waived or not _is_required(rotation):
         return ""
     result = result or rehearsal_result(rotation)
     if result.counterpart is None or result.state is RehearsalState.PASSED:
@@ -137,9 +132,7 @@ def _is_required(rotation: Rotation) -> bool:
     return Installation.current().require_rehearsal if known is None else known
 
 
-def rehearsal_mismatch(
-    rotation: Rotation, holder: Identity | Partner, roles: Collection[str] | None = None
-) -> str:
+def rehearsal_mismatch(rotation: Rotation, holder: Identity | Partner, roles: Collection[str] | None = None) -> str:
     """Return why a rotation of ``holder`` in these roles can't be the rehearsal of ``rotation``; "" if it can.
 
     Leave out ``roles`` while they are not chosen yet.

@@ -96,9 +96,7 @@ class RotationQuerySet(models.QuerySet["Rotation"]):
     def prepared(self) -> Self:
         """Rotations that are still exchanging although all their preparations are settled."""
         open_ = Step.objects.filter(rotation=OuterRef("pk"), act__in=PREPARATION_ACTS)
-        return self.filter(
-            ~Exists(open_.exclude(state__in=states.SETTLED)), state=states.RotationState.EXCHANGING
-        )
+        return self.filter(~Exists(open_.exclude(state__in=states.SETTLED)), state=states.RotationState.EXCHANGING)
 
     def of(self, holder: Identity | Partner) -> Self:
         return self.filter(identity=holder) if isinstance(holder, Identity) else self.filter(partner=holder)
@@ -108,12 +106,8 @@ class Rotation(models.Model):
     """The replacement of one certificate, in one or both roles, of one identity or one partner."""
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
-    identity = models.ForeignKey(
-        Identity, null=True, blank=True, on_delete=models.PROTECT, related_name="rotations"
-    )
-    partner = models.ForeignKey(
-        Partner, null=True, blank=True, on_delete=models.PROTECT, related_name="rotations"
-    )
+    identity = models.ForeignKey(Identity, null=True, blank=True, on_delete=models.PROTECT, related_name="rotations")
+    partner = models.ForeignKey(Partner, null=True, blank=True, on_delete=models.PROTECT, related_name="rotations")
     roles = models.JSONField(default=list)
 
     # A pair of columns for each kind of certificate: ``old`` and ``new`` below pick the pair in use.
@@ -138,9 +132,7 @@ class Rotation(models.Model):
         help_text="Where the successor is being generated or waits for a CA.",
     )
 
-    state = models.CharField(
-        max_length=14, choices=states.ROTATION_CHOICES, default=states.RotationState.DRAFT
-    )
+    state = models.CharField(max_length=14, choices=states.ROTATION_CHOICES, default=states.RotationState.DRAFT)
     window_start = models.DateTimeField(null=True, blank=True)
     window_end = models.DateTimeField(null=True, blank=True)
     window_zone = models.CharField(max_length=64, blank=True, validators=[validate_time_zone])
@@ -206,9 +198,7 @@ class Rotation(models.Model):
     approved_at = models.DateTimeField(null=True, blank=True)
     # What was approved has been changed since: see ``rotations.lifecycle.four_eyes``.
     withdrawn_at = models.DateTimeField("approval withdrawn", null=True, blank=True)
-    withdrawn_because = models.TextField(
-        blank=True, help_text="Who changed what, such as “Kim moved the window”."
-    )
+    withdrawn_because = models.TextField(blank=True, help_text="Who changed what, such as “Kim moved the window”.")
     changed_by = models.ManyToManyField(
         settings.AUTH_USER_MODEL,
         blank=True,
@@ -268,9 +258,7 @@ class Rotation(models.Model):
     def copy_certificates_from(self, other: Rotation) -> None:
         """Reuse the certificates that another instance of this row has read: their rows never change."""
         for name in CERTIFICATE_FIELDS:
-            if name in other._state.fields_cache and getattr(self, f"{name}_id") == getattr(
-                other, f"{name}_id"
-            ):
+            if name in other._state.fields_cache and getattr(self, f"{name}_id") == getattr(other, f"{name}_id"):
                 setattr(self, name, getattr(other, name))
 
     def set_successor(self, certificate: IdentityCertificate | PartnerCertificate) -> None:
@@ -480,12 +468,8 @@ class Step(models.Model):
     who = models.CharField(max_length=10)
     act = models.CharField(max_length=20)
     roles = models.JSONField(default=list)
-    system = models.ForeignKey(
-        AS2System, null=True, blank=True, on_delete=models.PROTECT, related_name="steps"
-    )
-    participant = models.ForeignKey(
-        Participant, null=True, blank=True, on_delete=models.CASCADE, related_name="steps"
-    )
+    system = models.ForeignKey(AS2System, null=True, blank=True, on_delete=models.PROTECT, related_name="steps")
+    participant = models.ForeignKey(Participant, null=True, blank=True, on_delete=models.CASCADE, related_name="steps")
     title = models.CharField(max_length=300)
     why = models.TextField(blank=True)
     evidence = models.JSONField(default=list)
@@ -501,9 +485,7 @@ class Step(models.Model):
     due_at = models.DateTimeField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     attempts = models.PositiveIntegerField(default=0)
-    checkpoint = models.JSONField(
-        default=dict, blank=True, help_text="What was there before; never a secret."
-    )
+    checkpoint = models.JSONField(default=dict, blank=True, help_text="What was there before; never a secret.")
     error = models.TextField(blank=True)
     done_at = models.DateTimeField(null=True, blank=True)
     done_by = models.CharField(max_length=200, blank=True)

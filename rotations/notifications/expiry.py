@@ -102,9 +102,7 @@ class ExpiringCertificate:
         return f"{settings.AS2CERTS_BASE_URL}{reverse('rotation-create')}?{chosen}"
 
 
-def services_in_view(
-    kind: HolderKind, *, now: datetime, thresholds: Iterable[int]
-) -> tuple[QuerySet[Any], ...]:
+def services_in_view(kind: HolderKind, *, now: datetime, thresholds: Iterable[int]) -> tuple[QuerySet[Any], ...]:
     """Return the open service rows of certificates whose end is within reach of some threshold.
 
     ``thresholds`` are those of the installation; holders with their own are searched up to ``MAX_HORIZON``. They are
@@ -131,9 +129,7 @@ def ending_by(kind: HolderKind, moment: datetime) -> QuerySet[Any]:
 
 
 def _open_services(kind: HolderKind) -> QuerySet[Any]:
-    return kind.service._default_manager.filter(
-        **{f"{kind.name}__archived_at": None}, ends_at=None
-    ).order_by()
+    return kind.service._default_manager.filter(**{f"{kind.name}__archived_at": None}, ends_at=None).order_by()
 
 
 def find_expiring(kind: HolderKind, *, now: datetime, thresholds: Iterable[int]) -> list[ExpiringCertificate]:
@@ -234,9 +230,7 @@ def _more_severe(one: PendingRotation | None, other: PendingRotation | None) -> 
     return max(known, key=lambda p: _SEVERITY.index(p.outlook), default=None)
 
 
-def _build_expiring(
-    row: Mapping[str, Any], roles: list[str], rotation: PendingRotation | None
-) -> ExpiringCertificate:
+def _build_expiring(row: Mapping[str, Any], roles: list[str], rotation: PendingRotation | None) -> ExpiringCertificate:
     kind = HOLDER_KINDS[row["kind"]]
     return ExpiringCertificate(
         kind=kind,

@@ -86,9 +86,7 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
 
 def notify_not_started(now: datetime) -> int:
     """Notify people, once per window, of changes that have not started minutes after their moment, and what is open."""
-    waiting = Step.objects.filter(
-        rotation=OuterRef("pk"), act=Act.CUT_OVER, state=StepState.WAITING, participant=None
-    )
+    waiting = Step.objects.filter(rotation=OuterRef("pk"), act=Act.CUT_OVER, state=StepState.WAITING, participant=None)
     rotations = Rotation.objects.filter(
         Exists(waiting),
         state__in=PENDING_STATES,
@@ -132,11 +130,7 @@ def _applied_event(rotation: Rotation, late: bool, at: datetime) -> RotationEven
                 ("Changed", format_moment(at, reader.time_zone, "offset")),
                 *utc_fact("in UTC", at, reader),
                 *certificate_facts(rotation, reader, at),
-                *(
-                    [("Window", rotation.format_window(reader.time_zone))]
-                    if late and rotation.window_start
-                    else []
-                ),
+                *([("Window", rotation.format_window(reader.time_zone))] if late and rotation.window_start else []),
             ],
         },
     )
@@ -311,8 +305,7 @@ def notify_submitted(handed: HandedIn, rotation: Rotation, *, at: datetime) -> i
         variables=lambda reader: {
             "handed": handed,
             "is_kept": handed.rotation_id is None,
-            "button_url": settings.AS2CERTS_BASE_URL
-            + (rotation if handed.accepted else handed).get_absolute_url(),
+            "button_url": settings.AS2CERTS_BASE_URL + (rotation if handed.accepted else handed).get_absolute_url(),
             "facts": [
                 ("New", format_certificate(new, reader.time_zone)),
                 *([("In use", format_certificate(old, reader.time_zone))] if old else []),
@@ -333,9 +326,7 @@ def notify_window_missed(now: datetime) -> int:
     failed = Step.objects.filter(rotation=OuterRef("pk"), state=StepState.FAILED)
     missed = _with_related(Rotation.objects.overdue(now).filter(~Exists(failed)))
     return sum(
-        _notify_window_missed(rotation, ended)
-        for rotation in missed
-        if (ended := _missed_window_end(rotation, now))
+        _notify_window_missed(rotation, ended) for rotation in missed if (ended := _missed_window_end(rotation, now))
     )
 
 
@@ -350,9 +341,7 @@ def _notify_window_missed(rotation: Rotation, ended: datetime) -> int:
     outstanding = format_not_ready(rotation)
     silent = f" Not ready by then: {outstanding}." if outstanding else ""
     if rotation.is_withdrawn:
-        silent += (
-            f" The approval was withdrawn, since {rotation.withdrawn_because}, and nobody approved it again."
-        )
+        silent += f" The approval was withdrawn, since {rotation.withdrawn_because}, and nobody approved it again."
     if rotation.state == RotationState.EXCHANGING and (kept := rehearsal.rehearsal_obstacle(rotation)):
         silent += f" {kept}"
     return notify_needs_attention(

@@ -54,18 +54,14 @@ def administrators(*, reminding: bool = False) -> list[Recipient]:
     people = User.objects.filter(Q(groups__name=FALLBACK_GROUP) | Q(is_superuser=True), is_active=True)
     if reminding:
         people = people.filter(wants_reminders=True)
-    return unique_recipients(
-        Recipient.of(user) for user in people.exclude(email="").distinct().order_by("pk")
-    )
+    return unique_recipients(Recipient.of(user) for user in people.exclude(email="").distinct().order_by("pk"))
 
 
 def escalation_recipient(installation: Installation) -> Recipient | None:
     """Return the address that is also notified of urgent matters, if one is configured."""
     if not installation.escalation_email:
         return None
-    return Recipient(
-        email=installation.escalation_email, name="", time_zone=installation.time_zone, is_person=False
-    )
+    return Recipient(email=installation.escalation_email, name="", time_zone=installation.time_zone, is_person=False)
 
 
 @dataclass(frozen=True)
@@ -127,9 +123,7 @@ def _linked_users(
             key = tuple(of_person)
             if key not in known:
                 email, first, last, username, zone = of_person
-                known[key] = Recipient(
-                    email=email, name=f"{first} {last}".strip() or username, time_zone=zone
-                )
+                known[key] = Recipient(email=email, name=f"{first} {last}".strip() or username, time_zone=zone)
             found[pk].append(known[key])
     return dict(found)
 
@@ -139,9 +133,7 @@ def recipients_of_rotations(rotations: Sequence[Rotation]) -> dict[int, list[Rec
     prefetch_related_objects(rotations, "set_up_by")
     found: dict[int, list[Recipient]] = {}
     for kind in (Identity, Partner):
-        holders = {
-            rotation.pk: rotation.holder.pk for rotation in rotations if isinstance(rotation.holder, kind)
-        }
+        holders = {rotation.pk: rotation.holder.pk for rotation in rotations if isinstance(rotation.holder, kind)}
         people = recipients_of(kind, holders.values()) if holders else None
         found |= {key: people.of(holder) for key, holder in holders.items() if people}
     for rotation in rotations:

@@ -135,9 +135,7 @@ def window_facts(rotation: Rotation, reader: Recipient) -> Facts:
     if reader.time_zone != "UTC":
         facts.append(("in UTC", rotation.format_window("UTC")))
     if rotation.window_zone and rotation.window_zone not in (reader.time_zone, "UTC"):
-        facts.append(
-            ("as agreed", f"{rotation.format_window(rotation.window_zone)} ({rotation.window_zone})")
-        )
+        facts.append(("as agreed", f"{rotation.format_window(rotation.window_zone)} ({rotation.window_zone})"))
     return facts
 
 

@@ -41,9 +41,7 @@ def reached_threshold(thresholds: Iterable[int], not_after: datetime, now: datet
     return min((days for days in thresholds if left <= days), default=None)
 
 
-def rotation_outlook(
-    state: RotationState, window_end: datetime | None, not_after: datetime, now: datetime
-) -> Outlook:
+def rotation_outlook(state: RotationState, window_end: datetime | None, not_after: datetime, now: datetime) -> Outlook:
     """Return whether a pending rotation replaces its certificate before it expires."""
     if window_end is None:
         return Outlook.TOO_LATE if not_after - now <= MIN_LEAD_TIME else Outlook.UNDECIDED

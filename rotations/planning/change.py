@@ -349,9 +349,7 @@ def validate_change(change: CertificateChange) -> None:
         ("partner", [p.key for p in change.parties]),
     ):
         if len(set(keys)) != len(keys) or not all(keys):
-            raise PlanError(
-                f"Each {what} needs a key of its own; these were given: {', '.join(map(repr, keys))}."
-            )
+            raise PlanError(f"Each {what} needs a key of its own; these were given: {', '.join(map(repr, keys))}.")
     moments = [change.now, *(moment for window in change.windows for moment in window)]
     if any(moment.utcoffset() is None for moment in (change.starts, change.ends, *moments)):
         raise PlanError("The window and the moment of planning need a time zone; give them in UTC.")
@@ -361,8 +359,6 @@ def validate_change(change: CertificateChange) -> None:
         raise PlanError("The window is over. Choose a later one.")
     for party in change.parties:
         if (party.starts is None) != (party.ends is None):
-            raise PlanError(
-                f"The own moment of {party.name} lacks its beginning or its end; give both, or none."
-            )
+            raise PlanError(f"The own moment of {party.name} lacks its beginning or its end; give both, or none.")
     if change.grace < timedelta(0):
         raise PlanError("The old certificate can't leave before the window is over: the grace is negative.")

@@ -88,13 +88,9 @@ def _validate_rule(freeze: FreezePeriod) -> None:
         raise FreezeError("This is no rule. Write it like FREQ=YEARLY, with more parts behind semicolons.")
     unknown = [name for name in parts if name not in RULE_PARTS]
     if unknown:
-        raise FreezeError(
-            f"{unknown[0]} can't be part of a rule for whole days. Known are {', '.join(RULE_PARTS)}."
-        )
+        raise FreezeError(f"{unknown[0]} can't be part of a rule for whole days. Known are {', '.join(RULE_PARTS)}.")
     if parts.get("FREQ") not in FREQUENCIES:
-        raise FreezeError(
-            "A freeze comes back yearly, monthly or weekly: begin the rule with FREQ=YEARLY or the like."
-        )
+        raise FreezeError("A freeze comes back yearly, monthly or weekly: begin the rule with FREQ=YEARLY or the like.")
     try:
         next(
             freeze.spans(

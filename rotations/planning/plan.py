@@ -59,9 +59,7 @@ class _Planner:
     def steps(self) -> tuple[PlannedStep, ...]:
         """Return the steps of all groups in order."""
         before = chain(self.checks, self.stages, self.announces, self.installs, self.agrees)
-        cut_overs = chain(
-            self.free_cut_overs, self.holds, self.cut_overs, self.joint_cut_overs, self.defaults
-        )
+        cut_overs = chain(self.free_cut_overs, self.holds, self.cut_overs, self.joint_cut_overs, self.defaults)
         after = chain(self.tests, self.releases, self.partner_retires, self.retires)
         return (*before, *cut_overs, *after)
 
@@ -201,9 +199,7 @@ class _Planner:
     def free_cut_overs(self) -> list[PlannedStep]:
         """The partners' cut-overs that may happen at any time, since all their readers hold both."""
         return [
-            self.step(
-                Act.PARTNER_CUT_OVER, party=party, effects=switched, after=_for_party(party, self.announces)
-            )
+            self.step(Act.PARTNER_CUT_OVER, party=party, effects=switched, after=_for_party(party, self.announces))
             for party in self.parties
             if (switched := self.switched(party)) and not self.is_joint(party)
         ]
@@ -211,9 +207,7 @@ class _Planner:
     @cached_property
     def tests(self) -> list[PlannedStep]:
         return [
-            self.step(
-                Act.TEST, system=system, party=party, after=[*ours, *_for_party(party, self.joint_cut_overs)]
-            )
+            self.step(Act.TEST, system=system, party=party, after=[*ours, *_for_party(party, self.joint_cut_overs)])
             for system in self.systems
             for party in self.parties
             if (ours := _on_system(system, self.cut_overs_for(party)))
@@ -237,9 +231,7 @@ class _Planner:
                 for party in self.switch_order
                 if (held := _on_system(system, _for_party(party, self.holds)))
             ]
-        waited_for = [
-            step for party in self.parties if self.is_joint(party) for step in _for_party(party, self.tests)
-        ]
+        waited_for = [step for party in self.parties if self.is_joint(party) for step in _for_party(party, self.tests)]
         return [
             self.step(Act.RELEASE, system=system, after=[*self.holds, *_on_system(system, waited_for)])
             for system in self.systems
@@ -316,9 +308,7 @@ class _Planner:
         They do if a partner replaces the certificate with which it reads our messages, or if we replace the one with
         which we verify its MDNs. Decryption has no effect: MDNs are never encrypted.
         """
-        partner_replaces = bool(self.change.read_by_them) and any(
-            not party.holds.fits_both for party in self.parties
-        )
+        partner_replaces = bool(self.change.read_by_them) and any(not party.holds.fits_both for party in self.parties)
         return partner_replaces or (Role.VERIFY in self.change.roles and not system.holds.fits_both)
 
     # A single step.
@@ -366,9 +356,7 @@ class _Planner:
             return max(earliest, latest - DECISION_LEAD)
         return earliest
 
-    def limits(
-        self, act: Act, party: Party | None, simultaneous: bool
-    ) -> tuple[datetime | None, datetime | None]:
+    def limits(self, act: Act, party: Party | None, simultaneous: bool) -> tuple[datetime | None, datetime | None]:
         """Return the earliest and the latest time of an act; None stands for no limit."""
         change = self.change
         starts, ends = change.window_of(party) if party else (change.first_start, change.last_end)
@@ -473,22 +461,17 @@ class _EmergencyPlanner(_Planner):
     @cached_property
     def retires(self) -> list[PlannedStep]:
         return [
-            self.step(Act.RETIRE, system=system, after=_on_system(system, self.cut_overs))
-            for system in self.systems
+            self.step(Act.RETIRE, system=system, after=_on_system(system, self.cut_overs)) for system in self.systems
         ]
 
     def switched(self, side: System | Party) -> tuple[Effect, ...]:
         """Return the effects of a side's cut-over: all its places change at once."""
-        return _effects(side, self.read_by(side), Move.REPLACE) + _effects(
-            side, self.written_by(side), Move.SWITCH
-        )
+        return _effects(side, self.read_by(side), Move.REPLACE) + _effects(side, self.written_by(side), Move.SWITCH)
 
     def wait(self, act: Act, system: System | None) -> timedelta:
         return timedelta(0)
 
-    def limits(
-        self, act: Act, party: Party | None, simultaneous: bool
-    ) -> tuple[datetime | None, datetime | None]:
+    def limits(self, act: Act, party: Party | None, simultaneous: bool) -> tuple[datetime | None, datetime | None]:
         return self.change.now, self.change.ends if act in PARTNER_ACTS else None
 
 

@@ -126,9 +126,7 @@ def _places(change: CertificateChange) -> dict[tuple[str, Role], CertificatePlac
             if change.per_partner
         ),
         *(
-            CertificatePlace(
-                partner_side(party.key), role, party.name, party.holds.fits_both and not change.emergency
-            )
+            CertificatePlace(partner_side(party.key), role, party.name, party.holds.fits_both and not change.emergency)
             for party in change.parties
             for role in sort_roles(change.roles)
         ),
@@ -236,9 +234,7 @@ class _OrderChecker:
         accounted: set[str] = set()
         for pair in self.pairs:
             writes = self.switch(pair.writer)
-            reads, lets_go = (
-                self.reader_step(pair.reader, moves) for moves in (ACQUIRING_MOVES, RELEASING_MOVES)
-            )
+            reads, lets_go = (self.reader_step(pair.reader, moves) for moves in (ACQUIRING_MOVES, RELEASING_MOVES))
             if self.joint(pair):
                 accounted |= {writes.key, reads.key}
                 yield from self.unpaused(pair, writes, reads)
@@ -266,9 +262,7 @@ class _OrderChecker:
         if ours.role is Role.DECRYPT:  # Inbound only, and MDNs are never encrypted.
             return
         for act, word in ((Act.HOLD, "paused before"), (Act.RELEASE, "released after")):
-            queue = next(
-                (step for step in self.steps.values() if step.act is act and step.at == ours.at), None
-            )
+            queue = next((step for step in self.steps.values() if step.act is act and step.at == ours.at), None)
             for step in swap:
                 first, then = (queue, step) if act is Act.HOLD else (step, queue)
                 if first is None or then is None or first.key not in self.before[then.key]:
@@ -294,9 +288,7 @@ class _OrderChecker:
     def moved_by(self, effect: Effect) -> Iterator[tuple[str, Role]]:
         """Yield the places that an effect changes: its own, and for a default all choices per partner, which end."""
         yield effect.at, effect.role
-        yield from (
-            place for place in self.places if place[0].startswith(f"{effect.at}>") and place[1] is effect.role
-        )
+        yield from (place for place in self.places if place[0].startswith(f"{effect.at}>") and place[1] is effect.role)
 
     def broken(self, held: Mapping[tuple[str, Role], Certificates], key: str) -> Iterator[str]:
         """Find writers whose certificate is not among those that its reader holds."""
@@ -309,9 +301,7 @@ class _OrderChecker:
                 )
 
 
-def _place_pairs(
-    change: CertificateChange, places: Mapping[tuple[str, Role], CertificatePlace]
-) -> Iterator[PlacePair]:
+def _place_pairs(change: CertificateChange, places: Mapping[tuple[str, Role], CertificatePlace]) -> Iterator[PlacePair]:
     for role in sort_roles(change.roles):
         for system in change.systems:
             for party in change.parties:

@@ -205,9 +205,7 @@ STEP_CHOICES = [(state.value, label(state)) for state in StepState]
 def next_state(state: RotationState, action: RotationAction) -> RotationState: ...
 @overload
 def next_state(state: StepState, action: StepAction) -> StepState: ...
-def next_state(
-    state: RotationState | StepState, action: RotationAction | StepAction
-) -> RotationState | StepState:
+def next_state(state: RotationState | StepState, action: RotationAction | StepAction) -> RotationState | StepState:
     """Return the state that the action leads to. Raises IllegalTransition if it is not possible in this state."""
     # Rotations and steps have actions of the same name, such as "retry", which compare equal: check the types.
     if isinstance(state, RotationState) and isinstance(action, RotationAction):

@@ -47,9 +47,7 @@ class StepContext:
     @property
     def we_read_with_one(self) -> bool:
         """Whether a system of ours has room for one certificate to read the partner's messages."""
-        return bool(self.change.read_by_us) and any(
-            not system.holds.fits_both for system in self.change.systems
-        )
+        return bool(self.change.read_by_us) and any(not system.holds.fits_both for system in self.change.systems)
 
     @property
     def they_read_with_one(self) -> bool:
@@ -188,10 +186,7 @@ def _announce_partner(step: StepContext) -> TitleAndReason:
 def _install(step: StepContext) -> TitleAndReason:
     if step.change.side == "own":
         return (
-            (
-                f"{step.they} adds {step.new} beside {step.old}, for messages and MDNs, and confirms "
-                "the fingerprint"
-            ),
+            (f"{step.they} adds {step.new} beside {step.old}, for messages and MDNs, and confirms the fingerprint"),
             (
                 f"If we sign with {step.new} before {step.they} accepts it, our messages get "
                 f"authentication-failed and our MDNs don't verify, so {step.they} sends again what we "

@@ -87,9 +87,7 @@ def suggest_windows(required: WindowRequirements, *, most: int = 5) -> list[Wind
     for hours in required.hours:
         names_by_hours.setdefault(replace(hours, name=""), []).append(hours.name)
     for window in _candidate_windows(required):
-        outside = tuple(
-            name for hours, names in names_by_hours.items() if not hours.include(window) for name in names
-        )
+        outside = tuple(name for hours, names in names_by_hours.items() if not hours.include(window) for name in names)
         day = window.start.astimezone(zone).date()
         if day not in best or len(outside) < len(best[day].outside):
             best[day] = WindowSuggestion(window, outside)

@@ -97,9 +97,7 @@ def _offset_change(before: datetime, after: datetime, info: ZoneInfo) -> datetim
 
 def _candidate(at: datetime, fold: int, info: ZoneInfo) -> Candidate:
     local = at.astimezone(info)
-    return Candidate(
-        at, fold, local.utcoffset() or timedelta(0), local.tzname() or "", format_local_clock(local)
-    )
+    return Candidate(at, fold, local.utcoffset() or timedelta(0), local.tzname() or "", format_local_clock(local))
 
 
 def same_night_end(start: datetime, end: time, zone: str) -> Candidate | None:
@@ -138,9 +136,7 @@ class Window:
         for name in ("start", "end"):
             moment: datetime = getattr(self, name)
             if moment.utcoffset() is None:
-                raise WindowError(
-                    f"The {name} of a window needs a zone; this has none: {moment.isoformat()}."
-                )
+                raise WindowError(f"The {name} of a window needs a zone; this has none: {moment.isoformat()}.")
             object.__setattr__(self, name, moment.astimezone(UTC).replace(microsecond=0))
 
     @property
@@ -244,9 +240,7 @@ def _own_findings(window: Window, now: datetime) -> Iterator[WindowFinding]:
         )
 
 
-def _old_certificate_findings(
-    window: Window, now: datetime, ends: datetime | None
-) -> Iterator[WindowFinding]:
+def _old_certificate_findings(window: Window, now: datetime, ends: datetime | None) -> Iterator[WindowFinding]:
     if ends is None:
         return
     when = format_near_moment(ends, now, window.zone)

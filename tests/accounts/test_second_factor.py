@@ -328,9 +328,7 @@ def test_a_reauthentication_expires() -> None:
     client.post(reverse("mfa_authenticate"), {"code": next_code(key)})
     client.post(reverse("account_reauthenticate"), {"password": PASSWORD})
     expire_confirmation(client)
-    assert client.post(reverse("mfa_deactivate_totp"))["Location"].startswith(
-        reverse("account_reauthenticate")
-    )
+    assert client.post(reverse("mfa_deactivate_totp"))["Location"].startswith(reverse("account_reauthenticate"))
 
 
 @pytest.mark.parametrize(

@@ -181,9 +181,7 @@ def test_an_equal_user_name_does_not_take_over_an_account(provider: FakeProvider
     provider.person["preferred_username"] = wished
     client = sign_in(provider)
     assert not is_logged_in(client)
-    assert "ask an administrator to link the two (your subject at Meridian login: u-1001)" in login_page_text(
-        client
-    )
+    assert "ask an administrator to link the two (your subject at Meridian login: u-1001)" in login_page_text(client)
     assert User.objects.get() == vera
     assert not SocialAccount.objects.exists()
 
@@ -196,9 +194,7 @@ def test_an_equal_address_creates_another_account(provider: FakeProvider) -> Non
     assert User.objects.get(pk=client.session["_auth_user_id"]).username == "olga"
 
 
-def test_the_same_subject_of_another_issuer_is_another_person(
-    provider: FakeProvider, settings: LazySettings
-) -> None:
+def test_the_same_subject_of_another_issuer_is_another_person(provider: FakeProvider, settings: LazySettings) -> None:
     sign_in(provider)
     with run_provider(provider.redirect_uri) as other:
         other.person = {**OLGA, "preferred_username": "mallory"}
@@ -267,9 +263,7 @@ def test_an_invalid_id_token_is_refused(provider: FakeProvider, twist: dict[str,
     [(UNKNOWN_PERSON, "RS256"), ("the client's secret is known to it as well", "HS256"), (None, "none")],
     ids=["another key", "a shared secret", "no signature"],
 )
-def test_an_id_token_with_a_foreign_signature_is_refused(
-    provider: FakeProvider, sign: tuple[Any, str]
-) -> None:
+def test_an_id_token_with_a_foreign_signature_is_refused(provider: FakeProvider, sign: tuple[Any, str]) -> None:
     provider.sign = sign
     client = sign_in(provider)
     assert not is_logged_in(client)
@@ -326,10 +320,7 @@ def test_a_scope_that_the_provider_refuses_is_named_in_the_log(
     client = Client()
     state = parse_qs(urlsplit(begin(client)).query)["state"][0]
     client.get(reverse("sign-on-return"), {"error": "invalid_scope", "state": state})
-    assert (
-        "answered 'invalid_scope'. Does it allow this client the scopes of AS2CERTS_OIDC_SCOPES?"
-        in caplog.text
-    )
+    assert "answered 'invalid_scope'. Does it allow this client the scopes of AS2CERTS_OIDC_SCOPES?" in caplog.text
 
 
 def test_an_unreachable_provider_is_reported_on_the_page(

@@ -55,9 +55,7 @@ def test_valid_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("given", [{}, dict.fromkeys(VALID, ""), {"AS2CERTS_OIDC_NAME": " "}])
-def test_single_sign_on_is_off_without_settings(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
-) -> None:
+def test_single_sign_on_is_off_without_settings(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> None:
     monkeypatch.setattr(settings.env, "ENVIRON", given)
     assert settings.oidc_settings() is None
 
@@ -156,9 +154,7 @@ def test_groups_without_roles_are_refused(monkeypatch: pytest.MonkeyPatch, group
 @pytest.mark.parametrize("scopes", ["profile email", "openid,profile,email", "OpenID profile"])
 def test_scopes_without_openid_are_refused(monkeypatch: pytest.MonkeyPatch, scopes: str) -> None:
     said = refusal(monkeypatch, changed(SCOPES=scopes))
-    assert said.startswith(
-        f"AS2CERTS_OIDC_SCOPES lacks openid (it is “{scopes}”). It should be names with spaces"
-    )
+    assert said.startswith(f"AS2CERTS_OIDC_SCOPES lacks openid (it is “{scopes}”). It should be names with spaces")
 
 
 @pytest.mark.parametrize(
@@ -172,9 +168,7 @@ def test_scopes_without_openid_are_refused(monkeypatch: pytest.MonkeyPatch, scop
         (changed(CLIENT_SECRET=None, CLIENT_SECRET_FILE="/nowhere/secret"), "names the file /nowhere/secret"),
     ],
 )
-@pytest.mark.parametrize(
-    "argv", [["manage.py", "check"], ["-m", "gunicorn", "as2certs.wsgi"]], ids=["check", "web"]
-)
+@pytest.mark.parametrize("argv", [["manage.py", "check"], ["-m", "gunicorn", "as2certs.wsgi"]], ids=["check", "web"])
 def test_an_invalid_setting_ends_the_start_with_one_line(
     tmp_path: Path, argv: list[str], given: dict[str, str], said: str
 ) -> None:

@@ -161,9 +161,7 @@ def test_an_administrator_adds_a_colleague_and_the_trail_holds_no_password(anna:
         assert "md5$" not in told
 
 
-@pytest.mark.parametrize(
-    "lookup", ["sealed__startswith=g", "sealed__gt=a", "identity__owners__password__gt=a"]
-)
+@pytest.mark.parametrize("lookup", ["sealed__startswith=g", "sealed__gt=a", "identity__owners__password__gt=a"])
 def test_sealed_keys_and_hashes_are_not_spelled_by_filters(anna: User, lookup: str) -> None:
     add_certificate(make_identity())
     address = reverse("admin:identities_privatekey_changelist")

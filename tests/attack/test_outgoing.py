@@ -68,13 +68,7 @@ def _names(tree: ast.AST) -> Iterator[str]:
 
 def _loads(called: ast.expr) -> bool:
     """Say whether what is called loads a module by its name."""
-    name = (
-        called.id
-        if isinstance(called, ast.Name)
-        else called.attr
-        if isinstance(called, ast.Attribute)
-        else ""
-    )
+    name = called.id if isinstance(called, ast.Name) else called.attr if isinstance(called, ast.Attribute) else ""
     return name in ("import_module", "import_string", "__import__")
 
 

@@ -75,9 +75,7 @@ def test_guessing_from_many_addresses_ends_too_and_the_rest_is_not_prolonged_by_
         record(AuditEvent("person.login_failed", vera), by=somebody, now=now)
     assert is_password_throttled(vera, address="127.0.0.1", now=now)
     assert try_to_log_in(PASSWORD) == 200
-    assert not is_password_throttled(
-        vera, address="127.0.0.1", now=now + PASSWORD_PERIOD + timedelta(seconds=1)
-    )
+    assert not is_password_throttled(vera, address="127.0.0.1", now=now + PASSWORD_PERIOD + timedelta(seconds=1))
 
 
 def test_a_private_key_does_not_leave_to_somebody_who_guesses(vera: User) -> None:

@@ -71,19 +71,14 @@ def test_a_private_key_in_a_partners_upload_stays_nowhere(
     assert not betrayed(answer.content, needles)
     assert not betrayed(caplog.text.encode(), needles)
     for model in apps.get_models():
-        assert not betrayed(serializers.serialize("json", model._default_manager.all()).encode(), needles), (
-            model
-        )
+        assert not betrayed(serializers.serialize("json", model._default_manager.all()).encode(), needles), model
     assert list(temporary.iterdir()) == []
     assert not PartnerCertificate.objects.exists()
 
 
 def test_a_file_of_any_size_ends_in_a_page_in_plain_words(operator: Client) -> None:
     address = reverse("partner-upload", args=[make_partner().uid])
-    body = (
-        b"--x\r\nContent-Disposition: form-data; name=f; filename=f\r\n\r\n"
-        + b"x" * uploads.MAX_REQUEST_BYTES
-    )
+    body = b"--x\r\nContent-Disposition: form-data; name=f; filename=f\r\n\r\n" + b"x" * uploads.MAX_REQUEST_BYTES
     answer = operator.post(address, body, content_type="multipart/form-data; boundary=x")
     assert answer.status_code == 413
     assert "This is too large" in answer.content.decode()
@@ -136,9 +131,7 @@ def test_a_hostile_file_ends_in_a_sentence_within_a_moment(operator: Client, nam
     for station in (make_partner(), make_identity()):
         kind = station._meta.model_name
         address = reverse(f"{kind}-upload", args=[station.uid])
-        answer = send(
-            operator, address, HOSTILE[name], name="<script>alert(1)</script>.pem", roles=station.ROLES
-        )
+        answer = send(operator, address, HOSTILE[name], name="<script>alert(1)</script>.pem", roles=station.ROLES)
         text = answer.content.decode()
         assert answer.status_code == 200
         assert "<script>alert" not in text
@@ -150,8 +143,6 @@ def test_a_hostile_file_ends_in_a_sentence_within_a_moment(operator: Client, nam
 def test_a_bundle_of_very_many_certificates_is_refused(operator: Client) -> None:
     leaf, _ = make_pair("NORTHWIND")
     one = leaf.public_bytes(Encoding.PEM)
-    answer = send(
-        operator, reverse("partner-upload", args=[make_partner().uid]), one * (1_000_000 // len(one))
-    )
+    answer = send(operator, reverse("partner-upload", args=[make_partner().uid]), one * (1_000_000 // len(one)))
     assert answer.context["form"].errors["certificate_file"]
     assert not PartnerCertificate.objects.exists()

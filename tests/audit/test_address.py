@@ -42,9 +42,7 @@ def test_a_chain_of_our_proxies_is_followed() -> None:
     assert came_from("10.0.0.5", "192.0.2.1, 198.51.100.1, 10.1.0.7") == "198.51.100.1"
 
 
-@pytest.mark.parametrize(
-    "heard", ["", "unknown", "198.51.100.1, unknown", "_hidden", "1.2.3", "\x00", "," * 99]
-)
+@pytest.mark.parametrize("heard", ["", "unknown", "198.51.100.1, unknown", "_hidden", "1.2.3", "\x00", "," * 99])
 def test_an_invalid_address_ends_at_the_last_proxy(heard: str) -> None:
     assert came_from("10.0.0.5", heard) == "10.0.0.5"
 

@@ -46,9 +46,7 @@ def entry(old: dict[str, object], new: dict[str, object]) -> list[ChangedValue]:
 
 def test_changed_values_are_put_into_words() -> None:
     assert entry({"four_eyes": False}, {"four_eyes": True}) == [ChangedValue("four eyes", "no", "yes", True)]
-    assert entry({"owners": []}, {"owners": ["Ada", "Bob"]}) == [
-        ChangedValue("owners", "nothing", "Ada, Bob", True)
-    ]
+    assert entry({"owners": []}, {"owners": ["Ada", "Bob"]}) == [ChangedValue("owners", "nothing", "Ada, Bob", True)]
     assert entry({}, {"state": "under_way"}) == [ChangedValue("state", "nothing", "under way", False)]
 
 

@@ -75,9 +75,7 @@ def run(script: Path, data: bytes) -> tuple[int, list[str]]:
     return done.returncode, done.stdout.splitlines()
 
 
-def test_json_lines_hold_the_whole_chain_and_end_with_the_export_itself(
-    client: Client, partner: Partner
-) -> None:
+def test_json_lines_hold_the_whole_chain_and_end_with_the_export_itself(client: Client, partner: Partner) -> None:
     add_entries(partner, 3)
     answer = export(client, "jsonl")
     rows = lines(answer)
@@ -94,9 +92,7 @@ def test_json_lines_hold_the_whole_chain_and_end_with_the_export_itself(
     assert answer["Cache-Control"] == "no-store"
 
 
-def test_the_script_of_the_documentation_verifies_an_export(
-    client: Client, partner: Partner, script: Path
-) -> None:
+def test_the_script_of_the_documentation_verifies_an_export(client: Client, partner: Partner, script: Path) -> None:
     add_entries(partner, 5)
     code, said = run(script, content(export(client, "jsonl")))
     assert (code, said) == (0, [f"6 entries, 0 faults. The last one is {Chain.objects.get()}"])

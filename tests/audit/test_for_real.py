@@ -45,12 +45,8 @@ def verify_intact(stack: Stack) -> int:
     return int(said[1].replace(",", ""))
 
 
-@pytest.mark.parametrize(
-    "processes", [pytest.param(("mail",), marks=pytest.mark.extended), ("worker", "beat")]
-)
-def test_entries_are_sealed_within_seconds(
-    make_stack: Callable[..., Stack], processes: tuple[str, ...]
-) -> None:
+@pytest.mark.parametrize("processes", [pytest.param(("mail",), marks=pytest.mark.extended), ("worker", "beat")])
+def test_entries_are_sealed_within_seconds(make_stack: Callable[..., Stack], processes: tuple[str, ...]) -> None:
     stack = make_stack()
     stack.start(*processes)
     stack.python(ADD.format(count=3))
@@ -75,9 +71,7 @@ def test_many_writers_and_several_sealers_leave_one_chain_without_gaps(
     assert "deadlock" not in postgres.log
 
 
-def test_writing_and_sealing_never_wait_for_each_other(
-    make_stack: Callable[..., Stack], postgres: Postgres
-) -> None:
+def test_writing_and_sealing_never_wait_for_each_other(make_stack: Callable[..., Stack], postgres: Postgres) -> None:
     stack = make_stack(postgres=postgres)
     assert stack.python(NOBODY_WAITS) == [
         "added None",
@@ -89,9 +83,7 @@ def test_writing_and_sealing_never_wait_for_each_other(
     assert verify_intact(stack) == 9
 
 
-def test_a_killed_sealer_leaves_complete_batches(
-    make_stack: Callable[..., Stack], postgres: Postgres
-) -> None:
+def test_a_killed_sealer_leaves_complete_batches(make_stack: Callable[..., Stack], postgres: Postgres) -> None:
     stack = make_stack(postgres=postgres)
     stack.python(ADD.format(count=KILLED_AMONG))
 
@@ -118,9 +110,7 @@ def test_a_killed_sealer_leaves_complete_batches(
     assert verify_intact(stack) == KILLED_AMONG
 
 
-def test_tampering_by_sql_makes_the_command_fail(
-    make_stack: Callable[..., Stack], postgres: Postgres
-) -> None:
+def test_tampering_by_sql_makes_the_command_fail(make_stack: Callable[..., Stack], postgres: Postgres) -> None:
     stack = make_stack(postgres=postgres)
     stack.python(ADD.format(count=5))
     assert verify_intact(stack) == 5

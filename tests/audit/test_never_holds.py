@@ -131,9 +131,7 @@ def exercise_partners(company: Company) -> list[str]:
     """Open a partner's page by its link, and by a wrong one; return the tokens and what is kept of them."""
     partner = company.partners[0]
     contact = Contact.objects.create(partner=partner, name="Dave", email="dave@example.com")
-    fresh = access_links.create_link(
-        partner, participant=None, contact=contact, by=company.by, now=database_now()
-    )
+    fresh = access_links.create_link(partner, participant=None, contact=contact, by=company.by, now=database_now())
     token = fresh.url.rstrip("/").rsplit("/", 1)[1]
     wrong = "w" + token[1:]
     for address in (token, wrong):

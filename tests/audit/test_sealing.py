@@ -98,9 +98,7 @@ def test_an_entry_is_serialized_alike_on_each_database(partner: Partner) -> None
         '"sealed_at":"2026-11-23T12:00:03.250000Z","source":"web",'
         '"subjects":[["partners.partner","5f2f0ba2-5c3b-4d9c-9f40-1f3a8b9ad001"]],"verb":"partner.changed"}'
     )
-    assert (
-        chained.compute_hash(entry_data) == "f4baab50aff25144f4c36b87784109e53a3e5c34f25ba011f16d26782289b9e2"
-    )
+    assert chained.compute_hash(entry_data) == "f4baab50aff25144f4c36b87784109e53a3e5c34f25ba011f16d26782289b9e2"
 
 
 def test_a_rolled_back_entry_leaves_no_gap(partner: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,9 +121,7 @@ def test_an_entry_that_vanishes_while_it_is_sealed_rolls_the_batch_back(
 ) -> None:
     add_entries(partner, 2)
     read = chained.read_entries
-    monkeypatch.setattr(
-        sealing, "read_entries", lambda entries: [*read(entries), read(entries)[0] | {"id": -1}]
-    )
+    monkeypatch.setattr(sealing, "read_entries", lambda entries: [*read(entries), read(entries)[0] | {"id": -1}])
     with pytest.raises(IntegrityError, match="3 entries were to be sealed, and 2 were"):
         sealing.seal()
     assert not Entry.objects.sealed().exists()
@@ -140,9 +136,7 @@ def test_the_new_head_is_logged(partner: Partner, caplog: pytest.LogCaptureFixtu
     assert len(caplog.messages) == 1
 
 
-def test_a_new_vault_key_signs_and_the_old_one_can_be_removed(
-    partner: Partner, settings: LazySettings
-) -> None:
+def test_a_new_vault_key_signs_and_the_old_one_can_be_removed(partner: Partner, settings: LazySettings) -> None:
     old, new = settings.AS2CERTS_VAULT_KEYS, new_vault_key()
     add_entries(partner)
     sealing.seal()

@@ -63,9 +63,7 @@ def test_an_entry_shows_actor_action_object_time_and_address(client: Client, par
 def test_the_trail_is_filtered_by_person_kind_and_object(client: Client, partner: Partner) -> None:
     first = record(AuditEvent("partner.created", partner), by=ALICE, now=NOW)
     second = record(AuditEvent("partnership.created", partner), by=BOB, now=NOW)
-    other = record(
-        AuditEvent("partner.created", Partner.objects.create(name="Fabrikam", as2_id="F")), by=BOB, now=NOW
-    )
+    other = record(AuditEvent("partner.created", Partner.objects.create(name="Fabrikam", as2_id="F")), by=BOB, now=NOW)
     assert shown(client, who="ali") == [first]
     assert shown(client, what="partnerships") == [second]
     assert shown(client, q="fabri") == [other]

@@ -95,9 +95,7 @@ def test_entries_can_be_removed_again_later(partner: Partner) -> None:
 
 
 def test_a_noted_head_is_reported_as_gone_or_compared(trail: Partner) -> None:
-    noted = [
-        f"{e.position}:{e.hash}" for e in Entry.objects.filter(position__in=(3, 5, 7)).order_by("position")
-    ]
+    noted = [f"{e.position}:{e.hash}" for e in Entry.objects.filter(position__in=(3, 5, 7)).order_by("position")]
     cut(DAY, "--reason=x", "--commit")
     lines = run_verify_audit(*(word for head in noted for word in ("--head", head)))
     assert "Note: the end noted at position 3 can't be compared any more." in lines

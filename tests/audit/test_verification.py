@@ -151,9 +151,7 @@ def test_two_changed_entries_are_both_reported(trail: Partner) -> None:
         ((1, 2, 3, 4, 5, 6), "MISSING: positions 1–6: 6 entries were removed at the end of the chain."),
     ],
 )
-def test_missing_entries_are_reported_by_position(
-    trail: Partner, positions: tuple[int, ...], said: str
-) -> None:
+def test_missing_entries_are_reported_by_position(trail: Partner, positions: tuple[int, ...], said: str) -> None:
     remove(*positions)
     (found,) = findings()
     assert found.startswith(said)
@@ -338,10 +336,7 @@ def test_several_noted_heads_can_be_given(trail: Partner) -> None:
 
 @pytest.mark.parametrize("head", ["6", "6:abc", "0:" + "0" * 64, "-1:" + "0" * 64, "6:" + "G" * 64])
 def test_an_invalid_noted_head_is_refused(trail: Partner, head: str) -> None:
-    assert (
-        "It should be a position, a colon, and a hash of 64 hex digits."
-        in run_verify_audit(f"--head={head}")[-1]
-    )
+    assert "It should be a position, a colon, and a hash of 64 hex digits." in run_verify_audit(f"--head={head}")[-1]
 
 
 def test_a_cut_without_its_entry_is_reported_as_missing(trail: Partner) -> None:
@@ -362,9 +357,7 @@ def test_missing_triggers_are_reported(trail: Partner) -> None:
 def test_verification_can_start_at_a_position(trail: Partner) -> None:
     tamper("UPDATE audit_entry SET reason = 'x' WHERE position = 2")
     assert len(findings()) == 1
-    assert (
-        run_verify_audit("--from", "4")[0] == "The trail is whole: 3 entries checked, from position 4 to 6."
-    )
+    assert run_verify_audit("--from", "4")[0] == "The trail is whole: 3 entries checked, from position 4 to 6."
     tamper("UPDATE audit_entry SET reason = 'x' WHERE position = 5")
     assert len(findings("--from", "4")) == 1
     assert run_verify_audit("--from", "99") == ["There is no entry at position 98 to begin behind."]

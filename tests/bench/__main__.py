@@ -66,9 +66,7 @@ def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     names = [one.name for one in BENCHMARKS]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(names)}")
     parser.add_argument("--list", action="store_true", help="name the benchmarks, and end")
-    parser.add_argument(
-        "--part", type=int, default=1, metavar="N", help="measure an N-th of the sizes (QUICK=1 is 10)"
-    )
+    parser.add_argument("--part", type=int, default=1, metavar="N", help="measure an N-th of the sizes (QUICK=1 is 10)")
     asked = parser.parse_args(arguments)
     if unknown := set(asked.names) - set(names):
         parser.error(f"There is no benchmark {', '.join(sorted(unknown))}. There are: {', '.join(names)}.")

@@ -54,12 +54,9 @@ def bare_rate(site: Site, before: Written, steps: int) -> float:
         )
         added = {table: _ids(connection, table, before.last[table]) for table in ADDED}
         closed = _ids(connection, "bare_identities_identityservice", 0)
-        rows = connection.execute(
-            "SELECT id, rotation_id FROM rotations_step WHERE act = 'cut_over'"
-        ).fetchall()
+        rows = connection.execute("SELECT id, rotation_id FROM rotations_step WHERE act = 'cut_over'").fetchall()
         added["identities_identityservice"] = [
-            pk
-            for (pk,) in connection.execute("SELECT id FROM identities_identityservice WHERE ends_at IS NULL")
+            pk for (pk,) in connection.execute("SELECT id FROM identities_identityservice WHERE ends_at IS NULL")
         ]
     batches = [
         _Batch(

@@ -44,9 +44,7 @@ def slow_system(grounds: Grounds, scale: Scale) -> Found:
     """Apply 60 rotations in three directories, one of which has a hook that takes 5 seconds each time."""
     count = scale(600) // 10 or 3
     with grounds.site() as site:
-        site.environment["AS2CERTS_HOOKS"] = json.dumps(
-            {"reload": ["/bin/true"], "slow": ["/bin/sleep", "5"]}
-        )
+        site.environment["AS2CERTS_HOOKS"] = json.dumps({"reload": ["/bin/true"], "slow": ["/bin/sleep", "5"]})
         site.start_idle(*PROCESSES)
         site.set_up("many", [3.0] * count, directories=range(count))
         site.sql(
@@ -62,9 +60,7 @@ def slow_system(grounds: Grounds, scale: Scale) -> Found:
         late = lateness(site)
     name = f"{count} directory applications, a third in a system that takes 5 s each"
     told = f"all with the slow one {max(late):.0f} s"
-    return Found(
-        [Figure(f"{name}: the others within", max(value for (value,) in others), 5, "s", told=told)], wrong
-    )
+    return Found([Figure(f"{name}: the others within", max(value for (value,) in others), 5, "s", told=told)], wrong)
 
 
 def inventory(grounds: Grounds, scale: Scale) -> Found:
@@ -100,9 +96,7 @@ def first_second(name: str, late: list[float]) -> Figure:
     """
     worth = late[: math.ceil(len(late) / max(max(late), 1.0))]
     told = f"p50 {percentile(worth, 50):.2f} s, of {len(worth):,} steps"
-    return Figure(
-        f"{name}: lateness of the first second’s worth, p99", percentile(worth, 99), 1.25, "s", told=told
-    )
+    return Figure(f"{name}: lateness of the first second’s worth, p99", percentile(worth, 99), 1.25, "s", told=told)
 
 
 def idle(grounds: Grounds, scale: Scale) -> Found:

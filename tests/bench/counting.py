@@ -57,6 +57,4 @@ def lateness(site: Site) -> list[float]:
 
 
 def done(site: Site) -> int:
-    return int(
-        site.sql("SELECT count(*) FROM rotations_step WHERE act = 'cut_over' AND state = 'done'")[0][0]
-    )
+    return int(site.sql("SELECT count(*) FROM rotations_step WHERE act = 'cut_over' AND state = 'done'")[0][0])

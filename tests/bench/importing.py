@@ -72,9 +72,7 @@ def measure(count: int) -> dict[str, float]:
 
 
 def _partners(kind: str, count: int) -> None:
-    Partner.objects.bulk_create(
-        (Partner(name=f"{kind} {n}", as2_id=f"{kind}-{n}") for n in range(count)), BATCH
-    )
+    Partner.objects.bulk_create((Partner(name=f"{kind} {n}", as2_id=f"{kind}-{n}") for n in range(count)), BATCH)
 
 
 def _files(folder: Path, kind: str, count: int, keys: Iterator[RSAPrivateKey]) -> Iterator[Path]:
@@ -117,9 +115,7 @@ def _read_and_store(files: list[Path]) -> None:
     for partner, file in zip(partners, files, strict=True):
         columns = PartnerCertificate.columns_from(pki.read_public(file.read_bytes(), partner=True))
         rows.append(
-            PartnerCertificate(
-                partner=partner, **columns, source="uploaded", created_at=now, created_by="bench"
-            )
+            PartnerCertificate(partner=partner, **columns, source="uploaded", created_at=now, created_by="bench")
         )
     PartnerCertificate.objects.bulk_create(rows, BATCH)
 

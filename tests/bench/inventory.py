@@ -27,16 +27,11 @@ def fill(certificates: int, *, due: int, now: datetime) -> None:
         User(username=f"owner{n}", email=f"owner{n}@example.com") for n in range(PEOPLE)
     )
     identities = Identity.objects.bulk_create(
-        (
-            Identity(name=f"ACME-{n}", as2_id=f"ACME-ID-{n}")
-            for n in range(there // 2, (certificates + 1) // 2)
-        ),
+        (Identity(name=f"ACME-{n}", as2_id=f"ACME-ID-{n}") for n in range(there // 2, (certificates + 1) // 2)),
         BATCH,
     )
     owners = Identity.owners.through
-    owners.objects.bulk_create(
-        (owners(identity=i, user=people[n % PEOPLE]) for n, i in enumerate(identities)), BATCH
-    )
+    owners.objects.bulk_create((owners(identity=i, user=people[n % PEOPLE]) for n, i in enumerate(identities)), BATCH)
     der = cert_der(make_pair()[0])
     roles = ("sign", "decrypt")
     made = IdentityCertificate.objects.bulk_create(
@@ -53,9 +48,7 @@ def fill(certificates: int, *, due: int, now: datetime) -> None:
     )
 
 
-def _certificate(
-    n: int, identity: Identity, role: str, der: bytes, due: int, now: datetime
-) -> IdentityCertificate:
+def _certificate(n: int, identity: Identity, role: str, der: bytes, due: int, now: datetime) -> IdentityCertificate:
     number = 2 * n + (role == "decrypt")
     span = (1, LADDER_DAYS - 1) if number < due else (LADDER_DAYS + 1, LIFETIME_DAYS)
     ends = now + timedelta(days=span[0] + number % (span[1] - span[0]), seconds=number % 86_400)

@@ -43,9 +43,7 @@ def run(grounds: Grounds, scale: Scale) -> Found:
             ),
         ]
         if took["notices"] != due or took["queued_again"]:
-            found.wrong.append(
-                f"{name}: {took['notices']} notices, and {took['queued_again']} mails by the second run"
-            )
+            found.wrong.append(f"{name}: {took['notices']} notices, and {took['queued_again']} mails by the second run")
     return found
 
 

@@ -127,9 +127,7 @@ class Office(Desk):
         self.press("Set up the draft")
         self.says("The rotation is set up as a draft.")
 
-    def record_answer(
-        self, partner: str, *, fingerprint: str = "", channel: str = "", spoke_with: str
-    ) -> None:
+    def record_answer(self, partner: str, *, fingerprint: str = "", channel: str = "", spoke_with: str) -> None:
         """Record on the rotation's page what a partner said: a fingerprint it read out, or only its word.
 
         The ``channel`` is asked for where the certificate is the partner's own.
@@ -179,9 +177,7 @@ class Runbook:
 
     def wait_for(self, title: str, state: str, *, seconds: float = 90) -> datetime:
         """Wait until a step is shown in a state, and return when (UTC) that was seen."""
-        line = self.page.locator(
-            f"ol.runbook > li.step-{state}", has=self.page.get_by_text(re.compile(f"^{title}"))
-        )
+        line = self.page.locator(f"ol.runbook > li.step-{state}", has=self.page.get_by_text(re.compile(f"^{title}")))
         line.first.wait_for(timeout=seconds * 1000)
         return datetime.now(UTC)
 

@@ -191,9 +191,7 @@ def _only_with_something(found: dict[str, list[str]]) -> dict[str, list[str]]:
     return {path: wrong for path, wrong in found.items() if wrong}
 
 
-def test_the_pages_for_strangers_and_errors_are_as_good(
-    chromium: Browser, make_stack: Callable[..., Stack]
-) -> None:
+def test_the_pages_for_strangers_and_errors_are_as_good(chromium: Browser, make_stack: Callable[..., Stack]) -> None:
     tour = Tour()
     stack = make_stack()
     stack.start("web")

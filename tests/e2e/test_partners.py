@@ -139,9 +139,7 @@ def shell(site: Stack, code: str) -> str:
     return site.manage("shell", "-c", code).strip().splitlines()[-1] if code else ""
 
 
-def test_twelve_partners_take_part(
-    site: Stack, smtp_server: MailServer, chromium: Browser, tmp_path: Path
-) -> None:
+def test_twelve_partners_take_part(site: Stack, smtp_server: MailServer, chromium: Browser, tmp_path: Path) -> None:
     post = Post(smtp_server)
     olivia = Office(chromium, site.url)
     olivia.log_in("olivia", PASSWORD)
@@ -259,9 +257,7 @@ def alpine_hands_in_its_own(pat: Partner, folder: Path) -> None:
     pat.page.locator("input[type=file]").set_input_files(file)
     pat.press("Read and check it")
     pat.says("Is it the one you meant?")
-    assert pki.format_fingerprint(pki.describe(leaf).sha256) in pat.page.locator("main").inner_text().replace(
-        "\n", ""
-    )
+    assert pki.format_fingerprint(pki.describe(leaf).sha256) in pat.page.locator("main").inner_text().replace("\n", "")
     pat.press("Yes: hand it in")
     pat.says(re.compile("We have your new certificate"))
     assert pat.watch.seen == []
@@ -269,9 +265,7 @@ def alpine_hands_in_its_own(pat: Partner, folder: Path) -> None:
 
 def lamna_says_no(pat: Partner) -> None:
     pat.unfold("Say that it can’t be done")
-    pat.page.get_by_role("textbox", name=re.compile("Why|reason", re.I)).first.fill(
-        "We are closed until January."
-    )
+    pat.page.get_by_role("textbox", name=re.compile("Why|reason", re.I)).first.fill("We are closed until January.")
     pat.press("Say that it can’t be done")
     pat.says("We are closed until January.")
     assert pat.watch.seen == []

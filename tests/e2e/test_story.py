@@ -105,9 +105,7 @@ def test_the_reminder_says_that_the_certificate_expires_in_20_days(told: Told) -
     assert "/rotations/new/?identity=" in text
 
 
-def test_with_a_mail_server_the_same_mails_arrive_there(
-    told: Told, kind: str, post_office: MailServer
-) -> None:
+def test_with_a_mail_server_the_same_mails_arrive_there(told: Told, kind: str, post_office: MailServer) -> None:
     arrived = [message for message in post_office.messages if message["To"] and told.address in message["To"]]
     if kind == "embedded":
         assert arrived == []
@@ -194,9 +192,7 @@ def test_the_history_says_which_certificate_served_which_role_when(told: Told) -
         old, new = _short(change.old), _short(change.new)
         moment = re.escape(f"{change.starts.astimezone(UTC):%a %-d %b %Y, %H:%M} UTC")
         when = r"\w{3} \d+ \w{3} 20\d\d, \d\d:\d\d UTC"
-        assert re.search(
-            f"^{writer}: {old}: {when} to {moment}; {new}: {moment} to now$", change.history, re.M
-        )
+        assert re.search(f"^{writer}: {old}: {when} to {moment}; {new}: {moment} to now$", change.history, re.M)
         assert re.search(f"^{reader}: {old}: {when} to now; {new}: {when} to now$", change.history, re.M)
 
 
@@ -272,9 +268,7 @@ def test_openssl_opens_the_private_part_with_the_password_that_was_given(told: T
 
 def test_the_trail_tells_of_the_private_key_that_left_and_why(told: Told) -> None:
     said = re.sub(r"\s+", " ", told.whole_trail)
-    assert re.search(
-        r"admin took the private key out · ACME-PROD \(.{10}\) “The standby machine gets it too”", said
-    )
+    assert re.search(r"admin took the private key out · ACME-PROD \(.{10}\) “The standby machine gets it too”", said)
 
 
 # Behind the pages.

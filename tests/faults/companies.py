@@ -43,9 +43,7 @@ def _with_key(certificate: IdentityCertificate) -> Pair:
     """Return a stored certificate of ours with its key."""
     row = certificate.private_key
     assert row is not None
-    key = private_keys.unseal(
-        row, by=Actor.command("tests"), now=certificate.created_at, purpose="fill the directory"
-    )
+    key = private_keys.unseal(row, by=Actor.command("tests"), now=certificate.created_at, purpose="fill the directory")
     return certificate.certificate, key  # type: ignore[return-value]  # the tests' keys are RSA
 
 
@@ -68,9 +66,7 @@ def many(
         at = begin + timedelta(seconds=seconds)
         window = Window(at, at + timedelta(minutes=minutes), CHICAGO)
         wish = drafts.DraftSpec(roles=ROLES, old=old, new=new, window=window)
-        rotation = drafts.create_draft(
-            old.identity, wish, by=Actor(name="Alice", source="web", user=alice), now=now
-        )
+        rotation = drafts.create_draft(old.identity, wish, by=Actor(name="Alice", source="web", user=alice), now=now)
         rotations.append(approval.approve(rotation, by=Actor(name="Bob", source="web", user=bob), now=now))
     if not ago:
         move(begin - database_now())
@@ -146,7 +142,5 @@ def _fill_directory(old: IdentityCertificate, pair: Pair) -> None:
         key=lambda: pair[1],
     )
     moves = {"decrypt": "replace", "sign": "switch"}
-    result = connector.apply(
-        ConnectorChange("before the tests", "own", old.identity.as2_id, moves, None, item)
-    )
+    result = connector.apply(ConnectorChange("before the tests", "own", old.identity.as2_id, moves, None, item))
     assert result.outcome.good, result.message

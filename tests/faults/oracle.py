@@ -93,9 +93,7 @@ def look(expected: Expected) -> Findings:
     return Findings(
         wrong=wrong,
         late=[(_begun(s) - _moment(s)).total_seconds() for s in sorted(done, key=_moment)],
-        late_hooks=[
-            (hooks[str(s.uid)][0][0] - _moment(s)).total_seconds() for s in done if str(s.uid) in hooks
-        ],
+        late_hooks=[(hooks[str(s.uid)][0][0] - _moment(s)).total_seconds() for s in done if str(s.uid) in hooks],
     )
 
 
@@ -183,9 +181,7 @@ def _directory(rotation: Rotation, done: list[Step]) -> Iterator[str]:
         return
     old, new, system = rotation.old, rotation.new, rotation.identity.as2_system
     assert old is not None and new is not None  # noqa: PT018  # so are all rotations of these tests
-    station = (
-        Path(settings.AS2CERTS_DIRECTORY_ROOT) / system.config["folder"] / "own" / rotation.holder.as2_id
-    )
+    station = Path(settings.AS2CERTS_DIRECTORY_ROOT) / system.config["folder"] / "own" / rotation.holder.as2_id
     for role in rotation.roles:
         moved = [s for s in done if any(e["role"] == role and e["at"].startswith("us:") for e in s.effects)]
         current, previous = (_certificate(station / role / link) for link in ("current", "previous"))
@@ -254,9 +250,7 @@ def _hooks(path: str) -> dict[str, list[tuple[datetime, str]]]:
     return dict(found)
 
 
-def _hook_runs(
-    steps: list[Step], hooks: dict[str, list[tuple[datetime, str]]], *, once: bool
-) -> Iterator[str]:
+def _hook_runs(steps: list[Step], hooks: dict[str, list[tuple[datetime, str]]], *, once: bool) -> Iterator[str]:
     """Each step that was done in a directory has told its system, and nobody else has."""
     for step in steps:
         words = Counter(word for _, word in hooks.pop(str(step.uid), []))

@@ -34,9 +34,7 @@ class Site(Stack):
     """An installation whose AS2 systems have a hook that writes a log, and waits where it is told to."""
 
     def __post_init__(self) -> None:
-        self.environment["AS2CERTS_HOOKS"] = json.dumps(
-            {"reload": ["/bin/sh", str(SCRIPT), str(self.folder)]}
-        )
+        self.environment["AS2CERTS_HOOKS"] = json.dumps({"reload": ["/bin/sh", str(SCRIPT), str(self.folder)]})
 
     def prepare(self, *, mould: Stack | None = None) -> None:
         super().prepare(mould=mould)
@@ -46,9 +44,7 @@ class Site(Stack):
 
     def set_up(self, how: str, *arguments: Any, **options: Any) -> None:
         """Run a function of tests.faults.companies inside the installation."""
-        given = [repr(value) for value in arguments] + [
-            f"{name}={value!r}" for name, value in options.items()
-        ]
+        given = [repr(value) for value in arguments] + [f"{name}={value!r}" for name, value in options.items()]
         self.python(f"from tests.faults import companies\ncompanies.{how}({', '.join(given)})\n")
 
     def crowd(self, count: int, starts_in: float, *, directories: int = 0) -> int:
@@ -110,9 +106,7 @@ class Site(Stack):
     def wait_for(self, state: str, count: int, *, act: str = "cut_over", seconds: float = 20) -> float:
         """Wait until so many steps of a kind are in a state, and return how many seconds that took."""
         start = time.monotonic()
-        wait_until(
-            lambda: self.count(state, act) >= count, seconds=seconds, what=f"{count} steps to be {state}"
-        )
+        wait_until(lambda: self.count(state, act) >= count, seconds=seconds, what=f"{count} steps to be {state}")
         return time.monotonic() - start
 
     # After.

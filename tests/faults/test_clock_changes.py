@@ -38,12 +38,8 @@ def test_a_time_that_comes_twice_is_asked_about_and_happens_at_the_instant_that_
         site.environment.update({"TZ": zone, "PGTZ": zone})
         site.start_idle("loop")
     site.wait_for("done", 4)
-    wait_until(
-        lambda: site.sql("SELECT 1 FROM rotations_heartbeat WHERE at > clock_timestamp() - interval '2 s'")
-    )
-    done = {
-        pk for (pk,) in site.sql("SELECT id FROM rotations_step WHERE act = 'cut_over' AND state = 'done'")
-    }
+    wait_until(lambda: site.sql("SELECT 1 FROM rotations_heartbeat WHERE at > clock_timestamp() - interval '2 s'"))
+    done = {pk for (pk,) in site.sql("SELECT id FROM rotations_step WHERE act = 'cut_over' AND state = 'done'")}
     assert done == {one["step"] for one in chosen[::2]}
     found = site.judge(4)
     assert found.wrong == []

@@ -33,9 +33,7 @@ class Cuts:
         return where
 
 
-def test_whatever_is_cut_around_its_commit_is_applied_once(
-    site: Site, smtp_server: MailServer, full: bool
-) -> None:
+def test_whatever_is_cut_around_its_commit_is_applied_once(site: Site, smtp_server: MailServer, full: bool) -> None:
     with Wire(site.database_url) as wire:
         site.set_up("many", [1.0] * BURST, directories=range(0, BURST, 3), ago=2)
         site.environment["DATABASE_URL"] = wire.url

@@ -28,16 +28,12 @@ def test_what_comes_back_inside_the_window_is_applied_at_once_and_marked_late(
 
 
 @pytest.mark.faults(form="full")
-def test_what_was_killed_before_the_moment_applies_it_when_it_comes_back(
-    site: Site, smtp_server: MailServer
-) -> None:
+def test_what_was_killed_before_the_moment_applies_it_when_it_comes_back(site: Site, smtp_server: MailServer) -> None:
     processes = site.start_idle("worker", "worker", "beat", "loop")
     site.set_up("many", [3.0] * 4, directories=[0, 1])
     for process in processes:
         process.kill()
-    over = (
-        "SELECT 1 FROM rotations_step WHERE act = 'cut_over' AND due_at < clock_timestamp() - interval '31 s'"
-    )
+    over = "SELECT 1 FROM rotations_step WHERE act = 'cut_over' AND due_at < clock_timestamp() - interval '31 s'"
     wait_until(lambda: site.sql(over), seconds=60, every=0.5, what="the moment to be half a minute ago")
     assert site.count("waiting") == 4
     site.start_idle("worker", "beat")

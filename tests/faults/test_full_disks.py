@@ -67,9 +67,7 @@ def test_a_database_that_is_read_only_loses_nothing_alarms_at_once_and_goes_on_b
     site.sql(CUT_ALL)
     wait_until(lambda: site.get("/readyz")[0] == 503, what="the alarm")
     assert any("read-only" in problem for problem in site.get_json("/readyz")["problems"])
-    over = (
-        "SELECT 1 FROM rotations_step WHERE act = 'cut_over' AND due_at < clock_timestamp() - interval '2 s'"
-    )
+    over = "SELECT 1 FROM rotations_step WHERE act = 'cut_over' AND due_at < clock_timestamp() - interval '2 s'"
     wait_until(lambda: site.sql(over), what="the moment to be over")
     assert site.count("waiting") == 4
     assert site.sql("SELECT 1 FROM audit_entry WHERE verb = 'step.done'") == []

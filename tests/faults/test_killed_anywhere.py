@@ -152,9 +152,7 @@ class Burst:
 
 
 @pytest.mark.extended
-def test_random_kills_in_a_burst_lose_and_double_nothing(
-    site: Site, smtp_server: MailServer, full: bool
-) -> None:
+def test_random_kills_in_a_burst_lose_and_double_nothing(site: Site, smtp_server: MailServer, full: bool) -> None:
     kills, seconds, steps = (50, 60.0, 400) if full else (6, 9.0, 40)
     site.start_idle("beat", "loop")  # these live on
     dice = random.Random(5)

@@ -28,9 +28,7 @@ def before_the_write(site: Site) -> Iterator[None]:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
         def is_waiting() -> bool:
-            noted = site.sql(
-                "SELECT checkpoint FROM rotations_step WHERE act = 'cut_over' AND state = 'running'"
-            )
+            noted = site.sql("SELECT checkpoint FROM rotations_step WHERE act = 'cut_over' AND state = 'running'")
             return bool(noted and noted[0][0])
 
         wait_until(is_waiting, what="a worker that noted the state before")
@@ -56,9 +54,7 @@ def after_the_write(site: Site) -> Iterator[None]:
     with psycopg.connect(site.database_url) as connection:
         connection.execute("SELECT 1 FROM rotations_rotation FOR UPDATE")
         site.let_hooks_go()
-        blocked = (
-            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
+        blocked = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         wait_until(lambda: site.sql(blocked), what="a worker that wants to settle")
         yield
         connection.rollback()

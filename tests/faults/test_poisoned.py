@@ -11,9 +11,7 @@ from tests.servers import wait_until
 
 pytestmark = pytest.mark.faults(row=11)
 
-LOOK = (
-    "SELECT state, attempts, extract(epoch FROM due_at)::float8, error FROM rotations_step WHERE id = {step}"
-)
+LOOK = "SELECT state, attempts, extract(epoch FROM due_at)::float8, error FROM rotations_step WHERE id = {step}"
 #: The window is about to end, and the next attempt comes before that.
 LAST_CALL = """
 UPDATE rotations_step SET due_at = clock_timestamp(), latest_at = clock_timestamp() + interval '3 s' WHERE id = {step}
@@ -32,9 +30,7 @@ def test_one_failing_step_among_many_is_tried_again_with_growing_pauses_and_then
     count, times = (10_000, 4) if full else (200, 2)
     site.start_idle("worker", "worker", "beat", "loop")
     assert site.crowd(count, 3.0) == count
-    ((step,),) = site.sql(
-        "SELECT id FROM rotations_step WHERE act = 'cut_over' ORDER BY id LIMIT 1 OFFSET 20"
-    )
+    ((step,),) = site.sql("SELECT id FROM rotations_step WHERE act = 'cut_over' ORDER BY id LIMIT 1 OFFSET 20")
     for statement in POISON.format(step=step).strip().split(";\n"):
         site.sql(statement)
 
@@ -58,6 +54,4 @@ def test_one_failing_step_among_many_is_tried_again_with_growing_pauses_and_then
 
 
 def done(site: Site) -> int:
-    return int(
-        site.sql("SELECT count(*) FROM rotations_step WHERE act = 'cut_over' AND state = 'done'")[0][0]
-    )
+    return int(site.sql("SELECT count(*) FROM rotations_step WHERE act = 'cut_over' AND state = 'done'")[0][0])

@@ -56,9 +56,7 @@ def test_after_three_days_the_rung_that_was_reached_is_told_once_and_a_bad_addre
     assert not [p for p in problems if p.startswith("reminders: ")]
 
 
-def test_a_backlog_raises_an_alarm_and_leaves_when_the_mail_server_is_back(
-    site: Site, smtp_server: MailServer
-) -> None:
+def test_a_backlog_raises_an_alarm_and_leaves_when_the_mail_server_is_back(site: Site, smtp_server: MailServer) -> None:
     site.python(SEED.format(people=[(f"person{n}", 5.5) for n in range(20)]))
     site.start("web")
     smtp_server.stop()

@@ -76,9 +76,7 @@ def test_what_a_person_starts_from_a_web_process_with_a_wrong_clock_happens_now(
     site.wait_for("failed", 2)  # the window is over
     site.wait_for_mail()
     site.sql("UPDATE mail_message SET state = 'failed'")
-    site.sql(
-        "UPDATE rotations_step SET latest_at = clock_timestamp() + interval '1 hour' WHERE act = 'cut_over'"
-    )
+    site.sql("UPDATE rotations_step SET latest_at = clock_timestamp() + interval '1 hour' WHERE act = 'cut_over'")
     ((step, rotation),) = site.sql(
         "SELECT s.uid, r.uid FROM rotations_step s JOIN rotations_rotation r ON r.id = s.rotation_id "
         "WHERE s.state = 'failed' ORDER BY s.id LIMIT 1"

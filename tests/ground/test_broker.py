@@ -35,9 +35,7 @@ def seconds_since_tick(stack: Stack) -> float:
     return 1e9 if seconds is None else float(seconds)
 
 
-def test_waking_a_task_takes_less_than_two_seconds_while_redis_hangs(
-    stack: Stack, redis_server: Redis
-) -> None:
+def test_waking_a_task_takes_less_than_two_seconds_while_redis_hangs(stack: Stack, redis_server: Redis) -> None:
     redis_server.pause()
     try:
         assert seconds_to_wake_a_task(stack) < 2
@@ -68,9 +66,7 @@ def test_no_page_waits_two_seconds_while_redis_hangs(stack: Stack, redis_server:
         redis_server.resume()
 
 
-def test_worker_and_beat_tick_on_through_quiet_and_hanging_and_killed_redis(
-    stack: Stack, redis_server: Redis
-) -> None:
+def test_worker_and_beat_tick_on_through_quiet_and_hanging_and_killed_redis(stack: Stack, redis_server: Redis) -> None:
     _, worker, _ = stack.start("web", "worker", "beat")
     wait_until(lambda: seconds_since_tick(stack) < 2, what="a first tick")
     assert stack.get("/readyz")[0] == 200

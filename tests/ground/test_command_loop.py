@@ -58,6 +58,4 @@ def test_a_loop_survives_a_database_outage_and_stops_on_a_signal(
     call_command(searching, loop=True, stdout=out)
     assert searching.rounds == [True] * 3
     assert out.getvalue() == "Looking every 0.01 s for letters.\n"
-    assert caplog.messages == [
-        "The database did not answer, trying again in 0.01 s: the database is shut down"
-    ]
+    assert caplog.messages == ["The database did not answer, trying again in 0.01 s: the database is shut down"]

@@ -58,9 +58,7 @@ def test_an_invalid_message_is_skipped(folder: Path, text: str, caplog: pytest.L
     assert list(folder.iterdir()) == []
 
 
-def test_messages_are_complete_and_taken_by_one_worker(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_messages_are_complete_and_taken_by_one_worker(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     each, senders, takers = 300, 2, 3
     taken: list[object] = []
     done = threading.Event()

@@ -67,9 +67,7 @@ def test_readyz_fails_before_the_first_tick(client: Client) -> None:
 
 
 @pytest.mark.parametrize(("seconds_ago", "status"), [(25, 200), (31, 503)])
-def test_readyz_fails_half_a_minute_after_the_last_tick(
-    client: Client, seconds_ago: float, status: int
-) -> None:
+def test_readyz_fails_half_a_minute_after_the_last_tick(client: Client, seconds_ago: float, status: int) -> None:
     tick(seconds_ago=seconds_ago)
     assert client.get("/readyz").status_code == status
 

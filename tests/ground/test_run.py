@@ -132,10 +132,7 @@ def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         line = refusal(tmp_path, port)
-    assert (
-        line
-        == f"as2certs: Port {port} is taken by another program. Choose another one: make run PORT={port + 1}"
-    )
+    assert line == f"as2certs: Port {port} is taken by another program. Choose another one: make run PORT={port + 1}"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -82,9 +82,7 @@ def sound(tmp_path: Path) -> dict[str, str]:
         8,
     ),
 )
-def test_an_invalid_value_ends_the_start_with_one_line(
-    sound: dict[str, str], name: str, value: str, said: str
-) -> None:
+def test_an_invalid_value_ends_the_start_with_one_line(sound: dict[str, str], name: str, value: str, said: str) -> None:
     if name == "SECRET_KEY_FILE":
         del sound["SECRET_KEY"]
     done = load_settings("check", **{**sound, name: value})
@@ -95,9 +93,7 @@ def test_an_invalid_value_ends_the_start_with_one_line(
 
 
 @pytest.mark.parametrize("name", ["SECRET_KEY", "AS2CERTS_VAULT_KEYS"])
-def test_a_missing_secret_is_named_and_not_generated(
-    sound: dict[str, str], name: str, tmp_path: Path
-) -> None:
+def test_a_missing_secret_is_named_and_not_generated(sound: dict[str, str], name: str, tmp_path: Path) -> None:
     del sound[name]
     done = load_settings("check", **sound)
     assert done.returncode != 0

@@ -79,10 +79,7 @@ def test_the_letters_change_with_daylight_saving() -> None:
     assert format_moment(before, BERLIN, "time") == "02:59 CEST"
     assert format_moment(before + timedelta(minutes=1), BERLIN, "time") == "02:00 CET"
     assert format_moment(BERLIN_SPRINGS_FORWARD, BERLIN, "clock") == "01:30 CET (UTC+01:00)"
-    assert (
-        format_moment(BERLIN_SPRINGS_FORWARD + timedelta(hours=1), BERLIN, "clock")
-        == "03:30 CEST (UTC+02:00)"
-    )
+    assert format_moment(BERLIN_SPRINGS_FORWARD + timedelta(hours=1), BERLIN, "clock") == "03:30 CEST (UTC+02:00)"
 
 
 @pytest.mark.parametrize(
@@ -95,9 +92,7 @@ def test_the_letters_change_with_daylight_saving() -> None:
         (NOW, SAO_PAULO, "Mon 23 Nov 2026, 09:00 UTC−03:00 (UTC−03:00) · 12:00 UTC"),
     ],
 )
-def test_a_moment_is_repeated_in_utc_with_the_date_where_that_differs(
-    at: datetime, zone: str, text: str
-) -> None:
+def test_a_moment_is_repeated_in_utc_with_the_date_where_that_differs(at: datetime, zone: str, text: str) -> None:
     assert format_moment_and_utc(at, zone) == text
 
 
@@ -288,9 +283,7 @@ def test_a_window_of_the_trail_has_its_seconds_unless_they_are_0() -> None:
         ("2026-11-01T04:00:00", "2026-11-01T10:00:00", "2026-10-31 23:00 CDT–2026-11-01 04:00 CST"),
     ],
 )
-def test_the_stored_words_of_a_window_are_exact_and_tell_both_times_apart(
-    start: str, end: str, text: str
-) -> None:
+def test_the_stored_words_of_a_window_are_exact_and_tell_both_times_apart(start: str, end: str, text: str) -> None:
     moments = [datetime.fromisoformat(f"{at}+00:00") for at in (start, end)]
     assert format_local_window(moments[0], moments[1], CHICAGO) == text
 
@@ -312,8 +305,6 @@ def test_the_longest_words_of_a_window_fit_into_their_column() -> None:
         ("iso_seconds", "2026-11-01 01:30:00 CDT", "2026-11-01 01:30:00 CST"),
     ],
 )
-def test_a_time_that_comes_twice_has_its_zone_in_every_form(
-    form: MomentForm, first: str, second: str
-) -> None:
+def test_a_time_that_comes_twice_has_its_zone_in_every_form(form: MomentForm, first: str, second: str) -> None:
     assert format_moment(CHICAGO_FALLS_BACK, CHICAGO, form) == first
     assert format_moment(CHICAGO_FALLS_BACK + timedelta(hours=1), CHICAGO, form) == second

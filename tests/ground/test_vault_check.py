@@ -34,9 +34,7 @@ def stack(make_stack: Callable[..., Stack]) -> Stack:
 
 def test_a_lost_vault_key_is_reported_before_the_start(stack: Stack) -> None:
     (stack.folder / "vault_keys").write_text(new_vault_key())
-    with pytest.raises(
-        RuntimeError, match="1 of 1 stored private keys can't be opened with AS2CERTS_VAULT_KEYS"
-    ):
+    with pytest.raises(RuntimeError, match="1 of 1 stored private keys can't be opened with AS2CERTS_VAULT_KEYS"):
         stack.manage("make_ready")
     with pytest.raises(RuntimeError, match="1 of 1 stored private keys can't be opened"):
         stack.start("web")

@@ -92,9 +92,7 @@ def test_history_and_secrets_are_read_only(administrator: Client, model: Any) ->
 
 
 @pytest.mark.usefixtures("everything")
-@pytest.mark.parametrize(
-    "model", [AS2System, Identity, Partner, Partnership], ids=lambda model: model.__name__
-)
+@pytest.mark.parametrize("model", [AS2System, Identity, Partner, Partnership], ids=lambda model: model.__name__)
 def test_objects_with_history_are_not_deleted(administrator: Client, model: Any) -> None:
     row = model.objects.first()
     assert administrator.post(address(model, "delete", row.pk), {"post": "yes"}).status_code == 403
@@ -103,9 +101,7 @@ def test_objects_with_history_are_not_deleted(administrator: Client, model: Any)
     assert model.objects.filter(pk=row.pk).exists()
 
 
-INLINE = {
-    f"{prefix}-{name}": "0" for prefix in ("service", "contacts") for name in ("TOTAL_FORMS", "INITIAL_FORMS")
-}
+INLINE = {f"{prefix}-{name}": "0" for prefix in ("service", "contacts") for name in ("TOTAL_FORMS", "INITIAL_FORMS")}
 
 
 def test_a_change_is_recorded_with_old_and_new_values(administrator: Client) -> None:

@@ -125,9 +125,7 @@ class _Conversation:
             case "CAPABILITY":
                 self.say("* CAPABILITY IMAP4rev1 STARTTLS")
             case "LOGIN":
-                user, password = (
-                    word.replace("\\\\", "\\").replace('\\"', '"') for word in _split_words(rest)
-                )
+                user, password = (word.replace("\\\\", "\\").replace('\\"', '"') for word in _split_words(rest))
                 if (user, password) != (USER, PASSWORD):
                     return "NO [AUTHENTICATIONFAILED] wrong user or password"
             case "EXAMINE" | "SELECT":
@@ -158,9 +156,7 @@ class _Conversation:
 
     def fetch(self, uid: int, most: int) -> None:
         content = (self.folder / f"{uid}.eml").read_bytes()[:most]
-        self.writer.write(
-            f"* {uid} FETCH (UID {uid} BODY[]<0> {{{len(content)}}}\r\n".encode() + content + b")\r\n"
-        )
+        self.writer.write(f"* {uid} FETCH (UID {uid} BODY[]<0> {{{len(content)}}}\r\n".encode() + content + b")\r\n")
 
 
 def _split_words(rest: str) -> list[str]:

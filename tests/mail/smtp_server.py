@@ -134,9 +134,7 @@ class _Handler:
         content = envelope.content
         assert isinstance(content, bytes)
         over = server.transport.get_extra_info("ssl_object")
-        heard = (
-            f"X-TLS: {over.version() if over else 'none'}\r\nX-Login: {session.authenticated}\r\n".encode()
-        )
+        heard = f"X-TLS: {over.version() if over else 'none'}\r\nX-Login: {session.authenticated}\r\n".encode()
         name = f"{self.count:04}-{uuid.uuid4().hex}.eml"
         (self.folder / name).write_bytes(heard + content)
         if self.count <= self.mute:

@@ -139,9 +139,7 @@ def no_broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_broker_that_is_down_does_not_fail_the_change(
-    no_broker: None, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_broker_that_is_down_does_not_fail_the_change(no_broker: None, caplog: pytest.LogCaptureFixture) -> None:
     with transaction.atomic():
         message = queue()
     assert message is not None
@@ -150,9 +148,7 @@ def test_a_broker_that_is_down_does_not_fail_the_change(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_burst_of_changes_waits_for_a_dead_broker_once(
-    no_broker: None, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_burst_of_changes_waits_for_a_dead_broker_once(no_broker: None, caplog: pytest.LogCaptureFixture) -> None:
     began = monotonic()
     for number in range(20):
         queue(f"burst:{number}")

@@ -92,10 +92,7 @@ def test_the_list_shows_whether_mail_stays_in_the_folder(operator: Client, setti
     assert "No mail server is set up" in operator.get(reverse("mail-list")).content.decode()
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "mail.example.com", 587
-    assert (
-        "The mail server mail.example.com:587 delivers it"
-        in operator.get(reverse("mail-list")).content.decode()
-    )
+    assert "The mail server mail.example.com:587 delivers it" in operator.get(reverse("mail-list")).content.decode()
 
 
 def test_a_mail_is_shown_with_text_header_and_a_frame_for_its_html(operator: Client) -> None:
@@ -129,9 +126,7 @@ def test_a_mail_without_html_has_no_frame(operator: Client) -> None:
 
 
 def test_a_mail_that_cannot_be_written_still_has_a_page(operator: Client) -> None:
-    message = make_message(
-        "kim\nBcc: eve@example.com", state="failed", error="A mail can't be written to that."
-    )
+    message = make_message("kim\nBcc: eve@example.com", state="failed", error="A mail can't be written to that.")
     page = operator.get(reverse("mail-detail", args=[message.uid])).content.decode()
     assert "A mail can&#x27;t be written to that." in page
     assert "The mail’s header" not in page
@@ -139,9 +134,7 @@ def test_a_mail_that_cannot_be_written_still_has_a_page(operator: Client) -> Non
 
 @pytest.mark.parametrize("state", ["failed", "queued"])
 def test_sending_again_puts_it_first_in_line_and_into_the_trail(operator: Client, state: str) -> None:
-    message = make_message(
-        state=state, attempts=10, error="no such user", due_at=timezone.now() + 60 * MINUTE
-    )
+    message = make_message(state=state, attempts=10, error="no such user", due_at=timezone.now() + 60 * MINUTE)
     answer = operator.post(reverse("mail-send-again", args=[message.uid]))
     assert answer.headers["Location"] == reverse("mail-detail", args=[message.uid])
     message.refresh_from_db()

@@ -71,9 +71,7 @@ def test_it_sends_over_tls_with_a_login(make_stack: Callable[..., Stack], tmp_pa
     ("scheme", "name", "said"),
     [
         ("smtp+tls", "localhost", "unable to get local issuer certificate"),
-        pytest.param(
-            "smtp+ssl", "localhost", "unable to get local issuer certificate", marks=pytest.mark.extended
-        ),
+        pytest.param("smtp+ssl", "localhost", "unable to get local issuer certificate", marks=pytest.mark.extended),
         ("smtp+tls", "mail.example.com", "Hostname mismatch"),
     ],
 )
@@ -88,18 +86,14 @@ def test_a_server_with_another_certificate_gets_no_mail_and_no_password(
         ((state, attempts, error),) = send(stack)
         assert office.taken == []
     assert (state, attempts) == ("queued", 0)
-    assert (
-        f"The mail server localhost:{office.port} can't be used: its certificate was refused ({said}" in error
-    )
+    assert f"The mail server localhost:{office.port} can't be used: its certificate was refused ({said}" in error
     assert "SSL_CERT_FILE names a file with others" in error
     assert "p/w" not in error
 
 
 def test_a_server_that_can_not_starttls_gets_nothing_in_plain(make_stack: Callable[..., Stack]) -> None:
     with running() as office:
-        ((state, attempts, error),) = send(
-            make_stack(email_url=f"smtp+tls://{IN_URL}localhost:{office.port}")
-        )
+        ((state, attempts, error),) = send(make_stack(email_url=f"smtp+tls://{IN_URL}localhost:{office.port}"))
         assert office.taken == []
     assert (state, attempts) == ("queued", 0)
     assert "can't be used: STARTTLS extension not supported by server." in error
@@ -157,9 +151,7 @@ def test_a_server_that_looks_long_at_a_mail_gets_it_once(make_stack: Callable[..
 
 @pytest.mark.faults(row=12)
 @pytest.mark.parametrize("fault", [{"mute": 9}, {"wait": 60}], ids=["it hangs up", "it never answers"])
-def test_a_mail_without_a_reply_is_sent_twice_at_most(
-    make_stack: Callable[..., Stack], fault: dict[str, Any]
-) -> None:
+def test_a_mail_without_a_reply_is_sent_twice_at_most(make_stack: Callable[..., Stack], fault: dict[str, Any]) -> None:
     with running(**fault) as office:
         stack = make_stack(email_url=f"smtp://localhost:{office.port}")
         found = send(stack, rounds=3, verdict=1)

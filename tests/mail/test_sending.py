@@ -134,9 +134,7 @@ def test_a_bad_address_is_given_up_at_once_and_blocks_nobody(smtp: ScriptedSmtpS
 
 
 @pytest.mark.parametrize("address", ["kim@exa mple.com", "a@b@c", "kim\nBcc: eve@example.com"])
-def test_an_address_that_is_none_is_given_up_and_blocks_nobody(
-    smtp: ScriptedSmtpServer, address: str
-) -> None:
+def test_an_address_that_is_none_is_given_up_and_blocks_nobody(smtp: ScriptedSmtpServer, address: str) -> None:
     bad, good = make_message(address), make_message("kim@example.com")
     assert outbox.send_due(now=NOW) == 1
     bad.refresh_from_db()
@@ -155,9 +153,7 @@ def test_a_mail_that_the_server_refuses_whole_is_given_up(smtp: ScriptedSmtpServ
     assert "554 this looks like spam" in message.error
 
 
-def test_a_refused_sender_is_our_mistake_and_does_not_lose_the_mail(
-    smtp: ScriptedSmtpServer, settings: Any
-) -> None:
+def test_a_refused_sender_is_our_mistake_and_does_not_lose_the_mail(smtp: ScriptedSmtpServer, settings: Any) -> None:
     settings.DEFAULT_FROM_EMAIL = "AS2 Certs <certs@example.com>"
     smtp.senders["certs@example.com"] = "553 you may not send as that"
     message = make_message()

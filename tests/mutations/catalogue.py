@@ -18,9 +18,7 @@ class Mutation:
     def apply(self, text: str) -> str:
         """Return the text of the file with the rule broken. Raises ValueError unless ``old`` occurs exactly once."""
         if (count := text.count(self.old)) != 1:
-            raise ValueError(
-                f"{self.file}: {self.old!r} occurs {count} times: adapt the mutation “{self.rule}”."
-            )
+            raise ValueError(f"{self.file}: {self.old!r} occurs {count} times: adapt the mutation “{self.rule}”.")
         return text.replace(self.old, self.new)
 
 

@@ -87,9 +87,7 @@ def test_choices_end_without_gap_or_overlap_when_the_default_changes(
     assert signing_choices.signing_certificate_at(northwind, CHANGE_AT) == new
 
 
-def test_the_default_signs_again_for_a_partner_that_is_rolled_back(
-    northwind: Partnership, old: Any, new: Any
-) -> None:
+def test_the_default_signs_again_for_a_partner_that_is_rolled_back(northwind: Partnership, old: Any, new: Any) -> None:
     signing_choices.choose(northwind, new, at=THIRD_OF_MARCH)
     signing_choices.choose(northwind, old, at=CHANGE_AT)
     assert signing_choices.open_choice(northwind) is None
@@ -157,9 +155,7 @@ def test_a_clock_that_was_ahead_causes_neither_gap_nor_overlap(
         assert signing_choices.signing_certificate_at(northwind, moment) == new
 
 
-def test_the_database_refuses_two_open_choices_for_a_partnership(
-    northwind: Partnership, old: Any, new: Any
-) -> None:
+def test_the_database_refuses_two_open_choices_for_a_partnership(northwind: Partnership, old: Any, new: Any) -> None:
     signing_choices.choose(northwind, new, at=THIRD_OF_MARCH)
     with pytest.raises(IntegrityError), transaction.atomic():
         SigningChoice.objects.create(partnership=northwind, certificate=old, starts_at=CHANGE_AT)

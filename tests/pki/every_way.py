@@ -54,9 +54,7 @@ def read_every_way(data: bytes) -> None:
 def _use_material(material: pki.Material) -> None:
     described = pki.describe(material.leaf, material.chain)
     assert described.subject.isprintable()
-    for finding in pki.check_certificate(
-        described, pki.IntendedUse(("sign", "decrypt"), "production"), now=NOW
-    ):
+    for finding in pki.check_certificate(described, pki.IntendedUse(("sign", "decrypt"), "production"), now=NOW):
         assert finding.reason.isprintable()
         assert finding.advice.isprintable()
     assert pki.fingerprints_text(material.leaf, material.chain)

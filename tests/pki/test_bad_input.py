@@ -123,9 +123,7 @@ BAD: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("what", BAD)
 @pytest.mark.parametrize("partner", [True, False])
-def test_a_file_without_a_certificate_is_refused_in_one_sentence_that_says_what_it_is(
-    what: str, partner: bool
-) -> None:
+def test_a_file_without_a_certificate_is_refused_in_one_sentence_that_says_what_it_is(what: str, partner: bool) -> None:
     data, expected = BAD[what]
     assert expected in error_message(lambda: pki.read_public(data, partner=partner), pki.UnreadableFile)
 
@@ -134,9 +132,7 @@ def test_a_file_without_a_certificate_is_refused_in_one_sentence_that_says_what_
 def test_the_same_files_are_refused_as_a_certificate_with_key(what: str) -> None:
     data, expected = BAD[what]
     assert expected in error_message(lambda: pki.read_with_key(data), pki.UnreadableFile)
-    assert expected in error_message(
-        lambda: pki.read_with_key(data, key_data=key_pem(KEY)), pki.UnreadableFile
-    )
+    assert expected in error_message(lambda: pki.read_with_key(data, key_data=key_pem(KEY)), pki.UnreadableFile)
 
 
 @pytest.mark.parametrize("what", BAD)
@@ -151,9 +147,7 @@ PRIVATE: dict[str, bytes] = {
     "traditional": key_pem(KEY, traditional=True),
     "encrypted traditional": key_pem(KEY, "sesame", traditional=True),
     "PKCS#8 DER": KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
-    "encrypted PKCS#8 DER": KEY.private_bytes(
-        Encoding.DER, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")
-    ),
+    "encrypted PKCS#8 DER": KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")),
     "traditional DER": KEY.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption()),
     "OpenSSH": OPENSSH,
     "PKCS#12": p12((LEAF, KEY)),
@@ -199,15 +193,11 @@ def test_an_encrypted_key_alone_says_so_without_asking_for_its_password() -> Non
 
 
 def test_a_certificate_alone_says_that_the_key_is_missing() -> None:
-    assert "without its private key" in error_message(
-        lambda: pki.read_with_key(cert_pem(LEAF)), pki.UnreadableFile
-    )
+    assert "without its private key" in error_message(lambda: pki.read_with_key(cert_pem(LEAF)), pki.UnreadableFile)
 
 
 def test_a_certificate_in_place_of_the_key_is_named() -> None:
-    message = error_message(
-        lambda: pki.read_with_key(cert_pem(LEAF), key_data=cert_pem(LEAF)), pki.UnreadableFile
-    )
+    message = error_message(lambda: pki.read_with_key(cert_pem(LEAF), key_data=cert_pem(LEAF)), pki.UnreadableFile)
     assert "a certificate and no private key" in message
 
 
@@ -237,15 +227,11 @@ def test_a_key_that_can_neither_sign_nor_decrypt_is_refused() -> None:
 
 PROTECTED: dict[str, Callable[[str | None], object]] = {
     "PKCS#12": lambda password: pki.read_with_key(p12((LEAF, KEY), "sesame"), password=password),
-    "PEM with both": lambda password: pki.read_with_key(
-        cert_pem(LEAF) + key_pem(KEY, "sesame"), password=password
-    ),
+    "PEM with both": lambda password: pki.read_with_key(cert_pem(LEAF) + key_pem(KEY, "sesame"), password=password),
     "two files": lambda password: pki.read_with_key(
         cert_pem(LEAF), key_data=key_pem(KEY, "sesame"), key_password=password
     ),
-    "traditional key": lambda password: pki.read_key(
-        key_pem(KEY, "sesame", traditional=True), password=password
-    ),
+    "traditional key": lambda password: pki.read_key(key_pem(KEY, "sesame", traditional=True), password=password),
     "PKCS#8 key": lambda password: pki.read_key(key_pem(KEY, "sesame"), password=password),
 }
 
@@ -279,9 +265,7 @@ def test_a_too_long_password_is_refused(form: str) -> None:
 
 
 def test_a_key_of_another_size_is_refused_with_both_sizes() -> None:
-    message = error_message(
-        lambda: pki.read_with_key(cert_pem(LEAF), key_data=key_pem(BIG_KEY)), pki.KeyMismatch
-    )
+    message = error_message(lambda: pki.read_with_key(cert_pem(LEAF), key_data=key_pem(BIG_KEY)), pki.KeyMismatch)
     assert message == (
         "The private key does not belong to this certificate: the key is RSA 3072, the certificate holds RSA 2048."
     )

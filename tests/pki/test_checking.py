@@ -55,9 +55,7 @@ def known(**changes: object) -> KnownCertificate:
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "roles", [["sign"], ["decrypt"], ["verify"], ["encrypt"], OWN, ["verify", "encrypt"]]
-)
+@pytest.mark.parametrize("roles", [["sign"], ["decrypt"], ["verify"], ["encrypt"], OWN, ["verify", "encrypt"]])
 def test_a_good_certificate_has_no_findings(roles: list[Role]) -> None:
     assert findings(GOOD, roles) == []
 
@@ -144,9 +142,7 @@ def test_weak_signatures_are_found(hash_name: str, expected: list[tuple[str, str
         (("digitalSignature",), OWN, "keyEncipherment"),
     ],
 )
-def test_a_key_usage_that_forbids_the_role_is_an_error(
-    usages: tuple[str, ...], roles: list[Role], needed: str
-) -> None:
+def test_a_key_usage_that_forbids_the_role_is_an_error(usages: tuple[str, ...], roles: list[Role], needed: str) -> None:
     (finding,) = findings(replace(GOOD, key_usages=usages), roles)
     assert (finding.code, finding.level) == ("key-usage", "error")
     assert needed in finding.reason
@@ -231,9 +227,7 @@ def test_a_certificate_or_key_of_another_holder_is_a_warning() -> None:
     (finding,) = findings(GOOD, known=[same])
     assert (finding.code, finding.level) == ("same-certificate-elsewhere", "warning")
     assert "Northwind" in finding.reason
-    assert codes(GOOD, known=[known(public_key_sha256=GOOD.public_key_sha256)]) == [
-        ("same-key-elsewhere", "warning")
-    ]
+    assert codes(GOOD, known=[known(public_key_sha256=GOOD.public_key_sha256)]) == [("same-key-elsewhere", "warning")]
 
 
 def test_a_certificate_or_key_in_both_environments_is_a_warning() -> None:

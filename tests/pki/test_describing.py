@@ -70,9 +70,7 @@ def test_without_a_key_usage_extension_there_are_no_usages() -> None:
 
 
 def test_a_key_usage_that_allows_nothing_is_a_problem() -> None:
-    assert pki.describe(make_pair("NOTHING", usages=())[0]).problems == (
-        "its key usage extension allows nothing",
-    )
+    assert pki.describe(make_pair("NOTHING", usages=())[0]).problems == ("its key usage extension allows nothing",)
 
 
 def test_all_usages_have_their_names() -> None:
@@ -205,9 +203,7 @@ def with_modulus(modulus: int) -> bytes:
     """Return a certificate (DER) whose RSA key was replaced by one with this modulus."""
     certificate = Certificate.load(cert_der(LEAF))
     key = RSAPublicKey({"modulus": modulus, "public_exponent": 65537})
-    certificate["tbs_certificate"]["subject_public_key_info"]["public_key"] = ParsableOctetBitString(
-        key.dump()
-    )
+    certificate["tbs_certificate"]["subject_public_key_info"]["public_key"] = ParsableOctetBitString(key.dump())
     return bytes(certificate.dump(force=True))
 
 
@@ -216,8 +212,7 @@ def test_a_tiny_rsa_key_is_described_and_found_too_small(bits: int) -> None:
     d = pki.describe(pki.load_der(with_modulus(2**bits - 1)))
     assert (d.key_type, d.key_size) == ("RSA", bits)
     assert "rsa-too-small" in {
-        finding.code
-        for finding in pki.check_certificate(d, pki.IntendedUse(["sign"], "test"), now=NOT_BEFORE)
+        finding.code for finding in pki.check_certificate(d, pki.IntendedUse(["sign"], "test"), now=NOT_BEFORE)
     }
 
 

@@ -127,9 +127,7 @@ PRIVATE_EXPORTS: dict[str, Callable[[pki.PrivateKey, str], bytes]] = {
 def test_a_private_key_leaves_only_under_a_password(form: str) -> None:
     assert "under a password" in error_message(lambda: PRIVATE_EXPORTS[form](KEY, ""), pki.WrongPassword)
     assert "too long" in error_message(lambda: PRIVATE_EXPORTS[form](KEY, "x" * 1024), pki.WrongPassword)
-    assert "no password can have" in error_message(
-        lambda: PRIVATE_EXPORTS[form](KEY, "a\x00b"), pki.WrongPassword
-    )
+    assert "no password can have" in error_message(lambda: PRIVATE_EXPORTS[form](KEY, "a\x00b"), pki.WrongPassword)
 
 
 @pytest.mark.parametrize("form", PRIVATE_EXPORTS)

@@ -64,7 +64,5 @@ def test_every_notation_is_the_same_fingerprint(text: str) -> None:
         ("a" * 100_000, "far longer"),
     ],
 )
-def test_other_text_than_a_sha256_fingerprint_is_refused_with_what_it_seems_to_be(
-    text: str, expected: str
-) -> None:
+def test_other_text_than_a_sha256_fingerprint_is_refused_with_what_it_seems_to_be(text: str, expected: str) -> None:
     assert expected in error_message(lambda: pki.normalise_fingerprint(text))

@@ -133,9 +133,7 @@ def test_an_invalid_validity_is_refused(days: int) -> None:
 
 @pytest.mark.parametrize("days", [1, 7300])
 def test_the_shortest_and_the_longest_validity_are_accepted(days: int) -> None:
-    assert pki.describe(make_certificate(days=days)).not_after == NOW.replace(microsecond=0) + timedelta(
-        days=days
-    )
+    assert pki.describe(make_certificate(days=days)).not_after == NOW.replace(microsecond=0) + timedelta(days=days)
 
 
 @pytest.mark.parametrize(
@@ -159,9 +157,7 @@ def test_the_shortest_and_the_longest_validity_are_accepted(days: int) -> None:
         (CertificateSubject("ACME", email="@"), "no e-mail address"),
     ],
 )
-def test_a_subject_that_can_not_go_into_a_certificate_is_refused(
-    subject: CertificateSubject, expected: str
-) -> None:
+def test_a_subject_that_can_not_go_into_a_certificate_is_refused(subject: CertificateSubject, expected: str) -> None:
     assert expected in error_message(lambda: make_certificate(subject=subject))
     assert expected in error_message(lambda: pki.make_signing_request(KEY, subject=subject, roles=["sign"]))
 

@@ -100,9 +100,7 @@ STORES: dict[str, Callable[[int], bytes]] = {
 @pytest.mark.parametrize("rounds", TOO_MANY)
 def test_a_store_that_asks_for_too_many_rounds_is_refused_at_once(place: str, rounds: int) -> None:
     with returns_quickly():
-        message = error_message(
-            lambda: pki.read_with_key(STORES[place](rounds), password="sesame"), pki.UnreadableFile
-        )
+        message = error_message(lambda: pki.read_with_key(STORES[place](rounds), password="sesame"), pki.UnreadableFile)
     assert "rounds of key derivation" in message
 
 
@@ -115,9 +113,7 @@ def test_the_rounds_of_all_places_together_are_bounded() -> None:
     pfx = Pfx.load(key_rounds(1_500_000))
     pfx["mac_data"]["iterations"] = 1_500_000
     with returns_quickly():
-        message = error_message(
-            lambda: pki.read_with_key(pfx.dump(force=True), password="sesame"), pki.UnreadableFile
-        )
+        message = error_message(lambda: pki.read_with_key(pfx.dump(force=True), password="sesame"), pki.UnreadableFile)
     assert "3,0" in message
 
 
@@ -127,9 +123,7 @@ def test_a_store_with_an_unknown_mac_algorithm_is_refused() -> None:
     place = STORE.rindex(sha256)
     error_message(lambda: pki.read_with_key(STORE[:place] + unknown + STORE[place + 11 :], password="sesame"))
     error_message(
-        lambda: pki.read_with_key(
-            STORE[:place] + sha256.replace(b"\x06\x09", b"\x02\x09") + STORE[place + 11 :]
-        )
+        lambda: pki.read_with_key(STORE[:place] + sha256.replace(b"\x06\x09", b"\x02\x09") + STORE[place + 11 :])
     )
 
 
@@ -139,9 +133,7 @@ def test_an_encrypted_key_that_asks_for_too_many_rounds_is_refused_at_once(round
     kdf = info["encryption_algorithm"]["parameters"]["key_derivation_func"]
     kdf["parameters"]["iteration_count"] = rounds
     with returns_quickly():
-        message = error_message(
-            lambda: pki.read_key(info.dump(force=True), password="sesame"), pki.UnreadableFile
-        )
+        message = error_message(lambda: pki.read_key(info.dump(force=True), password="sesame"), pki.UnreadableFile)
     assert "rounds of key derivation" in message
 
 

@@ -15,9 +15,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Attribute's length must be"),
     pytest.mark.filterwarnings("ignore:PKCS#12 bundle could not be parsed as DER"),
 ]
-ROUNDS = settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
+ROUNDS = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 
 @st.composite

@@ -101,9 +101,7 @@ def test_a_certificate_of_openssl_has_no_error_and_one_warning(made: Path) -> No
         ("key-rsa-3des.pem", "sesame"),
     ],
 )
-def test_keys_of_openssl_are_read_beside_their_certificate(
-    made: Path, name: str, password: str | None
-) -> None:
+def test_keys_of_openssl_are_read_beside_their_certificate(made: Path, name: str, password: str | None) -> None:
     certificate, key = (made / "cert.pem").read_bytes(), (made / name).read_bytes()
     material = pki.read_with_key(certificate, key_data=key, key_password=password)
     assert material.key is not None
@@ -130,9 +128,7 @@ def test_stores_of_openssl_are_read(made: Path, name: str, password: str | None)
         pki.read_public((made / name).read_bytes(), partner=True)
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"), [("request.pem", "signing request"), ("public.pem", "a public key")]
-)
+@pytest.mark.parametrize(("name", "expected"), [("request.pem", "signing request"), ("public.pem", "a public key")])
 def test_other_files_of_openssl_are_named(made: Path, name: str, expected: str) -> None:
     with pytest.raises(pki.UnreadableFile, match=expected):
         pki.read_public((made / name).read_bytes(), partner=True)
@@ -159,9 +155,7 @@ def test_openssl_reads_every_public_export(tmp_path: Path) -> None:
         (pki.LEGACY_PKCS12, "pbeWithSHA1And3-KeyTripleDES-CBC"),
     ],
 )
-def test_openssl_reads_a_pkcs12_export(
-    tmp_path: Path, encryption: pki.Pkcs12Encryption, algorithm: str
-) -> None:
+def test_openssl_reads_a_pkcs12_export(tmp_path: Path, encryption: pki.Pkcs12Encryption, algorithm: str) -> None:
     store = pki.to_pkcs12(LEAF, CHAIN, KEY, password="sesame", name="acme", encryption=encryption)
     (tmp_path / "a.p12").write_bytes(store)
     old = "-legacy" if encryption.legacy else ""
@@ -193,15 +187,11 @@ def test_openssl_trusts_what_is_generated_and_shows_its_extensions(tmp_path: Pat
 
 
 def test_a_ca_of_openssl_issues_a_certificate_for_our_csr(tmp_path: Path) -> None:
-    request = pki.make_signing_request(
-        KEY, subject=pki.CertificateSubject("ACME-PROD"), roles=["sign", "decrypt"]
-    )
+    request = pki.make_signing_request(KEY, subject=pki.CertificateSubject("ACME-PROD"), roles=["sign", "decrypt"])
     (tmp_path / "request.pem").write_bytes(request)
     assert "verify OK" in openssl(tmp_path, "req -in request.pem -noout -verify")
     openssl(tmp_path, "req -x509 -newkey rsa:2048 -noenc -keyout ca.key -out ca.pem -subj /CN=CA -days 9")
-    openssl(
-        tmp_path, "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -copy_extensions copy -out answer.pem"
-    )
+    openssl(tmp_path, "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -copy_extensions copy -out answer.pem")
     answer = (tmp_path / "answer.pem").read_bytes() + (tmp_path / "ca.pem").read_bytes()
     material = pki.read_ca_response(answer, key=KEY)
     d = pki.describe(material.leaf, material.chain)

@@ -37,9 +37,7 @@ def key_der(key: RSAPrivateKey, form: PrivateFormat, password: str | None = None
 
 
 def openssl_text_around(pem: bytes) -> bytes:
-    return (
-        b"Bag Attributes\n    friendlyName: acme\nsubject=CN = ACME-PROD\n" + pem + b"\n-- \nKind regards\n"
-    )
+    return b"Bag Attributes\n    friendlyName: acme\nsubject=CN = ACME-PROD\n" + pem + b"\n-- \nKind regards\n"
 
 
 FORMS: dict[str, tuple[Callable[[x509.Certificate], bytes], str]] = {
@@ -55,9 +53,7 @@ FORMS: dict[str, tuple[Callable[[x509.Certificate], bytes], str]] = {
         "PEM",
     ),
     "PEM in one line": (
-        lambda cert: (
-            b"-----BEGIN CERTIFICATE-----" + base64.b64encode(cert_der(cert)) + b"-----END CERTIFICATE-----"
-        ),
+        lambda cert: b"-----BEGIN CERTIFICATE-----" + base64.b64encode(cert_der(cert)) + b"-----END CERTIFICATE-----",
         "PEM",
     ),
     "PEM of an old label": (
@@ -172,9 +168,7 @@ def test_certificate_and_key_come_from_two_files_in_either_order(form: str) -> N
 
 
 def test_one_password_serves_both_files_when_only_one_was_typed() -> None:
-    assert (
-        pki.read_with_key(cert_pem(LEAF), password="sesame", key_data=key_pem(KEY, "sesame")).key is not None
-    )
+    assert pki.read_with_key(cert_pem(LEAF), password="sesame", key_data=key_pem(KEY, "sesame")).key is not None
 
 
 def test_a_password_that_is_not_needed_does_no_harm() -> None:

@@ -39,9 +39,7 @@ def change_one_character(sealed: bytes) -> bytes:
     return sealed[:40] + (b"B" if sealed[40:41] == b"A" else b"A") + sealed[41:]
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda s: s[:-5], lambda s: b"x" + s, lambda s: b"", change_one_character]
-)
+@pytest.mark.parametrize("damage", [lambda s: s[:-5], lambda s: b"x" + s, lambda s: b"", change_one_character])
 def test_a_value_that_no_key_unseals_is_refused(damage: object) -> None:
     assert callable(damage)
     sealed = pki.Vault([FOREIGN]).seal(SECRET)

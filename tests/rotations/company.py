@@ -55,9 +55,7 @@ def make_company(
 
     ``connector`` None: no AS2 system at all, so changes are made in the inventory alone.
     """
-    alice = User.objects.create_user(
-        "alice", "alice@example.com", "a long password", time_zone="Europe/Berlin"
-    )
+    alice = User.objects.create_user("alice", "alice@example.com", "a long password", time_zone="Europe/Berlin")
     bob = User.objects.create_user("bob", "bob@example.com", "a long password")
     system = connector and AS2System.objects.create(
         name="OpenAS2 production",

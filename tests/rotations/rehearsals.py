@@ -79,9 +79,7 @@ def make_test_side(company: Company, *, now: datetime = NOW) -> TestSide:
     return TestSide(company, identity, partner, old, new, now)
 
 
-def make_certificate(
-    identity: Identity, company: Company, *, days: int, now: datetime
-) -> IdentityCertificate:
+def make_certificate(identity: Identity, company: Company, *, days: int, now: datetime) -> IdentityCertificate:
     ends = now + timedelta(days=days)
     return own_certificate(identity, by=company.by, now=now, ends=ends, name=identity.as2_id)
 
@@ -94,9 +92,7 @@ def require_rehearsals(asked: bool = True) -> None:
 
 def make_prepared(company: Company, *, now: datetime = NOW) -> Rotation:
     """Return an approved rotation with all answers of partners and a finished staging."""
-    rotation = approval.approve(
-        make_draft(company, starts=now + LATER, now=now), by=company.approver, now=now
-    )
+    rotation = approval.approve(make_draft(company, starts=now + LATER, now=now), by=company.approver, now=now)
     settle_steps(rotation, Act.STAGE, company=company, now=now)
     confirm_all(rotation, company, now=now)
     rotation.refresh_from_db()

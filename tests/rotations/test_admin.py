@@ -100,10 +100,7 @@ def test_nothing_can_be_added_or_deleted(staff: Client, company: Company) -> Non
     for model in MODELS:
         assert staff.get(address(model, "add")).status_code == 403
     assert staff.post(address(Rotation, "delete", rotation.pk), {"post": "yes"}).status_code == 403
-    assert (
-        staff.post(address(Step, "delete", step_of(rotation, "install").pk), {"post": "yes"}).status_code
-        == 403
-    )
+    assert staff.post(address(Step, "delete", step_of(rotation, "install").pk), {"post": "yes"}).status_code == 403
 
 
 def inlines() -> dict[str, str]:
@@ -164,9 +161,7 @@ def test_staff_with_the_viewer_role_can_only_view(company: Company) -> None:
     act(viewer, rotation, "cancel_selected")
     act(viewer, step_of(rotation, "cut_over"), "retry_selected")
     assert stored_state(rotation) == "exchanging"
-    assert (
-        viewer.post(address(Rotation, "change", rotation.pk), {"notes": "x", **inlines()}).status_code == 403
-    )
+    assert viewer.post(address(Rotation, "change", rotation.pk), {"notes": "x", **inlines()}).status_code == 403
 
 
 def test_staff_without_permissions_see_nothing(company: Company) -> None:

@@ -121,9 +121,7 @@ def test_an_installation_without_thresholds_sends_no_reminders(alice: User) -> N
 # To whom.
 
 
-def test_owners_and_subscribers_of_identities_and_partners_are_reminded_once_each(
-    alice: User, bob: User
-) -> None:
+def test_owners_and_subscribers_of_identities_and_partners_are_reminded_once_each(alice: User, bob: User) -> None:
     northwind = make_partner(owners=[alice])
     northwind.subscribers.add(alice, bob)
     make_certificate(northwind, NOW + 20 * DAY)
@@ -252,9 +250,7 @@ def outlook_of_the_only_line(now: Any = NOW) -> str:
 
 
 def test_a_window_that_ends_with_the_certificate_is_too_late(alice: User) -> None:
-    made = make_rotation(
-        make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY), ends=NOW + 20 * DAY - SECOND
-    )
+    made = make_rotation(make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY), ends=NOW + 20 * DAY - SECOND)
     assert reminders_sent() == {}
     Rotation.objects.filter(pk=made.pk).update(window_end=NOW + 20 * DAY)
     assert outlook_of_the_only_line() == "too_late"
@@ -272,9 +268,7 @@ def test_a_draft_does_not_keep_it_quiet(alice: User) -> None:
 
 
 def test_without_a_window_a_rotation_is_too_late_in_the_last_14_days(alice: User) -> None:
-    make_rotation(
-        make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY), state="exchanging", starts=None
-    )
+    make_rotation(make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY), state="exchanging", starts=None)
     assert outlook_of_the_only_line() == "undecided"
     assert outlook_of_the_only_line(NOW + 6 * DAY) == "too_late"
 
@@ -340,9 +334,7 @@ def test_the_mail_of_several_counts_them_in_the_subject(alice: User) -> None:
 
 
 def test_the_mail_leads_to_the_rotation_that_would_come_too_late(alice: User) -> None:
-    made = make_rotation(
-        make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY), starts=NOW + 21 * DAY
-    )
+    made = make_rotation(make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY), starts=NOW + 21 * DAY)
     reminders.send_due(NOW)
     text = Message.objects.get().text
     assert "Its rotation would come too late." in text
@@ -364,9 +356,7 @@ def test_a_very_long_list_names_the_most_urgent_and_counts_the_rest(alice: User)
 # Running it.
 
 
-def test_notices_and_mail_are_kept_together_or_not_at_all(
-    alice: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_notices_and_mail_are_kept_together_or_not_at_all(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     make_certificate(make_identity(owners=[alice]), NOW + 20 * DAY)
 
     def full_disk(messages: object) -> None:

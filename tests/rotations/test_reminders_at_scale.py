@@ -35,9 +35,7 @@ def know_sizes() -> None:
 @pytest.mark.parametrize("stations", [500, pytest.param(5_000, marks=pytest.mark.extended)])
 def test_many_certificates_cost_a_few_queries_and_seconds(stations: int) -> None:
     people = [make_user(f"person{n}") for n in range(PEOPLE)]
-    identities = Identity.objects.bulk_create(
-        Identity(name=f"ACME-{n}", as2_id=f"ACME-{n}") for n in range(stations)
-    )
+    identities = Identity.objects.bulk_create(Identity(name=f"ACME-{n}", as2_id=f"ACME-{n}") for n in range(stations))
     Identity.owners.through.objects.bulk_create(
         Identity.owners.through(identity=i, user=people[n % PEOPLE]) for n, i in enumerate(identities)
     )
@@ -82,9 +80,7 @@ def test_of_many_certificates_of_partners_those_who_are_due_are_found_in_seconds
     )
     certificates = PartnerCertificate.objects.bulk_create(
         (
-            PartnerCertificate(
-                partner=p, **certificate_fields(NOW + (n % LIFETIME + (role == "verify")) * DAY)
-            )
+            PartnerCertificate(partner=p, **certificate_fields(NOW + (n % LIFETIME + (role == "verify")) * DAY))
             for n, p in enumerate(partners)
             for role in ("verify", "encrypt")
         ),

@@ -64,9 +64,7 @@ def test_weeks_begin_on_monday_and_the_month_knows_its_neighbours() -> None:
 
 @pytest.mark.django_db
 def test_the_page_links_to_the_months_before_and_after() -> None:
-    text = (
-        log_in(make_person("vera", "viewer")).get(reverse("calendar"), {"month": "2026-12"}).content.decode()
-    )
+    text = log_in(make_person("vera", "viewer")).get(reverse("calendar"), {"month": "2026-12"}).content.decode()
     assert "December 2026" in text
     assert "?month=2026-11" in text
     assert "?month=2027-01" in text

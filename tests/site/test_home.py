@@ -122,9 +122,7 @@ def test_a_test_station_does_not_count_for_production(company: Company) -> None:
 
 def test_a_certificate_without_a_rotation_is_an_open_task_30_days_before_its_end(company: Company) -> None:
     end = company.old.not_after
-    assert [n.text for n in needs_at(end - 30 * DAY)] == [
-        "ACME sign + decrypt expires in 30 days, no rotation"
-    ]
+    assert [n.text for n in needs_at(end - 30 * DAY)] == ["ACME sign + decrypt expires in 30 days, no rotation"]
     assert needs_at(end - 30 * DAY - timedelta(seconds=1)) == []
 
 
@@ -144,9 +142,7 @@ def test_an_open_task_is_urgent_in_the_last_week(company: Company) -> None:
 
 def test_a_draft_is_listed_once_with_the_end_of_its_certificate(company: Company) -> None:
     make_draft(company, starts=NOW + 5 * DAY)
-    assert [n.text for n in needs_at(NOW)] == [
-        "ACME sign + decrypt expires in 20 days, its rotation is a draft"
-    ]
+    assert [n.text for n in needs_at(NOW)] == ["ACME sign + decrypt expires in 20 days, its rotation is a draft"]
 
 
 def test_silent_partners_are_named_from_three_days_before_the_window(company: Company) -> None:

@@ -123,9 +123,7 @@ def test_a_slash_goes_to_the_search_and_the_first_tab_to_the_content(open_page: 
 
 def test_a_fingerprint_is_copied_whole(open_page: Open) -> None:
     demo.load(now=database_now())
-    page = open_page(
-        viewport={"width": 1440, "height": 900}, permissions=["clipboard-read", "clipboard-write"]
-    )
+    page = open_page(viewport={"width": 1440, "height": 900}, permissions=["clipboard-read", "clipboard-write"])
     page.goto("/certificates/")
     button = page.get_by_role("button", name="Copy the fingerprint").first
     whole = button.get_attribute("data-copy")

@@ -30,9 +30,7 @@ def company() -> Company:
 def render(source: str, **context: Any) -> str:
     request = RequestFactory().get("/")
     request.user = AnonymousUser()
-    text = Template("{% load looks parts %}" + source).render(
-        Context({"request": request, "now": NOW, **context})
-    )
+    text = Template("{% load looks parts %}" + source).render(Context({"request": request, "now": NOW, **context}))
     return " ".join(text.split())
 
 
@@ -43,9 +41,7 @@ def test_every_state_has_a_meaning_an_icon_and_a_word() -> None:
 
 
 def test_an_overdue_rotation_says_so_before_its_state(company: Company) -> None:
-    rotation = approval.approve(
-        make_draft(company, starts=NOW + timedelta(days=1)), by=company.approver, now=NOW
-    )
+    rotation = approval.approve(make_draft(company, starts=NOW + timedelta(days=1)), by=company.approver, now=NOW)
     assert rotation.window_end is not None
     assert rotation_badge(rotation, rotation.window_end - timedelta(seconds=1)).word == "exchanging"
     late = rotation_badge(rotation, rotation.window_end)
@@ -84,9 +80,7 @@ def test_a_long_name_is_cut_in_the_middle_with_the_whole_on_hover() -> None:
 
 def test_external_values_are_escaped() -> None:
     evil = '"><script>alert(1)</script>'
-    text = render(
-        '{% as2_id evil copy=True %}{% badge "fine" evil %}{% roles names %}', evil=evil, names=[evil]
-    )
+    text = render('{% as2_id evil copy=True %}{% badge "fine" evil %}{% roles names %}', evil=evil, names=[evil])
     assert "<script>" not in text
 
 

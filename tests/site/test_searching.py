@@ -75,9 +75,7 @@ def test_names_and_as2_ids_of_both_sides_are_found_and_grouped(company: Company)
 
 def test_a_rotation_is_found_by_the_name_of_its_holder(company: Company) -> None:
     rotation = make_draft(company, starts=NOW + timedelta(days=3))
-    rows = [
-        r for g in search("acme", make_person("vera", "viewer")) if g.title == "Rotations" for r in g.rows
-    ]
+    rows = [r for g in search("acme", make_person("vera", "viewer")) if g.title == "Rotations" for r in g.rows]
     assert rows == [rotation]
 
 

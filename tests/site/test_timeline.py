@@ -33,9 +33,7 @@ def test_an_axis_of_any_length_has_few_ticks_in_order(days: int) -> None:
 def test_january_shows_the_year() -> None:
     labels = [
         tick.label
-        for tick in month_ticks(
-            TimeAxis(datetime(2026, 11, 20, tzinfo=UTC), datetime(2027, 3, 2, tzinfo=UTC))
-        )
+        for tick in month_ticks(TimeAxis(datetime(2026, 11, 20, tzinfo=UTC), datetime(2027, 3, 2, tzinfo=UTC)))
     ]
     assert labels == ["Dec", "2027", "Feb", "Mar"]
 
@@ -64,9 +62,7 @@ def test_overlapping_spans_get_lanes_that_are_reused() -> None:
         end = None if last is None else START + timedelta(days=last)
         return ServiceSpan(key, START + timedelta(days=first), end, "")
 
-    placed = place_bars(
-        axis, [span(1, 0, 50), span(2, 40, 80), span(3, 50, None)], START + timedelta(days=90)
-    )
+    placed = place_bars(axis, [span(1, 0, 50), span(2, 40, 80), span(3, 50, None)], START + timedelta(days=90))
     assert [(bar.key, bar.x, bar.width, bar.lane) for bar in placed] == [
         (1, 0, 50, 0),
         (2, 40, 40, 1),

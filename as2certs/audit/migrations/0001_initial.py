@@ -20,9 +20,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("position", models.BigIntegerField(default=0, verbose_name="newest place")),
                 (
@@ -54,9 +52,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "head of the trail",
                 "verbose_name_plural": "head of the trail",
-                "constraints": [
-                    models.CheckConstraint(condition=models.Q(("pk", 1)), name="audit_one_chain")
-                ],
+                "constraints": [models.CheckConstraint(condition=models.Q(("pk", 1)), name="audit_one_chain")],
             },
         ),
         migrations.CreateModel(
@@ -64,9 +60,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("at", models.DateTimeField(db_index=True, verbose_name="when")),
                 ("verb", models.CharField(db_index=True, max_length=64, verbose_name="what")),
@@ -109,9 +103,7 @@ class Migration(migrations.Migration):
                 ("sealed_at", models.DateTimeField(blank=True, null=True)),
                 (
                     "previous",
-                    models.CharField(
-                        blank=True, default="", max_length=64, verbose_name="hash of the one before"
-                    ),
+                    models.CharField(blank=True, default="", max_length=64, verbose_name="hash of the one before"),
                 ),
                 ("hash", models.CharField(blank=True, default="", max_length=64)),
                 ("signature", models.CharField(blank=True, default="", max_length=64)),
@@ -147,9 +139,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("kind", models.CharField(max_length=80)),
                 ("uid", models.CharField(max_length=40)),
@@ -167,9 +157,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="entry",
-            index=models.Index(
-                condition=models.Q(("position", None)), fields=["id"], name="audit_entry_unsealed"
-            ),
+            index=models.Index(condition=models.Q(("position", None)), fields=["id"], name="audit_entry_unsealed"),
         ),
         migrations.AddConstraint(
             model_name="entry",

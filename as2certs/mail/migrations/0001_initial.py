@@ -17,9 +17,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 (
@@ -84,9 +82,7 @@ class Migration(migrations.Migration):
             options={
                 "ordering": ["-id"],
                 "indexes": [
-                    models.Index(
-                        condition=models.Q(("state", "queued")), fields=["due_at"], name="mail_queued_by_due"
-                    ),
+                    models.Index(condition=models.Q(("state", "queued")), fields=["due_at"], name="mail_queued_by_due"),
                     models.Index(
                         condition=models.Q(("state", "sending")),
                         fields=["lease_until"],
@@ -110,9 +106,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("name", models.CharField(max_length=200)),
                 ("content_type", models.CharField(max_length=100)),
@@ -132,15 +126,11 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 (
                     "uid_validity",
-                    models.BigIntegerField(
-                        default=0, help_text="The mailbox's ids hold while this stays, RFC 3501."
-                    ),
+                    models.BigIntegerField(default=0, help_text="The mailbox's ids hold while this stays, RFC 3501."),
                 ),
                 ("last_uid", models.BigIntegerField(default=0)),
                 ("read_at", models.DateTimeField(blank=True, null=True)),
@@ -149,9 +139,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "verbose_name_plural": "postbox",
-                "constraints": [
-                    models.CheckConstraint(condition=models.Q(("pk", 1)), name="mail_one_postbox")
-                ],
+                "constraints": [models.CheckConstraint(condition=models.Q(("pk", 1)), name="mail_one_postbox")],
             },
         ),
     ]

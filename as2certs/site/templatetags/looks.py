@@ -89,9 +89,7 @@ def request_state(state: str) -> SafeString:
 @register.simple_tag(takes_context=True)
 def certificate_state(context: template.Context, certificate: Any) -> SafeString:
     """Render the validity of a certificate."""
-    return _render_badge(
-        badges.validity_badge(certificate.not_before, certificate.not_after, page_now(context))
-    )
+    return _render_badge(badges.validity_badge(certificate.not_before, certificate.not_after, page_now(context)))
 
 
 @register.simple_tag
@@ -192,9 +190,7 @@ def middle(text: object, length: int = 32) -> SafeString:
     if len(whole) <= length:
         return format_html("{}", whole)
     tail = (length - 1) // 3
-    return format_html(
-        '<span class="cut" title="{}">{}…{}</span>', whole, whole[: length - 1 - tail], whole[-tail:]
-    )
+    return format_html('<span class="cut" title="{}">{}…{}</span>', whole, whole[: length - 1 - tail], whole[-tail:])
 
 
 # --- Moments ----------------------------------------------------------------------------------------------------------
@@ -224,9 +220,7 @@ def away(context: template.Context, at: datetime | None) -> SafeString:
     """Render the distance to a moment: "in 20 days", "3 hours ago"."""
     if at is None:
         return format_html('<span class="quiet">{}</span>', "never")
-    return _render_time(
-        at, time_format.format_distance(at, page_now(context), timezone.get_current_timezone_name())
-    )
+    return _render_time(at, time_format.format_distance(at, page_now(context), timezone.get_current_timezone_name()))
 
 
 @register.simple_tag(takes_context=True)

@@ -84,9 +84,7 @@ def compare_certificates(old: AbstractCertificate | None, new: AbstractCertifica
     for name, field, draw in facts:
         was, will = _certificate_fact(old, field), _certificate_fact(new, field)
         rows.append(
-            ComparedFact(
-                name, _render_fact(was, draw), _render_fact(will, draw), bool(old and new and was != will)
-            )
+            ComparedFact(name, _render_fact(was, draw), _render_fact(will, draw), bool(old and new and was != will))
         )
     return {"rows": rows}
 
@@ -229,9 +227,7 @@ def step_when(step: Step) -> SafeString | str:
     if step.due_at:
         return moment(step.due_at, "short")
     if step.earliest_at and step.latest_at:
-        return format_html(
-            "from {}<br>to {}", moment(step.earliest_at, "short"), moment(step.latest_at, "short")
-        )
+        return format_html("from {}<br>to {}", moment(step.earliest_at, "short"), moment(step.latest_at, "short"))
     if step.latest_at:
         return format_html("by {}", moment(step.latest_at, "short"))
     return format_html("from {}", moment(step.earliest_at, "short")) if step.earliest_at else ""

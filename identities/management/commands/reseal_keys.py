@@ -24,9 +24,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--new-key", action="store_true", help="print a new vault key, and change nothing"
-        )
+        parser.add_argument("--new-key", action="store_true", help="print a new vault key, and change nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["new_key"]:

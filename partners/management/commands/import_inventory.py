@@ -34,9 +34,7 @@ class Command(BaseCommand):
             metavar="FOLDER_OR_ZIP",
             help="where the files lie that the list names",
         )
-        parser.add_argument(
-            "--dry-run", action="store_true", help="say what would be done, and store nothing"
-        )
+        parser.add_argument("--dry-run", action="store_true", help="say what would be done, and store nothing")
         parser.add_argument("--skip-faulty", action="store_true", help="leave out rows with errors")
 
     def handle(self, *args: Any, **options: Any) -> None:

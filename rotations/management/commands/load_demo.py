@@ -30,6 +30,4 @@ class Command(BaseCommand):
                 self.stdout.write("No example data loaded: there are identities or partners here already.")
                 return
             raise CommandError(str(error)) from error
-        self.stdout.write(
-            f"Example data loaded. {rotation} applies itself at {rotation.window_start:%H:%M:%S} UTC."
-        )
+        self.stdout.write(f"Example data loaded. {rotation} applies itself at {rotation.window_start:%H:%M:%S} UTC.")

@@ -18,9 +18,7 @@ class Command(BaseCommand):
     help = "Queue the reminders that are due now, and the mails about windows that are near or missed."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--dry-run", action="store_true", help="only show who would be told what; queue nothing"
-        )
+        parser.add_argument("--dry-run", action="store_true", help="only show who would be told what; queue nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
         now = database_now()
@@ -55,9 +53,7 @@ class Command(BaseCommand):
         for one in due:
             for contact, certificates in one.by_contact.items():
                 day = min(one.threshold for one in certificates)
-                self.stdout.write(
-                    f"{contact.email}\n  {contact.partner}: ask for its new certificate (day {day})"
-                )
+                self.stdout.write(f"{contact.email}\n  {contact.partner}: ask for its new certificate (day {day})")
         return len(due)
 
     def _preview_follow_ups(self, now: datetime) -> int:
@@ -76,9 +72,7 @@ class Command(BaseCommand):
 
     def _preview_escalations(self, now: datetime) -> int:
         found = [
-            one
-            for one in _awaited_participants(now)
-            if one.participant.escalated_at is None and one.is_escalated(now)
+            one for one in _awaited_participants(now) if one.participant.escalated_at is None and one.is_escalated(now)
         ]
         for one in found:
             partner, holder = one.participant.partner, one.participant.rotation.holder

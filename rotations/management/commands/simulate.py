@@ -74,13 +74,9 @@ class Command(BaseCommand):
     def show(self, combination: Combination, skew: timedelta, seed: int | None) -> bool:
         """Simulate one combination and write its line; return whether the rules were kept."""
         steps, behaviour = steps_and_behaviour(combination, skew, seed)
-        result = simulate(
-            combination.change, steps, behaviour, traffic=replace(TABLE_TRAFFIC, seed=seed or 0)
-        )
+        result = simulate(combination.change, steps, behaviour, traffic=replace(TABLE_TRAFFIC, seed=seed or 0))
         self.stdout.write(
-            _format_row(
-                _describe_combination(combination, _reader_rule(combination, steps)), _format_counts(result)
-            )
+            _format_row(_describe_combination(combination, _reader_rule(combination, steps)), _format_counts(result))
         )
         for sentence in result.violations:
             self.stderr.write(f"       {sentence}")

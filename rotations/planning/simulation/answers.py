@@ -156,9 +156,7 @@ class _Report:
                 why = f", because it waits for {missing}" if missing else ""
                 yield f"Nothing in the plan releases the queue of {name} then{why}: somebody has to."
             elif waited:
-                subject = (
-                    f"One {messages} {name} waits" if waited == 1 else f"{waited} {messages} {name} wait"
-                )
+                subject = f"One {messages} {name} waits" if waited == 1 else f"{waited} {messages} {name} wait"
                 when = self.clock.during(pause.begins, pause.ends)
                 yield f"{subject} {when}, and {'goes' if waited == 1 else 'go'} out then."
 

@@ -32,8 +32,7 @@ class ZoneClock:
 
     def _span(self, first: datetime, last: datetime, since: str, until: str) -> str:
         (day, clock), (last_day, last_clock) = (
-            (format_moment(at, self.zone, "weekday"), format_moment(at, self.zone, "clock"))
-            for at in (first, last)
+            (format_moment(at, self.zone, "weekday"), format_moment(at, self.zone, "clock")) for at in (first, last)
         )
         if (day, clock) == (last_day, last_clock):
             return f"on {day} at {clock}"

@@ -64,9 +64,7 @@ class ChangeTiming(StrEnum):
     EXTENDED = "extended"
 
 
-FUZZY_TIMINGS = tuple(
-    moment for moment in ChangeTiming if moment not in (ChangeTiming.AGREED, ChangeTiming.EMERGENCY)
-)
+FUZZY_TIMINGS = tuple(moment for moment in ChangeTiming if moment not in (ChangeTiming.AGREED, ChangeTiming.EMERGENCY))
 
 
 @dataclass(frozen=True)
@@ -163,9 +161,7 @@ def steps_and_behaviour(
     theirs = [step for step in steps if step.act is Act.PARTNER_CUT_OVER]
     match moment:
         case ChangeTiming.EVIDENCE:
-            behaviour = replace(
-                behaviour, pace={**behaviour.pace, **{step.key: LATE_PACE for step in theirs}}
-            )
+            behaviour = replace(behaviour, pace={**behaviour.pace, **{step.key: LATE_PACE for step in theirs}})
             done = build_timeline(combination.change, steps, behaviour).done
             shown = {step.partner: done[step.key] for step in theirs if step.key in done}
             first = min(shown.values())
@@ -174,10 +170,7 @@ def steps_and_behaviour(
             word = combination.window[0] + SWITCH_DELAY
             return tuple(_due_by(step, word) for step in steps), behaviour
         case ChangeTiming.CALLED_OFF:
-            silent = {
-                step.partner or "": PartnerBehaviour(never=frozenset({Act.PARTNER_CUT_OVER}))
-                for step in theirs
-            }
+            silent = {step.partner or "": PartnerBehaviour(never=frozenset({Act.PARTNER_CUT_OVER})) for step in theirs}
             partners = {**behaviour.partners, **silent}
             return steps, replace(behaviour, partners=partners, called_off=True)
     return steps, behaviour
@@ -195,9 +188,7 @@ def switches_at_once(steps: tuple[PlannedStep, ...]) -> bool:
     return any(step.simultaneous for step in steps)
 
 
-def compliant_behaviour(
-    steps: tuple[PlannedStep, ...], skew: timedelta, seed: int | None = None
-) -> Behaviour:
+def compliant_behaviour(steps: tuple[PlannedStep, ...], skew: timedelta, seed: int | None = None) -> Behaviour:
     """Return a behaviour that keeps to the plan, with the partners' simultaneous switches `skew` after ours.
 
     A second partner takes half as long; with a negative skew we switch last. With a `seed`, the time of each step and
@@ -205,9 +196,7 @@ def compliant_behaviour(
     """
     partners = sorted({step.partner for step in steps if step.partner})
     behaviour = Behaviour(
-        partners={
-            key: PartnerBehaviour(lag=max(skew, timedelta(0)) / n) for n, key in enumerate(partners, 1)
-        },
+        partners={key: PartnerBehaviour(lag=max(skew, timedelta(0)) / n) for n, key in enumerate(partners, 1)},
         lag=max(-skew, timedelta(0)),
     )
     if seed is None:
@@ -215,7 +204,5 @@ def compliant_behaviour(
     random = Random(seed)  # noqa: S311 - nothing to guess here: the same seed must give the same table
     pace = {step.key: random.random() * (0.9 if step.who is StepOwner.PARTNER else 0.4) for step in steps}
     killed = [step for step in steps if step.automatic and random.random() < 0.5]
-    kills = [
-        WorkerKill(step.key, random.randint(0, 3), random.random() * MAX_RESUME_DELAY) for step in killed
-    ]
+    kills = [WorkerKill(step.key, random.randint(0, 3), random.random() * MAX_RESUME_DELAY) for step in killed]
     return replace(behaviour, pace=pace, kills=tuple(kills))

@@ -113,9 +113,7 @@ class FailureGroup:
         """The name of the messages, such as "our messages to Northwind", "messages from Northwind to OpenAS2"."""
         concerned = {(message.system.key, message.party.key) for message in self.messages}
         systems = [s.name for s in self.change.systems if any(s.key == system for system, _ in concerned)]
-        parties = format_names(
-            [p.name for p in self.change.parties if any(p.key == party for _, party in concerned)]
-        )
+        parties = format_names([p.name for p in self.change.parties if any(p.key == party for _, party in concerned)])
         system = format_names(systems) if len(self.change.systems) > 1 else ""
         if self.outbound:
             return f"our messages{f' from {system}' if system else ''} to {parties}"
@@ -199,9 +197,7 @@ def _is_near(messages: Sequence[DisruptedMessage], run: Sequence[DisruptedMessag
 def format_names(found: Sequence[str]) -> str:
     """Return names as text, such as "A", "A and B", "A, B, C and 5 others"."""
     shown = (
-        list(found)
-        if len(found) <= MAX_NAMES
-        else [*found[: MAX_NAMES - 1], f"{len(found) - MAX_NAMES + 1} others"]
+        list(found) if len(found) <= MAX_NAMES else [*found[: MAX_NAMES - 1], f"{len(found) - MAX_NAMES + 1} others"]
     )
     return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
 

@@ -153,9 +153,7 @@ def _usage_history(timeline: Timeline) -> Iterator[CertificateUsage]:
                 yield _usage(slot, certificate, since, until)
 
 
-def _usage(
-    slot: CertificateSlot, certificate: str, since: datetime | None, until: datetime | None
-) -> CertificateUsage:
+def _usage(slot: CertificateSlot, certificate: str, since: datetime | None, until: datetime | None) -> CertificateUsage:
     place = slot.place
     return CertificateUsage(slot.name, place.at, place.role, place.reads, certificate, since, until)
 

@@ -80,9 +80,7 @@ def _partner_behaviours(
         yield f"only-{role}", PartnerBehaviour(roles=frozenset({role}))
 
 
-def _worker_behaviours(
-    change: CertificateChange, steps: Sequence[PlannedStep]
-) -> Iterator[tuple[str, Behaviour]]:
+def _worker_behaviours(change: CertificateChange, steps: Sequence[PlannedStep]) -> Iterator[tuple[str, Behaviour]]:
     """Yield the possible failures of our workers, if they carry out a step in the window."""
     cut_overs = [step for step in steps if step.act is Act.CUT_OVER and step.automatic]
     for step in cut_overs:
@@ -107,9 +105,7 @@ def describe_behaviour(change: CertificateChange, steps: Sequence[PlannedStep], 
         f"{format_duration(kill.gap)} later"
         for kill in behaviour.kills
     ]
-    clauses += [
-        f"no worker of ours runs for {format_duration(out.ends - out.begins)}" for out in behaviour.outages
-    ]
+    clauses += [f"no worker of ours runs for {format_duration(out.ends - out.begins)}" for out in behaviour.outages]
     if behaviour.lag:
         clauses.append(f"our side switches {format_duration(behaviour.lag)} after the agreed moment")
     return "If " + (" and ".join(clauses) or "everybody keeps to the plan")
@@ -149,10 +145,7 @@ def _describe_shift(shift: timedelta, *, early: str) -> str:
 def _act_phrases(change: CertificateChange, party: Party, steps: Sequence[PlannedStep]) -> dict[Act, str]:
     old, new = change.old_name, change.new_name
     moved = {
-        e.role
-        for s in steps
-        for e in s.effects
-        if s.act is Act.PARTNER_CUT_OVER and e.at == partner_side(party.key)
+        e.role for s in steps for e in s.effects if s.act is Act.PARTNER_CUT_OVER and e.at == partner_side(party.key)
     }
     uses = " and ".join(THEIR_USE[role] for role in sort_roles(moved))
     return {

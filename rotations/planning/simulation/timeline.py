@@ -120,9 +120,7 @@ def build_timeline(
     return Timeline(change, tuple(builder.step_runs), histories, builder.pauses())
 
 
-def slot_histories(
-    slots: Iterable[CertificateSlot], writes: Iterable[SlotWrite]
-) -> dict[CertificateSlot, SlotHistory]:
+def slot_histories(slots: Iterable[CertificateSlot], writes: Iterable[SlotWrite]) -> dict[CertificateSlot, SlotHistory]:
     """Return the history of each slot from all writes."""
     own: dict[CertificateSlot, list[SlotWrite]] = defaultdict(list)
     for write in writes:
@@ -220,11 +218,7 @@ class _TimelineBuilder:
 
     def test_passed_at(self, step: PlannedStep, moment: datetime) -> datetime | None:
         """Return the first time, from `moment` on, at which both sides can read each other; None for never."""
-        pairs = [
-            pair
-            for pair in self.slot_pairs
-            if (pair.system.key, pair.party.key) == (step.system, step.partner)
-        ]
+        pairs = [pair for pair in self.slot_pairs if (pair.system.key, pair.party.key) == (step.system, step.partner)]
         writes = self.writes
         histories = slot_histories({slot for pair in pairs for slot in (pair.writer, pair.reader)}, writes)
         for tried in [moment, *sorted(write.at for write in writes if write.at > moment)]:
@@ -243,9 +237,7 @@ class _TimelineBuilder:
             if not deviates:
                 return StepRun(step, None, missed=True)
         actual = self.actual_time(step, partner_behaviour, ready) if deviates else regular
-        writes = (
-            () if actual is None else self.written(_actual_effects(step.effects, partner_behaviour), actual)
-        )
+        writes = () if actual is None else self.written(_actual_effects(step.effects, partner_behaviour), actual)
         if partner_behaviour.forgets_mdns:
             writes = tuple(write for write in writes if not write.slot.mdns)
         if partner_behaviour.claims_done:
@@ -278,18 +270,14 @@ class _TimelineBuilder:
         return sent[0] if sent else None
 
     def written(self, effects: Iterable[Effect], moment: datetime) -> tuple[SlotWrite, ...]:
-        return tuple(
-            SlotWrite(moment, slot, effect.move) for effect in effects for slot in self.touched(effect)
-        )
+        return tuple(SlotWrite(moment, slot, effect.move) for effect in effects for slot in self.touched(effect))
 
     def touched(self, effect: Effect) -> list[CertificateSlot]:
         """Return the slots that an effect changes; for our default, those of partners without a choice of their own."""
         if effect.at not in self.defaults or effect.role is not Role.SIGN:
             return self.slots[effect.at, effect.role]
         chosen = {write.slot for write in self.writes}
-        choices = [
-            slot for (at, _), slots in self.slots.items() if at.startswith(f"{effect.at}>") for slot in slots
-        ]
+        choices = [slot for (at, _), slots in self.slots.items() if at.startswith(f"{effect.at}>") for slot in slots]
         return [slot for slot in choices if slot not in chosen]
 
     # Queue pauses.
@@ -329,9 +317,7 @@ def _is_too_late(step: PlannedStep, moment: datetime) -> bool:
 def _actual_effects(effects: Iterable[Effect], partner_behaviour: PartnerBehaviour) -> list[Effect]:
     """Return the effects of a step as this partner carries it out."""
     return [
-        replace(effect, move=Move.REPLACE)
-        if partner_behaviour.replaces and effect.move is Move.ADD
-        else effect
+        replace(effect, move=Move.REPLACE) if partner_behaviour.replaces and effect.move is Move.ADD else effect
         for effect in effects
         if partner_behaviour.roles is None or effect.role in partner_behaviour.roles
     ]

@@ -167,9 +167,7 @@ class MessageFlow:
         self.system, self.party = sides
         self.outbound = outbound
         sender, receiver = our_side(self.system.key), partner_side(self.party.key)
-        held = [
-            at for at in _queue_sides(self.system, self.party, outbound=outbound) if at in timeline.pauses
-        ]
+        held = [at for at in _queue_sides(self.system, self.party, outbound=outbound) if at in timeline.pauses]
         self.pause: QueuePause | None = timeline.pauses[held[0]] if held else None
         encrypts, signs, acknowledges = (
             (Role.ENCRYPT, Role.SIGN, Role.VERIFY) if outbound else (Role.DECRYPT, Role.VERIFY, Role.SIGN)
@@ -292,9 +290,7 @@ class MessageFlow:
 
 
 def _queue_sides(system: System, party: Party, *, outbound: bool) -> tuple[str, ...]:
-    return (
-        (our_side(system.key), our_side_to(system.key, party.key)) if outbound else (partner_side(party.key),)
-    )
+    return (our_side(system.key), our_side_to(system.key, party.key)) if outbound else (partner_side(party.key),)
 
 
 def _seeded_random(seed: str) -> Random:

@@ -179,14 +179,10 @@ class PartnerAnswerForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
-        if not self.errors and not any(
-            cleaned.get(n) for n in ("fingerprint", "installed", "agreed", "note")
-        ):
+        if not self.errors and not any(cleaned.get(n) for n in ("fingerprint", "installed", "agreed", "note")):
             raise forms.ValidationError("Say what they answered: a fingerprint, a tick, or at least a note.")
         if cleaned.get("fingerprint") and not self.is_ours and not cleaned.get("channel"):
-            self.add_error(
-                "channel", "Say over which channel they read it out: it decides whether it counts."
-            )
+            self.add_error("channel", "Say over which channel they read it out: it decides whether it counts.")
         return cleaned
 
     @property
@@ -246,9 +242,7 @@ class SightingForm(forms.Form):
     serial = forms.CharField(
         max_length=200,
         label="Serial number of that certificate",
-        widget=forms.TextInput(
-            attrs={"class": "font-monospace", "autocomplete": "off", "spellcheck": "false"}
-        ),
+        widget=forms.TextInput(attrs={"class": "font-monospace", "autocomplete": "off", "spellcheck": "false"}),
         help_text="As your system shows it: decimal, or hex in any spelling.",
     )
     day = forms.DateField(label="Day", widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}))
@@ -263,9 +257,7 @@ class SightingForm(forms.Form):
     def __init__(self, data: Any = None, *, zone: str, **kwargs: Any) -> None:
         super().__init__(data, **kwargs)
         self.zone = zone
-        self.fields[
-            "time"
-        ].help_text = f"On the clock of {zone}; where a time comes twice, the later one is meant."
+        self.fields["time"].help_text = f"On the clock of {zone}; where a time comes twice, the later one is meant."
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -294,9 +286,7 @@ class PostponeForm(WindowForm):
         initial: Mapping[str, Any] | None = None,
     ) -> None:
         self.rotation = rotation
-        partners = rotation.participants.filter(removed_reason="").values_list(
-            "partner__time_zone", flat=True
-        )
+        partners = rotation.participants.filter(removed_reason="").values_list("partner__time_zone", flat=True)
         zones = {
             "Here": [rotation.window_zone, Installation.current().time_zone, user.time_zone],
             "Partners": sorted(set(partners)),
@@ -335,9 +325,7 @@ class MoveParticipantForm(PostponeForm):
         self.participant = participant
         stored = initial_window(participant.starts, participant.ends, participant.zone)
         super().__init__(participant.rotation, user, data, now=now, initial=stored | dict(initial or {}))
-        self.fields[
-            "reason"
-        ].help_text = f"{participant.partner} reads it in the mail, and it is kept in the trail."
+        self.fields["reason"].help_text = f"{participant.partner} reads it in the mail, and it is kept in the trail."
 
     def findings(self, window: Window) -> list[WindowFinding]:
         found = rescheduling.move_findings(self.participant, window, now=self.now)

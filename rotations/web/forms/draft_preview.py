@@ -75,9 +75,7 @@ class DraftPreview:
         change = CertificateChange(
             side="own" if form.is_own else "partner",
             roles=frozenset(Role(role) for role in roles),
-            systems=tuple(
-                stored_plan.planned_system(system) for system in self._unsaved().affected_systems()
-            ),
+            systems=tuple(stored_plan.planned_system(system) for system in self._unsaved().affected_systems()),
             parties=tuple(stored_plan.party_for_partner(p.partner) for p in self.participants),
             starts=window.start,
             ends=window.end,

@@ -156,9 +156,7 @@ class DraftForm(WindowForm):
     def _certificates(self) -> Iterator[AbstractCertificate]:
         stored: QuerySet[Any] = self.holder.certificates.light()
         named = [self.initial.get("old"), self.initial.get("certificate"), self.data.get("certificate")]
-        preferred = Q(pk__in=list(self.serving)) | Q(
-            uid__in=[uid for name in named if (uid := _parse_uuid(name))]
-        )
+        preferred = Q(pk__in=list(self.serving)) | Q(uid__in=[uid for name in named if (uid := _parse_uuid(name))])
         yield from stored.filter(preferred)
         rest = stored.exclude(preferred).exclude(not_after__lt=self.now)
         yield from rest.order_by("-not_after")[:MAX_CERTIFICATES]
@@ -198,9 +196,7 @@ class DraftForm(WindowForm):
     def _offer_certificates(self) -> None:
         in_use = [c for c in self.certificates.values() if c.pk in self.serving]
         leaving = [
-            c
-            for c in self.certificates.values()
-            if self.rotation and c == self.rotation.old and c not in in_use
+            c for c in self.certificates.values() if self.rotation and c == self.rotation.old and c not in in_use
         ]
         choices = [(str(c.uid), self._named(c)) for c in (*in_use, *leaving)]
         taken = {role for roles in self.serving.values() for role in roles}
@@ -210,14 +206,10 @@ class DraftForm(WindowForm):
         _set_choices(self, "roles", [(role, ROLE_LABELS[role]) for role in self.holder.ROLES])
         # An expired one is no successor; if it is chosen all the same, it stays here with the reason.
         chosen = str(self.data.get("certificate") or self.initial.get("certificate") or "")
-        beside = [
-            c for c in self.certificates.values() if str(c.uid) == chosen or not c.has_expired(self.now)
-        ]
+        beside = [c for c in self.certificates.values() if str(c.uid) == chosen or not c.has_expired(self.now)]
         beside.sort(key=lambda c: c.not_after, reverse=True)
         _set_choices(self, "certificate", [(str(c.uid), self._named(c)) for c in beside])
-        _set_choices(
-            self, "request", [(uid, f"{r} – {r.get_state_display()}") for uid, r in self.requests.items()]
-        )
+        _set_choices(self, "request", [(uid, f"{r} – {r.get_state_display()}") for uid, r in self.requests.items()])
 
     def _named(self, certificate: AbstractCertificate) -> str:
         roles = self.serving.get(certificate.pk)
@@ -277,9 +269,7 @@ class DraftForm(WindowForm):
         """Return the successor when it is in the inventory already."""
         if self.cleaned_data.get("successor") == "request" and (request := self.chosen_request):
             return request.certificate
-        wanted = (
-            self.cleaned_data.get("certificate") if self.cleaned_data.get("successor") == "inventory" else ""
-        )
+        wanted = self.cleaned_data.get("certificate") if self.cleaned_data.get("successor") == "inventory" else ""
         return self.certificates.get(wanted or "")
 
     @property
@@ -312,9 +302,7 @@ class DraftForm(WindowForm):
                 )
             elif role in taken and role not in held:
                 assert old is not None
-                self.add_error(
-                    "roles", f"{old.short_name} does not serve {role} now, another certificate does."
-                )
+                self.add_error("roles", f"{old.short_name} does not serve {role} now, another certificate does.")
         try:
             drafts.require_no_other_rotation(self.holder, roles, but=self.rotation)
         except ActionRefused as error:
@@ -391,9 +379,7 @@ def _certificates_in_use(holder: Identity | Partner) -> dict[int, list[str]]:
     return {pk: [role for role in holder.ROLES if role in roles] for pk, roles in found.items()}
 
 
-def _suggested_zones(
-    holder: Identity | Partner, user: User, rotation: Rotation | None
-) -> dict[str, list[str]]:
+def _suggested_zones(holder: Identity | Partner, user: User, rotation: Rotation | None) -> dict[str, list[str]]:
     """Return the time zones to list first: those of the installation, of the user and of the partners."""
     theirs = [partner.time_zone for partner in drafts.connected_partners(holder)]
     stored = [rotation.window_zone] if rotation and rotation.window_zone else []

@@ -20,15 +20,11 @@ SIDE_CHOICES = [("own", "our certificates"), ("partner", "partners’ certificat
 
 class RotationFilter(django_filters.FilterSet):
     q = django_filters.CharFilter(method="search", **search_field("Name or AS2 ID of whose it is"))
-    state = django_filters.ChoiceFilter(
-        label="State", choices=STATE_CHOICES, empty_label="any", method="in_state"
-    )
+    state = django_filters.ChoiceFilter(label="State", choices=STATE_CHOICES, empty_label="any", method="in_state")
     needs = django_filters.ChoiceFilter(
         label="Needs attention", choices=ATTENTION_CHOICES, empty_label="or not", method="needing"
     )
-    side = django_filters.ChoiceFilter(
-        choices=SIDE_CHOICES, empty_label="both", label="Side", method="on_side"
-    )
+    side = django_filters.ChoiceFilter(choices=SIDE_CHOICES, empty_label="both", label="Side", method="on_side")
     environment = django_filters.ChoiceFilter(
         label="Environment", choices=Environment.choices, empty_label="any", method="in_environment"
     )

@@ -74,9 +74,7 @@ class AnnounceForm(PartnerSelectionForm):
 class ExtendForm(PartnerSelectionForm):
     """A later deadline for answers; once valid, ``answer_by`` is that time (UTC)."""
 
-    day = forms.DateField(
-        label="Answer by", widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
-    )
+    day = forms.DateField(label="Answer by", widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}))
     time = forms.TimeField(label="At", widget=forms.TimeInput(format="%H:%M", attrs={"type": "time"}))
 
     def __init__(self, *args: Any, rotation: Rotation, **kwargs: Any) -> None:
@@ -129,15 +127,11 @@ class ShareLinkForm(forms.Form):
         cleaned = super().clean() or self.cleaned_data
         if day := cleaned.get("until"):
             # The last minute of that day in the partner's time zone.
-            ends = datetime.combine(day, time(23, 59), tzinfo=load_zone(self.partner.time_zone)).astimezone(
-                UTC
-            )
+            ends = datetime.combine(day, time(23, 59), tzinfo=load_zone(self.partner.time_zone)).astimezone(UTC)
             if ends <= self.now:
                 self.add_error("until", "That day is over: choose a later one, or leave it empty.")
             elif ends > self.now + MAX_LINK_LIFETIME:
-                self.add_error(
-                    "until", "That is more than two years ahead: choose an earlier day, or leave it empty."
-                )
+                self.add_error("until", "That is more than two years ahead: choose an earlier day, or leave it empty.")
             self.expires_at = ends
         return cleaned
 
@@ -188,7 +182,5 @@ class PhraseForm(forms.ModelForm[Phrase]):
     @property
     def is_unchanged(self) -> bool:
         """Return whether the text equals the one in force without it."""
-        typed = mail_templates.MailText(
-            *(self.cleaned_data[name] for name in ("subject", "opening", "closing"))
-        )
+        typed = mail_templates.MailText(*(self.cleaned_data[name] for name in ("subject", "opening", "closing")))
         return not self.is_own and typed == self.behind

@@ -44,9 +44,7 @@ def _draft_content(form: DraftForm, *, by: Actor, now: datetime) -> drafts.Draft
         request = generation.request_certificate(form.holder, key, by=by, now=now)
     elif chosen["successor"] == "upload":
         # The rotation puts it into service, also where no certificate is in use yet.
-        new = stage_certificate(
-            form.holder, form.upload.material, roles=chosen["roles"], by=by, now=now
-        ).certificate
+        new = stage_certificate(form.holder, form.upload.material, roles=chosen["roles"], by=by, now=now).certificate
     return drafts.DraftSpec(
         roles=tuple(chosen["roles"]),
         old=form.chosen_old,  # type: ignore[arg-type]  # a certificate of this very holder

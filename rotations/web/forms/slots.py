@@ -64,9 +64,7 @@ class OfferSlotsForm(forms.Form):
         first = stored or list(proposed)
         zone = first[0].zone if stored else rotation.window_zone
         super().__init__(data, initial={"zone": zone})
-        partners = rotation.participants.filter(removed_reason="").values_list(
-            "partner__time_zone", flat=True
-        )
+        partners = rotation.participants.filter(removed_reason="").values_list("partner__time_zone", flat=True)
         field = self.fields["zone"]
         assert isinstance(field, forms.ChoiceField)
         field.choices = zone_choices(
@@ -76,9 +74,9 @@ class OfferSlotsForm(forms.Form):
             }
         )
         chosen = str(self.data.get("zone") or "") if self.is_bound else zone
-        offered_zones = {
-            name for _, names in field.choices if isinstance(names, list | tuple) for name, _ in names
-        } | {"UTC"}
+        offered_zones = {name for _, names in field.choices if isinstance(names, list | tuple) for name, _ in names} | {
+            "UTC"
+        }
         initial = [initial_window(window.start, window.end, zone) for window in first]
         self.slots = [
             OfferedSlotForm(

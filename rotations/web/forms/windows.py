@@ -150,11 +150,7 @@ class WindowForm(forms.Form):
         if any(name in self.errors for name in (*WINDOW_FIELDS, "window_last_date", "window_zone")):
             return False
         missing = [name for name in WINDOW_FIELDS if cleaned.get(name) is None]
-        if (
-            len(missing) == len(WINDOW_FIELDS)
-            and not self.WINDOW_REQUIRED
-            and cleaned.get("window_last_date") is None
-        ):
+        if len(missing) == len(WINDOW_FIELDS) and not self.WINDOW_REQUIRED and cleaned.get("window_last_date") is None:
             return False
         for name in missing:
             instead = "." if self.WINDOW_REQUIRED else ", or leave the whole window empty for now."
@@ -168,9 +164,7 @@ class WindowForm(forms.Form):
         again = None if last_day else windows.same_night_end(first, until, self.cleaned_data["window_zone"])
         answer = self._answer("until_which")
         if again is not None and (start is None or start < again.at or answer == SECOND):
-            self._offer(
-                "until_which", _same_night_choices(again, first, until, self.cleaned_data["window_zone"])
-            )
+            self._offer("until_which", _same_night_choices(again, first, until, self.cleaned_data["window_zone"]))
             if answer == SECOND:
                 return again.at
             if answer != NEXT_DAY:
@@ -239,11 +233,7 @@ class WindowForm(forms.Form):
                 at = "window_until" if finding.code == "ends_before_start" else "window_date"
                 self.add_error(at, f"{finding.reason} {finding.advice}")
         self.warnings = [finding for finding in found if finding.level == "warning"]
-        if (
-            self.warnings
-            and not self.are_warnings_acknowledged
-            and not any(f.level == "error" for f in found)
-        ):
+        if self.warnings and not self.are_warnings_acknowledged and not any(f.level == "error" for f in found):
             self.add_error(
                 "window_known",
                 "Read what speaks against this window. Tick that you know it, or choose another.",
@@ -331,9 +321,7 @@ def _apply_suggestion(data: Any) -> Any:
         return data  # not a value of our buttons
     filled = data.copy()
     for name, value in fields.items():
-        filled[name] = (
-            "" if value is None else format_local_time(value) if isinstance(value, time) else str(value)
-        )
+        filled[name] = "" if value is None else format_local_time(value) if isinstance(value, time) else str(value)
     return filled
 
 

@@ -53,14 +53,10 @@ def link_required(view: Callable[..., HttpResponse]) -> Callable[..., HttpRespon
     return guarded
 
 
-def _respond(
-    view: Callable[..., HttpResponse], request: HttpRequest, token: str, **kwargs: Any
-) -> HttpResponse:
+def _respond(view: Callable[..., HttpResponse], request: HttpRequest, token: str, **kwargs: Any) -> HttpResponse:
     now, address = database_now(), client_address(request)
     link = access_links.find_link(token)
-    if rate_limit.is_locked_out(address, now=now) and not (
-        link and rate_limit.may_bypass_lockout(link, address)
-    ):
+    if rate_limit.is_locked_out(address, now=now) and not (link and rate_limit.may_bypass_lockout(link, address)):
         return _access_denied(request, "locked", 429)
     if link is None:
         rate_limit.record_wrong_token(address, now=now)

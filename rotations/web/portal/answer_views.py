@@ -72,9 +72,7 @@ class PortalAnswer:
     message: Callable[[PortalPage], str]
 
 
-def process_answer(
-    request: HttpRequest, visit: PortalVisit, page: PortalPage, answer: PortalAnswer
-) -> HttpResponse:
+def process_answer(request: HttpRequest, visit: PortalVisit, page: PortalPage, answer: PortalAnswer) -> HttpResponse:
     """Apply an answer and report what was recorded; or render the page with the input and the error."""
     form, is_valid = answer.form, answer.form.is_valid()
     if not form.holds_key:
@@ -141,9 +139,7 @@ def portal_installed(request: HttpRequest, visit: PortalVisit, page: PortalPage)
         )
         confirm_installation(participant, answer, fingerprint=form.proof)
 
-    return process_answer(
-        request, visit, page, PortalAnswer(form, "installed", apply, texts.installed_message)
-    )
+    return process_answer(request, visit, page, PortalAnswer(form, "installed", apply, texts.installed_message))
 
 
 @answer_view
@@ -177,9 +173,7 @@ def portal_propose(request: HttpRequest, visit: PortalVisit, page: PortalPage) -
 
     def apply(participant: Participant) -> None:
         assert form.window is not None  # a valid form has one
-        responses.propose_window(
-            participant, form.window, note=form.cleaned_data["note"], by=visit.by, now=visit.now
-        )
+        responses.propose_window(participant, form.window, note=form.cleaned_data["note"], by=visit.by, now=visit.now)
 
     return process_answer(request, visit, page, PortalAnswer(form, "propose", apply, texts.proposal_message))
 
@@ -201,9 +195,7 @@ def portal_holds(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> 
     form = HoldsForm(request.POST)
 
     def apply(participant: Participant) -> None:
-        partner_capability.record_capability(
-            participant, form.cleaned_data["holds"], by=visit.by, now=visit.now
-        )
+        partner_capability.record_capability(participant, form.cleaned_data["holds"], by=visit.by, now=visit.now)
 
     return process_answer(request, visit, page, PortalAnswer(form, "holds", apply, texts.holds_message))
 
@@ -227,9 +219,7 @@ def portal_report(request: HttpRequest, visit: PortalVisit, page: PortalPage) ->
 
     def apply(participant: Participant) -> None:
         works = form.cleaned_data["works"] == "yes"
-        responses.report_result(
-            participant, works=works, note=form.cleaned_data["note"], by=visit.by, now=visit.now
-        )
+        responses.report_result(participant, works=works, note=form.cleaned_data["note"], by=visit.by, now=visit.now)
 
     return process_answer(request, visit, page, PortalAnswer(form, "works", apply, texts.report_message))
 
@@ -243,6 +233,4 @@ def portal_colleague(request: HttpRequest, visit: PortalVisit, page: PortalPage)
         suggestion = responses.SuggestedContact(**form.cleaned_data)
         responses.suggest_contact(participant, suggestion, by=visit.by, now=visit.now)
 
-    return process_answer(
-        request, visit, page, PortalAnswer(form, "colleague", apply, texts.colleague_message)
-    )
+    return process_answer(request, visit, page, PortalAnswer(form, "colleague", apply, texts.colleague_message))

@@ -37,9 +37,7 @@ class PortalForm(forms.Form):
 
     def __init__(self, data: QueryDict | None = None, files: Any = None, **kwargs: Any) -> None:
         self.holds_key = False
-        super().__init__(
-            None if data is None else self._without_keys(data), files, auto_id=f"{self.NAME}_%s", **kwargs
-        )
+        super().__init__(None if data is None else self._without_keys(data), files, auto_id=f"{self.NAME}_%s", **kwargs)
 
     def _without_keys(self, data: QueryDict) -> QueryDict:
         """Return posted data without values that contain a private key: they are neither stored nor shown."""
@@ -101,9 +99,7 @@ class InstalledForm(PortalForm):
         label="The certificate, exported from your system",
         help_text="A .cer, .pem or .p7b file. Only the certificate, never its private key.",
     )
-    note = forms.CharField(
-        required=False, max_length=1000, label="Anything we should know", widget=text_area(2)
-    )
+    note = forms.CharField(required=False, max_length=1000, label="Anything we should know", widget=text_area(2))
 
     def __init__(self, data: QueryDict | None = None, files: Any = None, *, is_own: bool = True) -> None:
         super().__init__(data, files)
@@ -173,9 +169,7 @@ class AnswerSlotsForm(PortalForm):
         field = self.fields["can"]
         assert isinstance(field, forms.MultipleChoiceField)
         field.choices = [(uid, uid) for uid in slots]
-        field.error_messages["invalid_choice"] = (
-            "One of these times is no longer offered: look at those below."
-        )
+        field.error_messages["invalid_choice"] = "One of these times is no longer offered: look at those below."
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -199,13 +193,9 @@ class ProposeForm(PortalForm, WindowForm):
 
     NAME = "propose"
 
-    note = forms.CharField(
-        required=False, max_length=1000, label="Why another time, if you like", widget=text_area(2)
-    )
+    note = forms.CharField(required=False, max_length=1000, label="Why another time, if you like", widget=text_area(2))
 
-    def __init__(
-        self, rotation: Rotation, zone: str, data: QueryDict | None = None, *, now: datetime
-    ) -> None:
+    def __init__(self, rotation: Rotation, zone: str, data: QueryDict | None = None, *, now: datetime) -> None:
         self.rotation = rotation
         zones = {"Yours": [zone], "Ours": [rotation.window_zone, "UTC"]}
         super().__init__(data, now=now, zones=zones, initial={"window_zone": zone})
@@ -327,9 +317,7 @@ class ColleagueForm(PortalForm):
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
         error_messages={"required": "Give a name."},
     )
-    email = forms.EmailField(
-        required=False, label="E-mail", widget=forms.EmailInput(attrs={"autocomplete": "off"})
-    )
+    email = forms.EmailField(required=False, label="E-mail", widget=forms.EmailInput(attrs={"autocomplete": "off"}))
     phone = forms.CharField(
         required=False,
         max_length=60,

@@ -68,11 +68,7 @@ def _confirmed_text(new: AuditValues) -> str:
 
 def _slots_text(new: AuditValues) -> str:
     can = new.get("can")
-    return (
-        f"said when you can: {', '.join(can)}"
-        if isinstance(can, list)
-        else "said that none of the times suits"
-    )
+    return f"said when you can: {', '.join(can)}" if isinstance(can, list) else "said that none of the times suits"
 
 
 #: Events about this partner alone, and their texts.
@@ -154,9 +150,7 @@ def require_current_page(participant: Participant, seen: str) -> None:
     if version == _participant_version(participant):
         return
     our_name = Installation.current().name
-    newest = next(
-        iter(partner_history(participant, our_name=our_name, since=_parse_microseconds(opened_at))), None
-    )
+    newest = next(iter(partner_history(participant, our_name=our_name, since=_parse_microseconds(opened_at))), None)
     what = "something has changed here"
     if newest is not None:
         what = f"{newest.sentence} ({format_moment(newest.at, participant.partner.time_zone)})"

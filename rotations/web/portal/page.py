@@ -191,9 +191,7 @@ class PortalPage(ParticipantProgress):
         participant, phase = self.participant, self.phase
         installs = bool(self._steps(Act.INSTALL))
         strong = participant.evidence == Participant.Evidence.STRONG
-        if phase not in PHASES_BEFORE_CHANGE and not (
-            phase is PortalPhase.MADE and self.is_own and not strong
-        ):
+        if phase not in PHASES_BEFORE_CHANGE and not (phase is PortalPhase.MADE and self.is_own and not strong):
             return None
         if not self.is_own:
             answer = "you have loaded it" if participant.confirmed_at else ""
@@ -252,9 +250,7 @@ class PortalPage(ParticipantProgress):
         if not steps or self.phase not in (*PHASES_BEFORE_CHANGE, PortalPhase.MADE):
             return None
         title = (
-            "Encrypt your messages to us with the new certificate"
-            if self.is_own
-            else "Sign with your new certificate"
+            "Encrypt your messages to us with the new certificate" if self.is_own else "Sign with your new certificate"
         )
         if self.rotation.is_emergency:
             title = "Replace our old certificate now" if self.is_own else "Use your new certificate only"
@@ -305,8 +301,4 @@ def _certificate_facts(certificate: AbstractCertificate | None, zone: str) -> li
 
 def _local_and_utc(at: datetime, zone: str) -> str:
     """Format a moment in the partner's time zone and in UTC, as systems show it."""
-    return (
-        format_moment(at, zone)
-        if zone == "UTC"
-        else f"{format_moment(at, zone)} ({format_moment(at, 'UTC')})"
-    )
+    return format_moment(at, zone) if zone == "UTC" else f"{format_moment(at, zone)} ({format_moment(at, 'UTC')})"

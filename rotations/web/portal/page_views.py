@@ -171,9 +171,7 @@ def portal_calendar(request: HttpRequest, visit: PortalVisit) -> HttpResponse:
     page = _visited_page(visit)
     if page is None or page.is_over:
         return redirect("portal", visit.token)
-    entry = build_calendar_file(
-        page.context, method="PUBLISH", sequence=page.participant.calendar_sequence or 0
-    )
+    entry = build_calendar_file(page.context, method="PUBLISH", sequence=page.participant.calendar_sequence or 0)
     return download_response(entry.content, entry.name, entry.content_type)
 
 

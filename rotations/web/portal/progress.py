@@ -178,9 +178,7 @@ class ParticipantProgress:
         """Return when we finished changing over for this partner; None before that."""
         if not self.cut_overs or any(step.state not in SETTLED for step in self.cut_overs):
             return self.rotation.applied_at
-        return max(
-            (step.done_at for step in self.cut_overs if step.done_at), default=self.rotation.applied_at
-        )
+        return max((step.done_at for step in self.cut_overs if step.done_at), default=self.rotation.applied_at)
 
     @property
     def must_wait(self) -> bool:

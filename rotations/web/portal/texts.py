@@ -157,14 +157,8 @@ def _open_headline(page: PortalPage) -> Headline:
 
 def _missed_headline(page: PortalPage) -> Headline:
     if not page.we_switch and not page.changes_together:
-        lead = (
-            "Please use the new certificate now"
-            if page.is_own
-            else "Please switch to your new certificate now"
-        )
-        ends = (
-            f"The old one ends on {page.old_ends}, and is not accepted after that." if page.old_ends else ""
-        )
+        lead = "Please use the new certificate now" if page.is_own else "Please switch to your new certificate now"
+        ends = f"The old one ends on {page.old_ends}, and is not accepted after that." if page.old_ends else ""
         return Headline(_subject_title(page), f"{lead}.", ends, "urgent")
     return Headline(
         "The change was not made in its time",
@@ -182,9 +176,7 @@ def _made_headline(page: PortalPage) -> Headline:
         lead = "The new certificate is in use between us."
     elif page.is_own:
         title = "We have changed over" if made else "We are changing over"
-        lead = (
-            f"{since}we use the new certificate." if made else "We are beginning to use the new certificate."
-        )
+        lead = f"{since}we use the new certificate." if made else "We are beginning to use the new certificate."
     else:
         title = "We use your new certificate" if made else "We begin to use your new certificate"
         lead = f"{since}we use your new certificate." if made else "The change is being made now."
@@ -199,9 +191,7 @@ def _made_headline(page: PortalPage) -> Headline:
     if works is None and any(question.key == "works" for question in page.questions):
         return Headline(title, f"{_capitalize(lead)} Does everything work?", _test_hint(page), "needs_you")
     if works is False:
-        return Headline(
-            title, "You told us that something does not work. We look into it and call you.", "", "urgent"
-        )
+        return Headline(title, "You told us that something does not work. We look into it and call you.", "", "urgent")
     return Headline(title, f"{_capitalize(lead)} {next_step_text(page)}", "", "fine")
 
 
@@ -253,8 +243,7 @@ def installed_message(page: PortalPage) -> str:
     """Return the message after a partner confirmed the installation."""
     if page.participant.evidence == Participant.Evidence.STRONG:
         return (
-            "Thank you. The fingerprint is that of the new certificate, so it is the right one. "
-            f"{next_step_text(page)}"
+            f"Thank you. The fingerprint is that of the new certificate, so it is the right one. {next_step_text(page)}"
         )
     return (
         "Thank you, noted as you say. If your system shows the fingerprint, paste it too: then both of us know that it "

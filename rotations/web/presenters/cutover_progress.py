@@ -134,17 +134,13 @@ def _endpoint_status(rotation: Rotation, step: Step, back: Step | None) -> Endpo
             )
         case StepState.FAILED:
             note = f"It is read back before anything else is done there. {last.error}".strip()
-            retry = ActionLink(
-                "Try again …", reverse("rotation-step-retry", args=[last.uid]), CHANGE_ROTATION
-            )
+            retry = ActionLink("Try again …", reverse("rotation-step-retry", args=[last.uid]), CHANGE_ROTATION)
             return EndpointStatus(_endpoint_name(step), f"{old} or {new}", None, False, note, (retry,))
         case StepState.RUNNING:
             return EndpointStatus(
                 _endpoint_name(step), f"{old} or {new}", None, False, "It is being changed at this moment."
             )
-    left_out = (
-        "left out" if last.state == StepState.SKIPPED else "not its turn yet" if last.blocked else "to come"
-    )
+    left_out = "left out" if last.state == StepState.SKIPPED else "not its turn yet" if last.blocked else "to come"
     return EndpointStatus(
         _endpoint_name(step), old if back is None else new, None, True, left_out, _endpoint_links(step)
     )
@@ -165,10 +161,6 @@ def _endpoint_links(step: Step) -> Sequence[ActionLink]:
         return ()
     if step.state == StepState.DONE:
         return (
-            ActionLink(
-                "Go back alone …", reverse("participant-take-back", args=[participant.uid]), CHANGE_ROTATION
-            ),
+            ActionLink("Go back alone …", reverse("participant-take-back", args=[participant.uid]), CHANGE_ROTATION),
         )
-    return (
-        ActionLink("Another moment …", reverse("participant-move", args=[participant.uid]), CHANGE_ROTATION),
-    )
+    return (ActionLink("Another moment …", reverse("participant-move", args=[participant.uid]), CHANGE_ROTATION),)

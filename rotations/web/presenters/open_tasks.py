@@ -184,9 +184,7 @@ def _single_partner_tasks(
     cut_overs: Sequence[Step], waiting: Sequence[Participant], covered: Collection[int], *, now: datetime
 ) -> Iterator[OpenTask]:
     """Yield what keeps single partners from changing over in their own windows; the other partners continue."""
-    unsettled = [
-        (s, s.participant) for s in cut_overs if s.state not in SETTLED and s.participant is not None
-    ]
+    unsettled = [(s, s.participant) for s in cut_overs if s.state not in SETTLED and s.participant is not None]
     taken_back = [participant for _, participant in unsettled if participant.taken_back_at]
     missed = [participant for step, participant in unsettled if step.latest_at and step.latest_at <= now]
     for affected, one, several in (
@@ -227,9 +225,7 @@ def _single_partner_tasks(
         meaning, when = window_urgency(ahead[0][0], now)
         who = _names([participant for _, participant in ahead])
         verb, first = ("has", "its window") if len(ahead) == 1 else ("have", "the first window")
-        yield change_task(
-            meaning, f"{who} {verb} not confirmed · {first} opens {when}.", "Record answers", "#partners"
-        )
+        yield change_task(meaning, f"{who} {verb} not confirmed · {first} opens {when}.", "Record answers", "#partners")
 
 
 def _names(participants: Sequence[Participant]) -> str:
@@ -245,9 +241,7 @@ def exchange_tasks(
     unrehearsed: RehearsalResult | None = None,
 ) -> list[OpenTask]:
     """Return the tasks of an approved rotation and of its partners, the most urgent first."""
-    covered = {
-        row.participant.pk for row in rows if row.status in DECISION_STATUSES or is_due_for_announcement(row)
-    }
+    covered = {row.participant.pk for row in rows if row.status in DECISION_STATUSES or is_due_for_announcement(row)}
     running = running_tasks(rotation, steps, now=now, unrehearsed=unrehearsed, covered=covered)
     return sort_by_urgency(
         [
@@ -267,9 +261,7 @@ def slot_tasks(rotation: Rotation, availability: Availability | None) -> list[Op
     best = availability.best
     suits = ""
     if best is not None:
-        suits = (
-            f"{format_window(best.slot.start, best.slot.end, best.slot.zone)} suits {best.can} of {asked}."
-        )
+        suits = f"{format_window(best.slot.start, best.slot.end, best.slot.zone)} suits {best.can} of {asked}."
     if availability.silent:
         text = f"{asked - len(availability.silent)} of {asked} have said which of the offered times suit."
         return [change_task("neutral", text, "Look", url, suits)]
@@ -313,9 +305,7 @@ def _failed_step_task(step: Step) -> OpenTask:
 
 
 def _retrying_step_task(step: Step) -> OpenTask:
-    return change_task(
-        "soon", f"{step.title}: not yet, it is tried again by itself.", "Look", "#runbook", step.error
-    )
+    return change_task("soon", f"{step.title}: not yet, it is tried again by itself.", "Look", "#runbook", step.error)
 
 
 def _overdue_task(rotation: Rotation, waiting: Sequence[Participant]) -> OpenTask:
@@ -344,9 +334,7 @@ def _unconfirmed_task(rotation: Rotation, waiting: Sequence[Participant], *, now
             "The change waits for every answer. Record it, go on without it with a reason, or postpone.",
         )
     meaning, when = window_urgency(rotation.window_start, now)
-    return change_task(
-        meaning, f"{who} {verb} not confirmed · the window opens {when}.", "Record answers", "#partners"
-    )
+    return change_task(meaning, f"{who} {verb} not confirmed · the window opens {when}.", "Record answers", "#partners")
 
 
 def _rehearsal_task(rotation: Rotation, result: RehearsalResult, *, now: datetime) -> OpenTask:
@@ -362,9 +350,7 @@ def _rehearsal_task(rotation: Rotation, result: RehearsalResult, *, now: datetim
         reverse("rotation-waive-rehearsal", args=[rotation.uid]),
         "rotations.approve_rotation",
     )
-    return OpenTask(
-        meaning, text, link.label, link.url, link.permission, result.sentence, alternative=without
-    )
+    return OpenTask(meaning, text, link.label, link.url, link.permission, result.sentence, alternative=without)
 
 
 def _manual_step_tasks(steps: Sequence[Step], *, now: datetime) -> Iterator[OpenTask]:

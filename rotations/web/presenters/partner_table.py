@@ -128,9 +128,7 @@ class PartnerRow:
         found = [self._to("Record answer" if self.is_awaited else "Record more", "participant-confirm")]
         if self.can_be_announced:
             if self.is_reached_by_mail:
-                found.append(
-                    self._announce("Announce again …" if self.participant.announced_at else "Announce …")
-                )
+                found.append(self._announce("Announce again …" if self.participant.announced_at else "Announce …"))
             found.append(self._to("Make a link …", "participant-share"))
         if self.is_awaited:
             if self.participant.announced_at:
@@ -174,10 +172,7 @@ def partner_rows(
 
     ``steps`` are all steps of the rotation; those of a draft are not stored.
     """
-    rows = {
-        participant.pk: PartnerRow(participant, confirmed_contacts(participant))
-        for participant in participants
-    }
+    rows = {participant.pk: PartnerRow(participant, confirmed_contacts(participant)) for participant in participants}
     for step in steps:
         if step.participant_id in rows:
             rows[step.participant_id].steps.append(step)
@@ -204,11 +199,7 @@ def _fill_row(
 def _next_reminder_at(history: ParticipantHistory, *, now: datetime) -> datetime | None:
     """Return when the partner is reminded next; None when it is not."""
     schedule = history.schedule
-    if (
-        schedule is None
-        or follow_up.explain_not_awaited(history, now=now)
-        or not follow_up.reachable_contacts(history)
-    ):
+    if schedule is None or follow_up.explain_not_awaited(history, now=now) or not follow_up.reachable_contacts(history):
         return None
     return next((reminder.at for reminder in schedule.upcoming(now)), None)
 
@@ -241,9 +232,7 @@ def summarize_partners(rows: Sequence[PartnerRow]) -> str:
     counts = Counter(row.status for row in rows)
     parts = [f"{counts[PartnerStatus.READY]} of {len(rows)} ready"]
     parts += [
-        f"{counts[s]} {several if counts[s] != 1 else one}"
-        for s, (several, one) in STATUS_TEXTS.items()
-        if counts[s]
+        f"{counts[s]} {several if counts[s] != 1 else one}" for s, (several, one) in STATUS_TEXTS.items() if counts[s]
     ]
     return ", ".join(parts)
 

@@ -104,9 +104,7 @@ def due_for_announcement(rows: Sequence[PartnerRow]) -> list[PartnerRow]:
     return [row for row in rows if is_due_for_announcement(row) and row.is_reached_by_mail]
 
 
-def announcement_tasks(
-    rotation: Rotation, rows: Sequence[PartnerRow], *, now: datetime
-) -> Iterator[OpenTask]:
+def announcement_tasks(rotation: Rotation, rows: Sequence[PartnerRow], *, now: datetime) -> Iterator[OpenTask]:
     """Yield a task for the partners to be informed by mail, and one for those without a usable address."""
     start = rotation.window_start
     assert start is not None  # approved rotations have a window
@@ -115,9 +113,7 @@ def announcement_tasks(
     announce_url = reverse("rotation-announce", args=[rotation.uid])
     if due := due_for_announcement(rows):
         text = f"{_names_with_verb(due)} not told yet · {when}."
-        yield change_task(
-            meaning, text, announce_label(due), announce_url, "Look at the mails, then send them."
-        )
+        yield change_task(meaning, text, announce_label(due), announce_url, "Look at the mails, then send them.")
     unreachable = [row for row in rows if is_due_for_announcement(row) and not row.is_reached_by_mail]
     if len(unreachable) == 1:
         participant = unreachable[0].participant

@@ -37,9 +37,7 @@ class StepGroupDiff:
 
     @property
     def who(self) -> str:
-        return (
-            "we" if self.group.first.who == "we" else "partners" if len(self.group.steps) > 1 else "partner"
-        )
+        return "we" if self.group.first.who == "we" else "partners" if len(self.group.steps) > 1 else "partner"
 
 
 @dataclass(frozen=True)
@@ -102,12 +100,8 @@ class PlanComparison:
         had = {step.act for step in self.other.before if step.participant_id == participant.pk}
         installs, agrees = acts.get(Act.INSTALL), acts.get(Act.AGREE)
         if installs and Act.INSTALL not in had:
-            again = (
-                " What it confirmed until now was about the other plan." if participant.confirmed_at else ""
-            )
-            found.append(
-                f"The change waits until it says that the new one is there beside the old one.{again}"
-            )
+            again = " What it confirmed until now was about the other plan." if participant.confirmed_at else ""
+            found.append(f"The change waits until it says that the new one is there beside the old one.{again}")
         if agrees and agrees.state not in SETTLED:
             again = " once more: what it agreed to was something else" if participant.agreed_at else ""
             found.append(f"The change waits until it agrees to the window{again}.")
@@ -152,9 +146,7 @@ class PlanComparison:
 
 def _diff_group(group: StepGroup, other: Mapping[str, Step], if_missing: str) -> StepGroupDiff:
     missing = [step for step in group.steps if step.key not in other]
-    changed = [
-        step for step in group.steps if step.key in other and _step_text(step) != _step_text(other[step.key])
-    ]
+    changed = [step for step in group.steps if step.key in other and _step_text(step) != _step_text(other[step.key])]
     for steps, difference in ((missing, if_missing), (changed, CHANGED)):
         if steps:
             some = steps if len(steps) < len(group.steps) else []

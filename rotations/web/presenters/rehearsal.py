@@ -79,9 +79,7 @@ class RehearsalSummary:
 def rehearsal_link(rotation: Rotation, result: RehearsalResult) -> ActionLink:
     """Return the link to open a rehearsal that has not passed, or to set it up."""
     if result.rehearsal is not None and not result.may_begin:
-        return ActionLink(
-            "Open the rehearsal", result.rehearsal.get_absolute_url(), "rotations.view_rotation"
-        )
+        return ActionLink("Open the rehearsal", result.rehearsal.get_absolute_url(), "rotations.view_rotation")
     assert result.counterpart is not None  # nothing waits for a rehearsal that can't be made
     label = f"Set up the rehearsal on {result.counterpart}"
     return ActionLink(label, rehearsal_create_url(rotation, result.counterpart), "rotations.add_rotation")

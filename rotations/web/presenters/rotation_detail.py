@@ -70,9 +70,7 @@ class RotationDetail:
     show: str = ""
 
     @classmethod
-    def of(
-        cls, rotation: Rotation, *, user: User, now: datetime, zone: str, show: str = ""
-    ) -> RotationDetail:
+    def of(cls, rotation: Rotation, *, user: User, now: datetime, zone: str, show: str = "") -> RotationDetail:
         """Load a rotation with the relations that its page needs. ``show`` is the name of a StatusFilter, or empty."""
         relations = (*ROTATION_RELATIONS, *REHEARSAL_RELATED, "request", "set_up_by", "approved_by")
         found = Rotation.objects.with_rehearsal_rule().select_related(*relations).get(pk=rotation.pk)
@@ -94,9 +92,7 @@ class RotationDetail:
     def participants(self) -> list[Participant]:
         """Return all participants, including removed ones."""
         return list(
-            self.rotation.participants.select_related("partner").prefetch_related(
-                "partner__contacts", "slot_answers"
-            )
+            self.rotation.participants.select_related("partner").prefetch_related("partner__contacts", "slot_answers")
         )
 
     @property
@@ -339,13 +335,7 @@ class RotationDetail:
         generating = (CertificateRequest.State.QUEUED, CertificateRequest.State.WORKING)
         if self.is_draft:
             return 1 if self.rotation.new is None and request and request.state in generating else 15
-        return (
-            1
-            if self._is_close_to_due()
-            else 5
-            if self.state is RotationState.UNDER_WAY or self.awaited
-            else 15
-        )
+        return 1 if self._is_close_to_due() else 5 if self.state is RotationState.UNDER_WAY or self.awaited else 15
 
     def _is_close_to_due(self) -> bool:
         return any(
@@ -373,10 +363,7 @@ class RotationDetail:
             self.rehearsal.version,
             *((t.meaning, t.text, t.more) for t in self.tasks),
             *((s.key, s.state, s.error, s.note, s.attempts, s.blocked, s.late) for s in self.steps),
-            *(
-                (p.pk, p.removed_reason, p.evidence, p.waived_reason, p.agreed_at, p.note)
-                for p in self.participants
-            ),
+            *((p.pk, p.removed_reason, p.evidence, p.waived_reason, p.agreed_at, p.note) for p in self.participants),
             *(self._row_facts(row) for row in self.rows),
             sorted(map(str, self.settleable)) if not self.is_draft else "",
         ]

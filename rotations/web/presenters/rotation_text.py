@@ -78,8 +78,8 @@ def status_sentence(
     match RotationState(rotation.state):
         case RotationState.DRAFT:
             return f"{subject}. Nothing happens until it is approved."
-        case RotationState.EXCHANGING | RotationState.SCHEDULED | RotationState.UNDER_WAY if (
-            _single_partner_cut_overs(steps)
+        case RotationState.EXCHANGING | RotationState.SCHEDULED | RotationState.UNDER_WAY if _single_partner_cut_overs(
+            steps
         ):
             cut_overs = _single_partner_cut_overs(steps)
             return f"{subject}. {_single_partner_progress(cut_overs, zone=rotation.window_zone, now=now)}"
@@ -130,13 +130,9 @@ def _single_partner_cut_overs(steps: Iterable[Step]) -> list[Step]:
 
 def _single_partner_progress(cut_overs: Sequence[Step], *, zone: str, now: datetime) -> str:
     """Return how many partners have changed over, and when the next window opens."""
-    made = sum(
-        step.state == StepState.DONE and not step.key.startswith(f"{PAST_PREFIX}:") for step in cut_overs
-    )
+    made = sum(step.state == StepState.DONE and not step.key.startswith(f"{PAST_PREFIX}:") for step in cut_overs)
     of_all = len({step.participant_id for step in cut_overs})
-    moments = [
-        s.earliest_at for s in cut_overs if s.state not in SETTLED and s.earliest_at and s.earliest_at > now
-    ]
+    moments = [s.earliest_at for s in cut_overs if s.state not in SETTLED and s.earliest_at and s.earliest_at > now]
     when = f"; the next window opens {format_at_place(min(moments), zone, now)}" if moments else ""
     return f"Each partner changes over at its own moment: {made} of {of_all} {'has' if made == 1 else 'have'}{when}."
 
@@ -164,15 +160,11 @@ def approval_effects(steps: Iterable[Step], *, zone: str, now: datetime) -> list
             first = ", once every partner is ready" if step.act == Act.CUT_OVER else ""
             found.append(f"{when}{first}: {step.title}. The application does this by itself.")
         elif step.act == Act.CUT_OVER and step.earliest_at is not None:
-            found.append(
-                f"{format_at_place(step.earliest_at, zone, now)}: {step.title}. A person does this by hand."
-            )
+            found.append(f"{format_at_place(step.earliest_at, zone, now)}: {step.title}. A person does this by hand.")
     by_hand = [step for step in steps if not step.automatic and step.who == "we"]
     theirs = {step.participant_id for step in steps if step.who == "partner"}
     if by_hand:
-        found.append(
-            f"{count_noun(len(by_hand), 'step')} of ours wait for a person, who records when each is done."
-        )
+        found.append(f"{count_noun(len(by_hand), 'step')} of ours wait for a person, who records when each is done.")
     if theirs:
         found.append(f"{count_noun(len(theirs), 'partner')} must answer; record here what each of them says.")
     return found

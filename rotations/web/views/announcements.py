@@ -43,9 +43,7 @@ def rotation_announce(request: HttpRequest, uid: UUID) -> HttpResponse:
         return redirect(rotation)
     if request.method != "POST" or "seen" not in request.POST:
         params = request.POST if request.method == "POST" else request.GET
-        return _render_page(
-            request, rotation, previews, selected_uids(params.getlist("partner"), participants)
-        )
+        return _render_page(request, rotation, previews, selected_uids(params.getlist("partner"), participants))
     form = AnnounceForm(participants, request.POST, rotation=rotation, now=now)
     outdated: dict[str, str] = {}
     if form.is_valid():
@@ -74,9 +72,7 @@ def _send(request: HttpRequest, rotation: Rotation, form: AnnounceForm) -> HttpR
     by, seen = Actor.of(request), form.versions
 
     def announce(participant: Participant) -> list[Letter]:
-        return announcements.announce(
-            participant, by=by, now=database_now(), seen=seen.get(str(participant.uid), "")
-        )
+        return announcements.announce(participant, by=by, now=database_now(), seen=seen.get(str(participant.uid), ""))
 
     result: BulkResult[list[Letter]] = run_for_each(form.chosen, announce)
     if result.done:
@@ -108,9 +104,7 @@ def _render_page(
         for preview in previews
         if not preview.obstacle and (str(preview.participant.uid) in selected if selected else preview.is_due)
     ]
-    ready = [
-        preview for preview in previews if not preview.obstacle and (preview.is_due or preview in chosen)
-    ]
+    ready = [preview for preview in previews if not preview.obstacle and (preview.is_due or preview in chosen)]
     context = {
         "rotation": rotation,
         "environment": rotation.environment,
@@ -129,9 +123,7 @@ def _render_page(
     return render(request, "rotations/rotation_announce.html", context, status=422 if invalid else 200)
 
 
-def _initially_open(
-    ready: Sequence[AnnouncementPreview], outdated: dict[str, str]
-) -> AnnouncementPreview | None:
+def _initially_open(ready: Sequence[AnnouncementPreview], outdated: dict[str, str]) -> AnnouncementPreview | None:
     """Return the preview that is open initially: the first outdated one, or the first."""
     return next(
         (preview for preview in ready if str(preview.participant.uid) in outdated),

@@ -70,9 +70,7 @@ def bounce_report(request: HttpRequest) -> HttpResponse:
     if request.content_type == "application/json":
         failures = parse_json_report(request.body)
         if failures is None:
-            return JsonResponse(
-                {"error": f"This is no JSON object with {', '.join(REPORT_FIELDS)}."}, status=400
-            )
+            return JsonResponse({"error": f"This is no JSON object with {', '.join(REPORT_FIELDS)}."}, status=400)
     else:
         failures = delivery_reports.read_report(request.body)
     by = Actor(name="A mail server’s report", source=Entry.Source.TASK, address=client_address(request))

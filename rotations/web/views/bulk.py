@@ -125,9 +125,7 @@ def rotation_bulk_action(request: HttpRequest, uid: UUID) -> HttpResponseBase:
         raise Http404("Nothing of this name is done for several partners.")
     action, rotation, now = BULK_ACTIONS[act], get_rotation_or_404(uid), database_now()
     participants = load_participants(rotation)
-    previews = _previews(
-        action, rotation, participants, selected_uids(params.getlist("partner"), participants), now
-    )
+    previews = _previews(action, rotation, participants, selected_uids(params.getlist("partner"), participants), now)
     if not previews:
         messages.info(request, "Tick the partners first.")
         return redirect(f"{rotation.get_absolute_url()}#partners")
@@ -162,14 +160,11 @@ def _previews(
     for participant in chosen:
         participant.rotation = rotation
     return [
-        BulkPreview(history.participant, *action.preview(history, now))
-        for history in load_histories(chosen).values()
+        BulkPreview(history.participant, *action.preview(history, now)) for history in load_histories(chosen).values()
     ]
 
 
-def _apply(
-    request: HttpRequest, rotation: Rotation, action: BulkAction, form: PartnerSelectionForm
-) -> HttpResponse:
+def _apply(request: HttpRequest, rotation: Rotation, action: BulkAction, form: PartnerSelectionForm) -> HttpResponse:
     """Apply the action to each partner in a transaction of its own, and report the result."""
     by = Actor.of(request)
     outcome = run_for_each(form.chosen, lambda participant: action.apply(participant, form.cleaned_data, by))

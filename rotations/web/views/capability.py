@@ -34,9 +34,7 @@ def participant_holds(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Decide on what a partner answered about its system."""
     participant, now = get_participant_or_404(uid), database_now()
     partner = participant.partner
-    phrase = partner_capability.CAPABILITY_PHRASES[
-        Partner.Holds(participant.says_holds or Partner.Holds.UNKNOWN)
-    ]
+    phrase = partner_capability.CAPABILITY_PHRASES[Partner.Holds(participant.says_holds or Partner.Holds.UNKNOWN)]
     other = partner_capability.compare_with_capability(participant, now=now)
     page = ConfirmPage(
         title=f"{partner} says that its system {phrase}",
@@ -112,7 +110,5 @@ def partner_holds_both(request: HttpRequest, uid: UUID) -> HttpResponse:
     except DomainError as error:
         messages.error(request, str(error))
     else:
-        messages.success(
-            request, f"{partner} counts as a system that can keep both. Running plans stay as they are."
-        )
+        messages.success(request, f"{partner} counts as a system that can keep both. Running plans stay as they are.")
     return redirect(partner)

@@ -60,9 +60,7 @@ def partner_ask(request: HttpRequest, uid: UUID) -> HttpResponse:
         "links": Link.objects.alive(now).filter(partner=partner, participant=None),
         "now": now,
     }
-    return render(
-        request, "rotations/partner_ask.html", context, status=422 if request.method == "POST" else 200
-    )
+    return render(request, "rotations/partner_ask.html", context, status=422 if request.method == "POST" else 200)
 
 
 @xframe_options_sameorigin
@@ -71,9 +69,7 @@ def partner_ask(request: HttpRequest, uid: UUID) -> HttpResponse:
 def partner_ask_html(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Respond with the HTML of the mail to the first contact, for an iframe."""
     try:
-        found = certificate_requests.build_request_preview(
-            get_object_or_404(Partner, uid=uid), now=database_now()
-        )
+        found = certificate_requests.build_request_preview(get_object_or_404(Partner, uid=uid), now=database_now())
     except UnknownPlaceholder as error:
         raise Http404(str(error)) from error
     if not found.letters:

@@ -73,9 +73,7 @@ def rotation_update(request: HttpRequest, uid: UUID) -> HttpResponse:
     rotation, now = get_rotation_or_404(uid), database_now()
     obstacle = transition_obstacle(rotation, RotationAction.EDIT)
     if obstacle:
-        messages.error(
-            request, f"{obstacle} What was approved is not changed any more: postpone it, or cancel it."
-        )
+        messages.error(request, f"{obstacle} What was approved is not changed any more: postpone it, or cancel it.")
         return redirect(rotation)
     form = DraftForm(
         rotation.holder,
@@ -124,9 +122,7 @@ def rotation_preview(request: HttpRequest) -> HttpResponse:
     """Render the plan that the form would lead to as filled in; nothing is saved."""
     named = str(request.GET.get("rotation") or "")
     rotation = get_object_or_404(Rotation, uid=_uid_or_404(named)) if named else None
-    if not current_user(request).has_perm(
-        "rotations.change_rotation" if rotation else "rotations.add_rotation"
-    ):
+    if not current_user(request).has_perm("rotations.change_rotation" if rotation else "rotations.add_rotation"):
         raise PermissionDenied
     holder = rotation.holder if rotation else get_holder_or_404(request.GET)
     if holder is None:
@@ -201,9 +197,7 @@ def _holder_choices(request: HttpRequest) -> dict[str, Any]:
 
 def _stations(model: type[Identity] | type[Partner], words: str) -> Sequence[Identity | Partner]:
     """Return identities or partners with a certificate in use, ordered by its expiry."""
-    rows = model.objects.active().annotate(
-        ends=Min("service__certificate__not_after", filter=Q(service__ends_at=None))
-    )
+    rows = model.objects.active().annotate(ends=Min("service__certificate__not_after", filter=Q(service__ends_at=None)))
     if words:
         rows = rows.filter(Q(name__icontains=words) | Q(as2_id__icontains=words))
     running = Prefetch("rotations", queryset=Rotation.objects.running(), to_attr="running")

@@ -127,9 +127,7 @@ def rotation_cancel(request: HttpRequest, uid: UUID) -> HttpResponse:
     form = RotationReasonForm(post_data(request))
     consequences = ["Nothing of it happens any more; the old certificate stays in use."]
     if rotation.approved_at:
-        consequences.append(
-            "Partners that were told keep the new certificate: tell them that it will not be used."
-        )
+        consequences.append("Partners that were told keep the new certificate: tell them that it will not be used.")
     if rotation.old and rotation.new:
         consequences.append(f"{rotation.new.short_name} stays in the inventory, for another rotation.")
     page = ConfirmPage(

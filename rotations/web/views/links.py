@@ -39,9 +39,7 @@ def participant_share(request: HttpRequest, uid: UUID) -> HttpResponse:
     form = ShareLinkForm(participant.partner, post_data(request), now=now)
     if request.method == "POST" and form.is_valid():
         try:
-            fresh = announcements.share_link(
-                participant, by=Actor.of(request), now=now, expires_at=form.expires_at
-            )
+            fresh = announcements.share_link(participant, by=Actor.of(request), now=now, expires_at=form.expires_at)
         except RotationError as error:
             form.add_error(None, str(error))
         else:

@@ -82,12 +82,7 @@ def _update_phrase(request: HttpRequest, partner: Partner | None, kind: str) -> 
     _check_kind(kind)
     form = PhraseForm(kind, partner, post_data(request))
     is_preview = "look" in request.POST
-    if (
-        request.method == "POST"
-        and form.is_valid()
-        and not is_preview
-        and _save_phrase(request, form, partner)
-    ):
+    if request.method == "POST" and form.is_valid() and not is_preview and _save_phrase(request, form, partner):
         return redirect(_url("list", partner))
     values = mail_templates.example_values(partner)
     try:
@@ -99,9 +94,7 @@ def _update_phrase(request: HttpRequest, partner: Partner | None, kind: str) -> 
         "kind": Phrase.Kind(kind),
         "form": form,
         "example": example,
-        "placeholders": [
-            (name, mail_templates.PLACEHOLDERS[name]) for name in mail_templates.placeholders_for(kind)
-        ],
+        "placeholders": [(name, mail_templates.PLACEHOLDERS[name]) for name in mail_templates.placeholders_for(kind)],
         "list_url": _url("list", partner),
         "reset_url": _url("reset", partner, kind) if form.is_own else "",
         "of_all": Phrase.objects.filter(kind=kind, partner=None).exists(),
@@ -109,9 +102,7 @@ def _update_phrase(request: HttpRequest, partner: Partner | None, kind: str) -> 
     }
     if is_preview and getattr(request, "htmx", False):
         return render(request, "rotations/_phrase_example.html", context)
-    return render(
-        request, "rotations/phrase_form.html", context, status=422 if form.errors and not is_preview else 200
-    )
+    return render(request, "rotations/phrase_form.html", context, status=422 if form.errors and not is_preview else 200)
 
 
 def _save_phrase(request: HttpRequest, form: PhraseForm, partner: Partner | None) -> bool:
@@ -122,9 +113,7 @@ def _save_phrase(request: HttpRequest, form: PhraseForm, partner: Partner | None
     try:
         save_form(form, by=Actor.of(request), now=database_now(), also=[partner or Installation.current()])
     except IntegrityError:
-        form.add_error(
-            None, "Somebody wrote this wording at the same moment. Open it again, and look at theirs first."
-        )
+        form.add_error(None, "Somebody wrote this wording at the same moment. Open it again, and look at theirs first.")
         return False
     whom = partner or "all partners that have none of their own"
     messages.success(request, f"The wording is saved. It holds from the next mail on, for {whom}.")

@@ -24,9 +24,7 @@ from rotations.web.views.lookups import get_participant_or_404
 def participant_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     participant, now = get_participant_or_404(uid), database_now()
     context = {
-        "participant_detail": build_participant_detail(
-            participant, now=now, zone=timezone.get_current_timezone_name()
-        ),
+        "participant_detail": build_participant_detail(participant, now=now, zone=timezone.get_current_timezone_name()),
         "participant": participant,
         "rotation": participant.rotation,
         "environment": participant.rotation.environment,

@@ -106,8 +106,7 @@ def participant_remove(request: HttpRequest, uid: UUID) -> HttpResponse:
             f"Once we use the new certificate, messages with {partner} fail unless it has it from elsewhere.",
         ],
         danger=True,
-        obstacle=transition_obstacle(participant.rotation, RotationAction.EDIT)
-        or _removed_obstacle(participant),
+        obstacle=transition_obstacle(participant.rotation, RotationAction.EDIT) or _removed_obstacle(participant),
     )
     return confirm(request, participant.rotation, form, page, partial(drafts.remove_participant, participant))
 
@@ -120,16 +119,12 @@ def participant_restore(request: HttpRequest, uid: UUID) -> HttpResponse:
         title=f"Let {partner} take part again",
         label=f"Let {partner} take part",
         success=f"{partner} takes part again.",
-        consequences=[
-            f"The plan counts on {partner} again: it is told, and the change waits for its answer."
-        ],
+        consequences=[f"The plan counts on {partner} again: it is told, and the change waits for its answer."],
         obstacle=transition_obstacle(participant.rotation, RotationAction.EDIT),
     )
 
     form = EmptyForm(post_data(request))
-    return confirm(
-        request, participant.rotation, form, page, partial(drafts.restore_participant, participant)
-    )
+    return confirm(request, participant.rotation, form, page, partial(drafts.restore_participant, participant))
 
 
 @require_permissions("rotations.view_rotation")
@@ -146,9 +141,7 @@ def as_partner(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 def _removed_obstacle(participant: Participant) -> str:
     return (
-        f"{participant.partner} takes no part already: {participant.removed_reason}"
-        if participant.is_removed
-        else ""
+        f"{participant.partner} takes no part already: {participant.removed_reason}" if participant.is_removed else ""
     )
 
 

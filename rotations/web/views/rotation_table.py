@@ -22,17 +22,11 @@ _CERTIFICATE_BYTES = [
 class RotationTable(CompactTable):
     """Rotations as ``listed_rotations`` returns them."""
 
-    holder = template_column(
-        "rotations/_cell_holder.html", verbose_name="Whose", order_by=("holder_name", "-id")
-    )
+    holder = template_column("rotations/_cell_holder.html", verbose_name="Whose", order_by=("holder_name", "-id"))
     change = template_column("rotations/_cell_change.html", orderable=False)
     state = template_column("rotations/_cell_state.html", order_by=("state", "-id"))
-    window = template_column(
-        "rotations/_cell_window.html", verbose_name="Window", order_by=("window_start", "-id")
-    )
-    partners = template_column(
-        "rotations/_cell_partners.html", verbose_name="Partners ready", orderable=False
-    )
+    window = template_column("rotations/_cell_window.html", verbose_name="Window", order_by=("window_start", "-id"))
+    partners = template_column("rotations/_cell_partners.html", verbose_name="Partners ready", orderable=False)
 
     class Meta(CompactTable.Meta):
         model = Rotation

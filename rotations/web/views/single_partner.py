@@ -99,9 +99,7 @@ def _take_back_consequences(participant: Participant) -> list[str]:
         else:
             hand = "by itself" if step.automatic else "by hand: record it when it is done"
             found.append(f"At once, {step.system} signs to {partner} with the old certificate again, {hand}.")
-    found.append(
-        "All other partners stay as they are; the default changes once this one has changed over too."
-    )
+    found.append("All other partners stay as they are; the default changes once this one has changed over too.")
     if rotation.old:
         until = rotation_text.format_at_place(rotation.old.not_after, rotation.window_zone, database_now())
         found.append(

@@ -64,17 +64,13 @@ def test_a_certificate_is_linked_to_a_stored_key(identity: Identity) -> None:
 def test_a_key_of_another_identity_is_not_used(identity: Identity) -> None:
     other = Identity.objects.create(name="Other", as2_id="OTHER")
     import_certificate(other, material(with_key=True), roles=ROLES, by=BY, now=NOW)
-    certificate = import_certificate(
-        identity, material(with_key=False), roles=ROLES, by=BY, now=NOW
-    ).certificate
+    certificate = import_certificate(identity, material(with_key=False), roles=ROLES, by=BY, now=NOW).certificate
     assert certificate.private_key is None
 
 
 def test_the_same_file_twice_is_one_certificate_in_service_once(identity: Identity) -> None:
     first = import_certificate(identity, material(with_key=True), roles=ROLES, by=BY, now=NOW)
-    second = import_certificate(
-        identity, material(with_key=True), roles=ROLES, by=BY, now=NOW + timedelta(hours=1)
-    )
+    second = import_certificate(identity, material(with_key=True), roles=ROLES, by=BY, now=NOW + timedelta(hours=1))
     assert (second.certificate, second.assigned, second.waiting) == (first.certificate, (), ())
     assert identity.service.count() == 2
     assert Entry.objects.filter(verb="certificate.taken_in").count() == 1
@@ -115,9 +111,7 @@ def expired_material(name: str = "OLD") -> pki.Material:
 
 
 def record_expired(identity: Identity, *, reason: str = "it signs today", name: str = "OLD") -> Any:
-    return import_expired_certificate(
-        identity, expired_material(name), roles=ROLES, reason=reason, by=BY, now=NOW
-    )
+    return import_expired_certificate(identity, expired_material(name), roles=ROLES, reason=reason, by=BY, now=NOW)
 
 
 def test_an_expired_certificate_is_stored_as_in_use_only_with_a_reason(identity: Identity) -> None:

@@ -61,9 +61,7 @@ def choice(
     new: InstallableCertificate = C2,
 ) -> ConnectorChange:
     """Return the change of the signing certificate for one partner alone."""
-    return ConnectorChange(
-        operation or f"sign-{partner}", "own", AS2_ID, {"sign": "switch"}, old, new, partner
-    )
+    return ConnectorChange(operation or f"sign-{partner}", "own", AS2_ID, {"sign": "switch"}, old, new, partner)
 
 
 def signing_sha256(station: Path, partner: str) -> str | None:
@@ -116,9 +114,7 @@ def _certificate(folder: Path) -> str | None:
         return None
     certificate = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
     if (folder / "key.pem").exists():
-        key = load_pem_private_key(
-            (folder / "key.pem").read_bytes(), None, unsafe_skip_rsa_key_validation=True
-        )
+        key = load_pem_private_key((folder / "key.pem").read_bytes(), None, unsafe_skip_rsa_key_validation=True)
         assert key.public_key() == certificate.public_key(), "a key that does not belong"
     return sha256(certificate)
 

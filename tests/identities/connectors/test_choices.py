@@ -92,9 +92,7 @@ def test_the_folder_of_a_choice_has_a_manifest_with_the_partner(root: Path) -> N
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize(
-    "partner", ["../../x", "..", ".hidden", "a/b", "sign", "Ä" * 90, "x" * 128, "~", " a"]
-)
+@pytest.mark.parametrize("partner", ["../../x", "..", ".hidden", "a/b", "sign", "Ä" * 90, "x" * 128, "~", " a"])
 def test_whatever_a_partner_is_called_its_folder_stays_below_the_station(root: Path, partner: str) -> None:
     connector = filled_connector(root)
     assert connector.apply(choice(partner)).outcome is ConnectorOutcome.APPLIED
@@ -106,9 +104,7 @@ def test_whatever_a_partner_is_called_its_folder_stays_below_the_station(root: P
 
 def test_the_hook_gets_the_partner(root: Path, tmp_path: Path) -> None:
     said = 'echo "$AS2CERTS_PARTNER $AS2CERTS_PHASE $AS2CERTS_ROLES" >> '
-    argv = hook(
-        tmp_path / "h", f'{said}"{tmp_path}/told"; cat {NORTHWIND}/current/cert.pem > "{tmp_path}/seen"'
-    )
+    argv = hook(tmp_path / "h", f'{said}"{tmp_path}/told"; cat {NORTHWIND}/current/cert.pem > "{tmp_path}/seen"')
     filled_connector(root)
     connector = DirectoryConnector(root, FOLDER, hook="reload", hooks={"reload": argv})
     assert connector.apply(choice()).outcome is ConnectorOutcome.APPLIED
@@ -172,10 +168,7 @@ def test_an_unknown_choice_prevents_the_change_of_the_default(root: Path) -> Non
 
 def test_staging_and_what_others_do_leave_choices_alone(root: Path) -> None:
     connector = connector_with_choices(root, "NORTHWIND")
-    assert (
-        connector.apply(change("stage-3", {"decrypt": "add"}, old=C2, new=C3)).outcome
-        is ConnectorOutcome.APPLIED
-    )
+    assert connector.apply(change("stage-3", {"decrypt": "add"}, old=C2, new=C3)).outcome is ConnectorOutcome.APPLIED
     assert signing_sha256(station_of(root), "NORTHWIND") == C2.sha256
 
 
@@ -212,10 +205,7 @@ def test_all_partners_are_rolled_back_at_once_before_and_after_the_change_of_the
     assert connector.state(ROLL_BACK) is ConnectorState.NEW
     connector.apply(choice(operation="again"))
     connector.apply(change("flip-2", {"sign": "switch"}))
-    assert (
-        connector.apply(change("back-2", {"sign": "switch"}, old=C2, new=C1)).outcome
-        is ConnectorOutcome.APPLIED
-    )
+    assert connector.apply(change("back-2", {"sign": "switch"}, old=C2, new=C1)).outcome is ConnectorOutcome.APPLIED
     assert current(station, "sign") == C1.sha256
 
 
@@ -374,9 +364,7 @@ def test_killed_anywhere_in_a_retirement_the_next_call_ends_choices_too(root: Pa
 def test_an_outdated_record_of_choices_is_not_restored(root: Path) -> None:
     connector = connector_with_choices(root, "NORTHWIND")
     noted: list[ConnectorResult] = []
-    killer = DirectoryConnector(
-        root, FOLDER, hook="reload", hooks={"reload": ["sh", "-c", "kill -9 $PPID; sleep 0.2"]}
-    )
+    killer = DirectoryConnector(root, FOLDER, hook="reload", hooks={"reload": ["sh", "-c", "kill -9 $PPID; sleep 0.2"]})
     for _ in each_kill(lambda: killer.apply(CHANGE_DEFAULT), lambda: None):
         noted.append(connector.apply(change("other", {"sign": "switch"})))
         break

@@ -339,9 +339,7 @@ def test_a_checkpoint_holds_no_secret(root: Path) -> None:
     assert password not in text
 
 
-@pytest.mark.parametrize(
-    "harm", ["certificate", "key", "bundle", "link", "file for a link", "folder for a link"]
-)
+@pytest.mark.parametrize("harm", ["certificate", "key", "bundle", "link", "file for a link", "folder for a link"])
 def test_verifying_sees_what_was_changed_by_hand(root: Path, harm: str) -> None:
     connector = filled_connector(root)
     connector.apply(change())
@@ -369,9 +367,7 @@ def test_a_folder_that_is_missing_is_made_and_a_missing_root_is_named(root: Path
     result = DirectoryConnector(tmp_path / "absent", FOLDER).check()
     assert result.outcome is ConnectorOutcome.REJECTED
     assert str(tmp_path / "absent") in result.message
-    assert (
-        DirectoryConnector(tmp_path / "absent", FOLDER).apply(change()).outcome is ConnectorOutcome.REJECTED
-    )
+    assert DirectoryConnector(tmp_path / "absent", FOLDER).apply(change()).outcome is ConnectorOutcome.REJECTED
 
 
 def test_the_keys_bytes_are_in_no_repr(root: Path) -> None:

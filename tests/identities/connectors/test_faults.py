@@ -44,9 +44,7 @@ def root(tmp_path: Path) -> Path:
 
 def mount(where: Path, options: str) -> Iterator[Path]:
     where.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(where)], capture_output=True, text=True
-    )
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(where)], capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"Mounting a small disk needs root and the right to mount: {done.stderr.strip()}")
     try:
@@ -225,9 +223,7 @@ def test_the_same_change_by_several_at_once_is_made_once(root: Path, tmp_path: P
 
 def test_two_different_changes_at_once_do_not_mix(root: Path, tmp_path: Path) -> None:
     connector = filled_connector(root, hook="reload", hooks={"reload": hook(tmp_path / "h", "sleep 0.1")})
-    results = at_once(
-        lambda: connector.apply(change("to-2", new=C2)), lambda: connector.apply(change("to-3", new=C3))
-    )
+    results = at_once(lambda: connector.apply(change("to-2", new=C2)), lambda: connector.apply(change("to-3", new=C3)))
     assert sorted(result.outcome for result in results) == ["applied", "rejected"]
     station = station_of(root)
     assert current(station, "sign") == current(station, "decrypt")

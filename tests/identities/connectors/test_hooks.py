@@ -57,9 +57,7 @@ def test_the_hook_runs_once_and_sees_the_new_certificate_in_place(root: Path, tm
     assert connector.verify(change()).outcome is ConnectorOutcome.APPLIED
 
 
-def test_the_hook_gets_a_minimal_environment(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_hook_gets_a_minimal_environment(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AS2CERTS_VAULT_KEYS", "a key of the vault")
     monkeypatch.setenv("DATABASE_URL", "postgres://user:password@host/db")
     connector = connector_with_hook(root, hook(tmp_path / "h", f'env > "{tmp_path}/env"'))
@@ -95,9 +93,7 @@ def test_form_input_reaches_no_shell(root: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "harm").exists()
 
 
-def test_a_failing_hook_restores_the_old_certificate_and_runs_again_for_it(
-    root: Path, tmp_path: Path
-) -> None:
+def test_a_failing_hook_restores_the_old_certificate_and_runs_again_for_it(root: Path, tmp_path: Path) -> None:
     argv = hook(
         tmp_path / "h",
         f'echo "$AS2CERTS_PHASE" >> "{tmp_path}/phases"; echo "keystore is locked" >&2; exit 3',
@@ -126,9 +122,7 @@ def test_a_repaired_hook_lets_the_same_change_through(root: Path, tmp_path: Path
 
 def test_a_failing_hook_keeps_the_old_certificate_in_a_retirement(root: Path, tmp_path: Path) -> None:
     connector_with_hook(root, hook(tmp_path / "good", "true")).apply(change())
-    connector = DirectoryConnector(
-        root, FOLDER, hook="reload", hooks={"reload": hook(tmp_path / "bad", "exit 1")}
-    )
+    connector = DirectoryConnector(root, FOLDER, hook="reload", hooks={"reload": hook(tmp_path / "bad", "exit 1")})
     before = snapshot(root)
     result = connector.apply(change("retire-1", {"decrypt": "drop", "sign": "drop"}))
     assert result.outcome is ConnectorOutcome.REJECTED
@@ -183,9 +177,7 @@ def test_only_the_end_of_a_long_output_is_kept(root: Path, tmp_path: Path) -> No
     assert "\x00" not in message
 
 
-@pytest.mark.parametrize(
-    "body", ["cat sign/current/key.pem; exit 1", "tail -c 300 sign/current/key.pem; exit 1"]
-)
+@pytest.mark.parametrize("body", ["cat sign/current/key.pem; exit 1", "tail -c 300 sign/current/key.pem; exit 1"])
 def test_a_hook_that_shows_a_key_is_not_quoted(root: Path, tmp_path: Path, body: str) -> None:
     connector = connector_with_hook(root, hook(tmp_path / "h", body))
     connector_key = (station_of(root) / "sign" / "current" / "key.pem").read_text()
@@ -196,9 +188,7 @@ def test_a_hook_that_shows_a_key_is_not_quoted(root: Path, tmp_path: Path, body:
 
 
 def test_a_hook_that_shows_a_password_is_quoted_without_it(root: Path, tmp_path: Path) -> None:
-    argv = hook(
-        tmp_path / "h", f'set -x; cp sign/current/bundle.pass "{tmp_path}/p"; cat "{tmp_path}/p"; exit 1'
-    )
+    argv = hook(tmp_path / "h", f'set -x; cp sign/current/bundle.pass "{tmp_path}/p"; cat "{tmp_path}/p"; exit 1')
     message = connector_with_hook(root, argv).apply(change()).message
     assert (tmp_path / "p").read_text() not in message
     assert "********" in message
@@ -215,9 +205,7 @@ def test_a_hook_that_can_not_be_started_is_named(root: Path, tmp_path: Path) -> 
     assert "AS2CERTS_HOOKS" in checked.message
 
 
-@pytest.mark.parametrize(
-    "hooks", [{}, {"other": ["true"]}, {"reload": "rm -rf /"}, {"reload": []}, {"reload": [1]}]
-)
+@pytest.mark.parametrize("hooks", [{}, {"other": ["true"]}, {"reload": "rm -rf /"}, {"reload": []}, {"reload": [1]}])
 def test_an_unknown_hook_is_refused_before_anything_changes(root: Path, hooks: dict[str, object]) -> None:
     connector = filled_connector(root, hook="reload", hooks=hooks)
     before = snapshot(root)
@@ -241,9 +229,7 @@ def test_links_without_the_hook_are_not_yet_the_new_state(root: Path) -> None:
 def test_a_hook_that_fails_in_a_rollback_leaves_the_new_certificate_until_it_is_repaired(
     root: Path, tmp_path: Path
 ) -> None:
-    argv = hook(
-        tmp_path / "h", f'echo "$AS2CERTS_PHASE" >> "{tmp_path}/phases"; test ! -e "{tmp_path}/broken"'
-    )
+    argv = hook(tmp_path / "h", f'echo "$AS2CERTS_PHASE" >> "{tmp_path}/phases"; test ! -e "{tmp_path}/broken"')
     connector = connector_with_hook(root, argv)
     assert connector.apply(change()).outcome is ConnectorOutcome.APPLIED
     there = snapshot(root)

@@ -116,9 +116,7 @@ def test_killed_anywhere_a_reader_finds_a_complete_certificate_and_the_next_call
     assert seen == {ConnectorState.OLD, ConnectorState.PARTLY, ConnectorState.NEW}
 
 
-def test_killed_anywhere_in_a_retirement_the_next_call_deletes_the_old_key(
-    root: Path, tmp_path: Path
-) -> None:
+def test_killed_anywhere_in_a_retirement_the_next_call_deletes_the_old_key(root: Path, tmp_path: Path) -> None:
     connector = filled_connector(root)
     connector.apply(change())
     shutil.copytree(root, tmp_path / "kept", symlinks=True)
@@ -162,9 +160,7 @@ def test_killed_by_its_hook_the_change_counts_as_partly_applied_until_a_hook_has
 ) -> None:
     killer = hook(tmp_path / "k", "kill -9 $PPID; sleep 0.2")
     connector = filled_connector(root, hook="reload", hooks={"reload": killer})
-    assert not killed_at(
-        10_000, lambda: ConnectorResult(ConnectorOutcome.APPLIED, "the harness itself does not kill")
-    )
+    assert not killed_at(10_000, lambda: ConnectorResult(ConnectorOutcome.APPLIED, "the harness itself does not kill"))
     pid = os.fork()
     if pid == 0:
         try:
@@ -227,9 +223,7 @@ def test_a_release_is_synced_to_disk_before_a_link_points_to_it(root: Path, tmp_
     moved = next(n for n, step in enumerate(steps) if step[0] == "move" and step[2].endswith(C2.sha256[:16]))
     turned = next(n for n, step in enumerate(steps) if step[0] == "move" and step[2].endswith("/current"))
     draft = steps[moved][1]
-    written = {
-        Path(path).name for kind, path, *_ in steps[:moved] if kind == "sync" and path.startswith(draft)
-    }
+    written = {Path(path).name for kind, path, *_ in steps[:moved] if kind == "sync" and path.startswith(draft)}
     release = station_of(root) / "releases" / C2.sha256[:16]
     assert written == {path.name for path in release.iterdir()} | {Path(draft).name}
     assert ["sync", str(release.parent)] in steps[moved:turned]
@@ -245,6 +239,4 @@ def _record_events(trace: IO[str]) -> None:
         trace.write(f"sync {Path(f'/proc/self/fd/{handle}').readlink()}\n")
 
     os.fsync = fsync  # type: ignore[assignment]
-    sys.addaudithook(
-        lambda event, args: trace.write(f"move {args[0]} {args[1]}\n") if event == "os.rename" else None
-    )
+    sys.addaudithook(lambda event, args: trace.write(f"move {args[0]} {args[1]}\n") if event == "os.rename" else None)

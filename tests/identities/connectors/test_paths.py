@@ -36,9 +36,7 @@ def root(tmp_path: Path) -> Path:
     "folder",
     ["", ".", "..", "../x", "a/../../x", "a/..", "/etc", "//etc", "a//b", "a/", "a/./b", "a\x00b", "a\nb"],
 )
-def test_folders_outside_of_the_root_and_invalid_ones_are_refused(
-    root: Path, tmp_path: Path, folder: str
-) -> None:
+def test_folders_outside_of_the_root_and_invalid_ones_are_refused(root: Path, tmp_path: Path, folder: str) -> None:
     connector = DirectoryConnector(root, folder)
     assert connector.apply(change()).outcome is ConnectorOutcome.REJECTED
     assert connector.check().outcome is ConnectorOutcome.REJECTED

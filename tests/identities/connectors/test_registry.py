@@ -40,12 +40,8 @@ def test_a_directory_gets_its_folder_from_the_form_and_its_command_from_the_serv
     assert connector.check().outcome is ConnectorOutcome.APPLIED
 
 
-@pytest.mark.parametrize(
-    "config", [{}, {"folder": ""}, {"folder": None}, {"folder": "../x"}, {"folder": ["a"]}]
-)
-def test_a_missing_or_refused_folder_is_reported_by_the_check(
-    config: dict[str, object], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("config", [{}, {"folder": ""}, {"folder": None}, {"folder": "../x"}, {"folder": ["a"]}])
+def test_a_missing_or_refused_folder_is_reported_by_the_check(config: dict[str, object], tmp_path: Path) -> None:
     connector = connector_for(AS2System(name="OpenAS2", connector="directory", config=config))
     assert connector is not None
     result = connector.check()

@@ -62,9 +62,7 @@ def test_the_form_starts_without_errors_and_with_both_roles(operator: Client) ->
     ],
     ids=["PKCS#12", "one PEM", "DER and key", "PEM and locked key", "pasted", "pasted and key file"],
 )
-def test_a_certificate_with_its_key_is_used_at_once_where_there_is_none(
-    operator: Client, fields: Any
-) -> None:
+def test_a_certificate_with_its_key_is_used_at_once_where_there_is_none(operator: Client, fields: Any) -> None:
     identity = make_identity()
     answer = upload(operator, identity, **fields(*pair()))
     certificate = IdentityCertificate.objects.get()
@@ -89,8 +87,7 @@ def test_with_a_certificate_in_use_it_redirects_to_a_new_rotation_and_overwrites
     answer = upload(operator, identity, certificate_file=file(p12(pair())), password="secret")
     new = IdentityCertificate.objects.exclude(pk=old.pk).get()
     assert answer["Location"] == (
-        f"{reverse('rotation-create')}?identity={identity.uid}&old={old.uid}&new={new.uid}"
-        "&roles=sign&roles=decrypt"
+        f"{reverse('rotation-create')}?identity={identity.uid}&old={old.uid}&new={new.uid}&roles=sign&roles=decrypt"
     )
     assert {row.certificate_id for row in identity.service.all()} == {old.pk}
     form = operator.get(answer["Location"]).context["form"]
@@ -123,9 +120,7 @@ def test_an_empty_form_asks_for_a_file(operator: Client) -> None:
 
 def test_file_and_text_together_are_refused(operator: Client) -> None:
     leaf, _ = pair()
-    answer = upload(
-        operator, make_identity(), certificate_file=file(b"x"), certificate_text=cert_pem(leaf).decode()
-    )
+    answer = upload(operator, make_identity(), certificate_file=file(b"x"), certificate_text=cert_pem(leaf).decode())
     assert list(errors(answer)) == ["certificate_text"]
 
 
@@ -162,9 +157,7 @@ def test_file_and_text_together_are_refused(operator: Client) -> None:
         "no role",
     ],
 )
-def test_invalid_input_is_reported_at_its_field_and_changes_nothing(
-    operator: Client, fields: Any, at: str
-) -> None:
+def test_invalid_input_is_reported_at_its_field_and_changes_nothing(operator: Client, fields: Any, at: str) -> None:
     answer = upload(operator, make_identity(), **fields())
     assert list(errors(answer)) == [at]
     assert not IdentityCertificate.objects.exists()
@@ -180,9 +173,7 @@ def test_invalid_input_is_reported_at_its_field_and_changes_nothing(
     ],
     ids=["wrong usage", "small key"],
 )
-def test_a_certificate_with_an_error_is_refused_with_its_reason(
-    operator: Client, material: Any, words: str
-) -> None:
+def test_a_certificate_with_an_error_is_refused_with_its_reason(operator: Client, material: Any, words: str) -> None:
     answer = upload(operator, make_identity(), certificate_file=file(p12(material())), password="secret")
     assert words in errors(answer)["certificate_file"]
     assert not IdentityCertificate.objects.exists()
@@ -201,9 +192,7 @@ def test_warnings_have_to_be_confirmed_before_anything_is_stored(operator: Clien
     assert answer.context["form"].warnings[0].level == "warning"
     assert answer.context["form"].warnings[0].reason in answer.content.decode().replace("&#x27;", "'")
     assert not PrivateKey.objects.exists()
-    ticked = upload(
-        operator, identity, certificate_file=file(p12(long_lived())), despite_warnings="on", **given
-    )
+    ticked = upload(operator, identity, certificate_file=file(p12(long_lived())), despite_warnings="on", **given)
     assert ticked.status_code == 302
     assert IdentityCertificate.objects.exists()
 
@@ -388,9 +377,7 @@ def test_a_pasted_key_and_a_password_are_never_rendered(operator: Client) -> Non
     _, key = pair()
     text = key_pem(key).decode()
     for pasted in (text, text[:300]):
-        page = upload(
-            operator, make_identity_once(), certificate_text=pasted, password="the secret"
-        ).content.decode()
+        page = upload(operator, make_identity_once(), certificate_text=pasted, password="the secret").content.decode()
         assert text.splitlines()[1] not in page
         assert "PRIVATE KEY-----" not in page
         assert "the secret" not in page

@@ -142,9 +142,7 @@ def upload_response(client: Client, asked: CertificateRequest, data: bytes, **fi
     return client.post(reverse("request-answer", args=[asked.uid]), given)
 
 
-def test_the_csr_is_downloaded_and_the_response_imported(
-    operator: Client, waiting: CertificateRequest
-) -> None:
+def test_the_csr_is_downloaded_and_the_response_imported(operator: Client, waiting: CertificateRequest) -> None:
     csr = operator.get(reverse("request-csr", args=[waiting.uid]))
     assert csr["Content-Disposition"] == 'attachment; filename="Acme-Prod.csr"'
     answer = upload_response(operator, waiting, issue_certificate(csr.content.decode()))
@@ -155,9 +153,7 @@ def test_the_csr_is_downloaded_and_the_response_imported(
     assert waiting.state == "done"
 
 
-def test_a_response_for_another_key_is_refused_at_its_field(
-    operator: Client, waiting: CertificateRequest
-) -> None:
+def test_a_response_for_another_key_is_refused_at_its_field(operator: Client, waiting: CertificateRequest) -> None:
     answer = upload_response(operator, waiting, issue_certificate(waiting.csr_pem, key=rsa_key("another")))
     assert errors(answer) == ["answer_file"]
     waiting.refresh_from_db()
@@ -182,9 +178,7 @@ def test_a_response_valid_later_is_not_used_before_and_leads_to_its_rotation(
     answer = upload_response(operator, waiting, issue_certificate(waiting.csr_pem, begins=20))
     new = IdentityCertificate.objects.get()
     assert not new.service.exists()
-    url = (
-        f"{reverse('rotation-create')}?identity={waiting.identity.uid}&new={new.uid}&roles=sign&roles=decrypt"
-    )
+    url = f"{reverse('rotation-create')}?identity={waiting.identity.uid}&new={new.uid}&roles=sign&roles=decrypt"
     assert answer["Location"] == url
     page = operator.get(waiting.get_absolute_url())
     assert page.context["rotation_url"] == url

@@ -253,9 +253,7 @@ def test_an_administrator_exports_a_key_as_pkcs12(administrator: Client, form: s
 def test_an_administrator_exports_a_key_as_encrypted_pem(administrator: Client) -> None:
     certificate = add_certificate(make_identity())
     answer = export_private_key(administrator, certificate, form="pem")
-    key = load_pem_private_key(
-        answer.content[answer.content.index(b"-----BEGIN ENC") :], b"of the file, long"
-    )
+    key = load_pem_private_key(answer.content[answer.content.index(b"-----BEGIN ENC") :], b"of the file, long")
     assert pki.public_key_sha256(key) == certificate.public_key_sha256  # type: ignore[arg-type]
 
 

@@ -43,9 +43,7 @@ def test_the_chosen_file_stays_while_the_warnings_are_read(
     operator_page.get_by_label("Certificate file").set_input_files(tmp_path / "acme.p12")
     operator_page.get_by_label("Password").fill("wrong")
     operator_page.get_by_role("button", name="Check it and take it in").click()
-    expect(
-        operator_page.locator("#error_1_id_password, #div_id_password .invalid-feedback").first
-    ).to_be_visible()
+    expect(operator_page.locator("#error_1_id_password, #div_id_password .invalid-feedback").first).to_be_visible()
     operator_page.get_by_label("Certificate file").set_input_files(tmp_path / "acme.p12")
     operator_page.get_by_label("Password").fill("secret")
     operator_page.get_by_role("button", name="Check it and take it in").click()
@@ -70,18 +68,14 @@ def test_the_page_of_a_new_key_shows_the_certificate_by_itself(
     expect(operator_page.get_by_role("heading", level=1)).to_have_text("ACME-PROD")
 
 
-def test_the_folder_is_asked_for_only_where_a_directory_is_chosen(
-    operator_page: Page, live_server: object
-) -> None:
+def test_the_folder_is_asked_for_only_where_a_directory_is_chosen(operator_page: Page, live_server: object) -> None:
     operator_page.goto(f"{live_server}/systems/new/")
     expect(operator_page.get_by_label("Folder")).to_be_hidden()
     operator_page.get_by_label("Directory and hook").check()
     expect(operator_page.get_by_label("Folder")).to_be_visible()
 
 
-def test_archiving_asks_for_a_reason_in_the_menu(
-    operator_page: Page, live_server: object, identity: Identity
-) -> None:
+def test_archiving_asks_for_a_reason_in_the_menu(operator_page: Page, live_server: object, identity: Identity) -> None:
     operator_page.goto(f"{live_server}{identity.get_absolute_url()}")
     operator_page.get_by_text("More", exact=True).click()
     operator_page.get_by_text("Archive…").click()

@@ -152,9 +152,7 @@ def test_a_viewer_changes_nothing(viewer: Client) -> None:
 
 
 @pytest.mark.parametrize("as2_id", ['say "hi"', "back\\slash", "ümlaut", "x" * 129])
-def test_an_as2_id_that_rfc_4130_does_not_allow_is_refused_at_its_field(
-    operator: Client, as2_id: str
-) -> None:
+def test_an_as2_id_that_rfc_4130_does_not_allow_is_refused_at_its_field(operator: Client, as2_id: str) -> None:
     form = operator.post(reverse("identity-create"), form_data(as2_id=as2_id)).context["form"]
     assert list(form.errors) == ["as2_id"]
     assert not Identity.objects.exists()
@@ -189,16 +187,12 @@ def test_only_a_test_identity_can_be_rehearsed_on(operator: Client) -> None:
     said = "A change is rehearsed on a test identity that is in use: choose one of these, or none."
     assert form.errors["rehearsal_identity"] == [said]
     testing = make_identity("ACME-TEST", environment="test")
-    assert (
-        operator.post(reverse("identity-create"), form_data(rehearsal_identity=testing.pk)).status_code == 302
-    )
+    assert operator.post(reverse("identity-create"), form_data(rehearsal_identity=testing.pk)).status_code == 302
     form = operator.post(
         reverse("identity-update", args=[testing.uid]),
         form_data(as2_id="ACME-TEST2", environment="production"),
     ).context["form"]
-    assert "ACME production is rehearsed on this one, so it stays a test identity" in str(
-        form.errors["environment"]
-    )
+    assert "ACME production is rehearsed on this one, so it stays a test identity" in str(form.errors["environment"])
 
 
 def test_a_test_identity_rehearses_on_nothing(operator: Client) -> None:
@@ -234,9 +228,7 @@ def test_both_pages_show_the_test_counterpart(operator: Client) -> None:
 def test_an_identity_with_partners_stays_in_their_environment(operator: Client) -> None:
     identity, partner = make_identity(), make_partner()
     Partnership.objects.create(identity=identity, partner=partner)
-    form = operator.post(
-        reverse("identity-update", args=[identity.uid]), form_data(environment="test")
-    ).context["form"]
+    form = operator.post(reverse("identity-update", args=[identity.uid]), form_data(environment="test")).context["form"]
     assert "connected with Northwind" in form.errors["environment"][0]
 
 
@@ -261,10 +253,7 @@ def test_the_page_shows_what_is_in_use_and_what_ends(operator: Client) -> None:
     answer = detail(operator, identity)
     assert [s.current for s in answer.context["statuses"]] == [certificate, certificate]
     (need,) = answer.context["needs"]
-    assert (
-        need.text
-        == f"{certificate.short_name} (sign + decrypt) expires in 20 days, and no rotation is set up."
-    )
+    assert need.text == f"{certificate.short_name} (sign + decrypt) expires in 20 days, and no rotation is set up."
     assert f"identity={identity.uid}&old={certificate.uid}&roles=sign&roles=decrypt" in need.url
 
 
@@ -278,9 +267,7 @@ def test_the_page_shows_what_is_in_use_and_what_ends(operator: Client) -> None:
         (-0.1, "has expired"),
     ],
 )
-def test_the_expiry_of_a_certificate_becomes_an_open_task_in_time(
-    operator: Client, days: float, said: str
-) -> None:
+def test_the_expiry_of_a_certificate_becomes_an_open_task_in_time(operator: Client, days: float, said: str) -> None:
     identity = make_identity()
     if days > 0:
         add_certificate(identity, days=days)
@@ -297,9 +284,7 @@ def test_a_running_rotation_silences_the_end_and_shows_what_comes_next(operator:
     old = add_certificate(identity, days=20)
     new = add_certificate(identity, days=700)
     starts = NOW + timedelta(days=1)
-    start_rotation(
-        identity, old, new, state="scheduled", window_start=starts, window_end=starts + timedelta(hours=1)
-    )
+    start_rotation(identity, old, new, state="scheduled", window_start=starts, window_end=starts + timedelta(hours=1))
     answer = detail(operator, identity)
     assert answer.context["needs"] == []
     assert [(s.current, s.next, s.next_from) for s in answer.context["statuses"]] == [(old, new, starts)] * 2
@@ -347,16 +332,12 @@ def test_a_request_that_waits_for_its_ca_is_an_open_task_whatever_the_number_of_
     operator: Client,
 ) -> None:
     identity = make_identity()
-    waiting = CertificateRequest.objects.create(
-        identity=identity, kind="csr", state="awaiting_ca", created_at=NOW
-    )
+    waiting = CertificateRequest.objects.create(identity=identity, kind="csr", state="awaiting_ca", created_at=NOW)
     for _ in range(MAX_REQUESTS + 1):
         CertificateRequest.objects.create(identity=identity, state="failed", created_at=NOW)
     CertificateRequest.objects.create(identity=identity, state="done", created_at=NOW)
     answer = detail(operator, identity)
-    assert [need.url for need in answer.context["needs"] if "CSR" in need.text] == [
-        waiting.get_absolute_url()
-    ]
+    assert [need.url for need in answer.context["needs"] if "CSR" in need.text] == [waiting.get_absolute_url()]
     assert [asked.state for asked in answer.context["requests"]] == ["failed"] * MAX_REQUESTS
 
 

@@ -79,9 +79,7 @@ def test_a_hook_that_the_settings_do_not_name_is_refused(operator: Client) -> No
     assert "hook" in create(operator, connector="directory", folder="a", hook="rm -rf").context["form"].errors
 
 
-def test_signing_per_partner_needs_a_connector_that_can(
-    operator: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_signing_per_partner_needs_a_connector_that_can(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     create(operator, connector="directory", folder="a", signs_per_partner="on")
     assert AS2System.objects.get().signs_per_partner
     monkeypatch.setattr(DirectoryConnector, "signs_per_partner", False)

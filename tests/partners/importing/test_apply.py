@@ -32,8 +32,7 @@ pytestmark = pytest.mark.django_db
 
 BY = Actor.command("import_inventory")
 HEADINGS = (
-    "name,as2_id,environment,url,time_zone,contact_name,contact_email,contact_phone,connected_with,"
-    "certificate,roles"
+    "name,as2_id,environment,url,time_zone,contact_name,contact_email,contact_phone,connected_with,certificate,roles"
 )
 
 
@@ -165,9 +164,7 @@ def test_a_certificate_of_a_list_is_stored_like_an_uploaded_one(folder: Path) ->
     run(TWO, folder)
     alone = make_partner("ALONE")
     data = (folder / "northwind.pem").read_bytes()
-    import_certificate(
-        alone, pki.read_public(data, partner=True), roles=("verify", "encrypt"), by=BY, now=NOW
-    )
+    import_certificate(alone, pki.read_public(data, partner=True), roles=("verify", "encrypt"), by=BY, now=NOW)
 
     def columns(one: PartnerCertificate) -> dict[str, Any]:
         its_own = ("id", "uid", "partner_id")
@@ -210,9 +207,7 @@ def test_a_certificate_that_differs_from_the_one_in_use_waits_for_a_rotation(fol
 def test_of_two_certificates_in_a_list_the_first_serves_and_the_second_waits(folder: Path) -> None:
     (folder / "next.pem").write_bytes(pem("NORTHWIND", days=700))
     result = run(
-        make_list(
-            "Northwind,NORTHWIND,,,,,,,,northwind.pem,verify", "Northwind,NORTHWIND,,,,,,,,next.pem,both"
-        ),
+        make_list("Northwind,NORTHWIND,,,,,,,,northwind.pem,verify", "Northwind,NORTHWIND,,,,,,,,next.pem,both"),
         folder,
     )
     partner = Partner.objects.get()
@@ -254,9 +249,7 @@ def test_it_reads_what_spreadsheets_write(folder: Path, how: str) -> None:
         "tabs": text.replace(",", "\t"),
         "windows line ends": text.replace("\n", "\r\n") + "\r\n\r\n",
         "sep=": "sep=;\r\n" + text.replace(",", ";"),
-        "heads in words": text.replace(
-            HEADINGS, HEADINGS.replace("as2_id", "AS2 ID").replace("_", " ").title()
-        ),
+        "heads in words": text.replace(HEADINGS, HEADINGS.replace("as2_id", "AS2 ID").replace("_", " ").title()),
     }[how]
     result = run(changed.encode(), folder)
     assert not result.errors

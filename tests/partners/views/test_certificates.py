@@ -42,9 +42,7 @@ def test_the_form_starts_without_errors_and_with_both_roles(operator: Client) ->
 
 
 @pytest.mark.parametrize("how", ["pem", "der", "p7b", "p7b as PEM"])
-def test_a_certificate_is_imported_in_each_format_and_used_at_once_in_free_roles(
-    operator: Client, how: str
-) -> None:
+def test_a_certificate_is_imported_in_each_format_and_used_at_once_in_free_roles(operator: Client, how: str) -> None:
     ca = make_ca("Their CA")
     leaf, _ = pair(issuer=ca)
     data = {
@@ -67,8 +65,7 @@ def test_with_a_certificate_in_use_it_redirects_to_a_new_rotation(operator: Clie
     answer = upload(operator, partner, cert_pem(pair()[0]))
     new = PartnerCertificate.objects.exclude(pk=old.pk).get()
     assert answer["Location"] == (
-        f"{reverse('rotation-create')}?partner={partner.uid}&old={old.uid}&new={new.uid}"
-        "&roles=verify&roles=encrypt"
+        f"{reverse('rotation-create')}?partner={partner.uid}&old={old.uid}&new={new.uid}&roles=verify&roles=encrypt"
     )
     assert new.service.count() == 0
 
@@ -93,9 +90,7 @@ def test_a_certificate_valid_later_waits_for_a_rotation_and_stays_an_open_task(o
     expected = f"{reverse('rotation-create')}?partner={partner.uid}&new={new.uid}&roles=verify&roles=encrypt"
     assert answer["Location"] == expected
     assert not partner.service.exists()
-    (task,) = (
-        need for need in operator.get(partner.get_absolute_url()).context["needs"] if "stored" in need.text
-    )
+    (task,) = (need for need in operator.get(partner.get_absolute_url()).context["needs"] if "stored" in need.text)
     assert task.url == expected
     assert "valid from 2026-12-13" in task.text
 

@@ -40,10 +40,7 @@ def button(response: HttpResponse) -> str:
 def test_it_shows_the_result_of_a_trial_run_and_then_stores_it(operator: Client) -> None:
     archive = make_zip(**{"n.pem": pem("NORTHWIND")}).getvalue()
     looked = send(operator, make_list(ROW), archive)
-    assert (
-        "New would be: 1 partner, no contacts, no partnerships and 1 certificate. Used at once: 1."
-        in shown(looked)
-    )
+    assert "New would be: 1 partner, no contacts, no partnerships and 1 certificate. Used at once: 1." in shown(looked)
     assert not Partner.objects.exists()
     done = send(operator, make_list(ROW), archive, store=button(looked))
     assert done.status_code == 302

@@ -115,9 +115,7 @@ def test_what_was_checked_stays_checked_after_an_error(operator: Client) -> None
     assert "checked" in box[: box.index(">")]
 
 
-@pytest.mark.parametrize(
-    "query", ["identity=nonsense", "partner=", "identity=00000000-0000-4000-8000-000000000000"]
-)
+@pytest.mark.parametrize("query", ["identity=nonsense", "partner=", "identity=00000000-0000-4000-8000-000000000000"])
 def test_an_unknown_station_is_not_found(operator: Client, query: str) -> None:
     assert operator.get(f"{reverse('partnership-create')}?{query}").status_code == 404
 
@@ -176,9 +174,7 @@ def test_a_connection_stays_while_the_partners_certificate_is_replaced(operator:
 def test_a_connection_with_somebody_archived_is_not_restored(operator: Client) -> None:
     identity, partner = make_identity(), make_partner(archived_at=NOW)
     partnership = Partnership.objects.create(identity=identity, partner=partner, archived_at=NOW)
-    answer = operator.post(
-        reverse("partnership-restore", args=[partnership.uid]), {"reason": "back"}, follow=True
-    )
+    answer = operator.post(reverse("partnership-restore", args=[partnership.uid]), {"reason": "back"}, follow=True)
     assert "Northwind is archived: restore it first" in message_text(answer)
     assert not Partnership.objects.active().exists()
 
@@ -186,7 +182,5 @@ def test_a_connection_with_somebody_archived_is_not_restored(operator: Client) -
 def test_a_connection_between_environments_is_not_restored(operator: Client) -> None:
     identity, partner = make_identity(), make_partner(environment="test")
     partnership = Partnership.objects.create(identity=identity, partner=partner, archived_at=NOW)
-    answer = operator.post(
-        reverse("partnership-restore", args=[partnership.uid]), {"reason": "back"}, follow=True
-    )
+    answer = operator.post(reverse("partnership-restore", args=[partnership.uid]), {"reason": "back"}, follow=True)
     assert "can’t be connected" in answer.content.decode()

@@ -119,9 +119,7 @@ def test_an_invalid_time_zone_is_refused_at_its_field(operator: Client, zone: st
 
 def test_a_time_zone_with_an_old_name_stays_valid(operator: Client) -> None:
     partner = make_partner(time_zone="US/Central")
-    operator.post(
-        reverse("partner-update", args=[partner.uid]), form_data(name="Renamed", time_zone="US/Central")
-    )
+    operator.post(reverse("partner-update", args=[partner.uid]), form_data(name="Renamed", time_zone="US/Central"))
     partner.refresh_from_db()
     assert (partner.name, partner.time_zone) == ("Renamed", "US/Central")
 
@@ -209,9 +207,7 @@ def test_a_chosen_counterpart_precedes_one_with_the_same_as2_id_and_an_archived_
 def test_a_viewer_changes_nothing(viewer: Client) -> None:
     partner = make_partner()
     assert viewer.post(reverse("partner-create"), form_data(as2_id="NEW")).status_code == 403
-    assert (
-        viewer.post(reverse("partner-update", args=[partner.uid]), form_data(name="mine")).status_code == 403
-    )
+    assert viewer.post(reverse("partner-update", args=[partner.uid]), form_data(name="mine")).status_code == 403
     assert viewer.post(reverse("partner-archive", args=[partner.uid]), {"reason": "x"}).status_code == 403
     assert list(Partner.objects.active()) == [partner]
     assert verbs() == []

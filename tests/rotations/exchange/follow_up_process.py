@@ -44,9 +44,7 @@ def run() -> dict[str, Any]:
     return {
         "errors": errors,
         "doubles": [list(key) for key, count in doubles.items() if count > 1],
-        "rungs": sorted(
-            Counter(nudges.exclude(participant=answering).values_list("rung", flat=True)).items()
-        ),
+        "rungs": sorted(Counter(nudges.exclude(participant=answering).values_list("rung", flat=True)).items()),
         "answered": list(nudges.filter(participant=answering).order_by("id").values_list("rung", flat=True)),
         "links without letters": Link.objects.filter(letters=None).count(),
         "trail": Entry.objects.filter(verb="participant.escalated").count(),
@@ -62,9 +60,7 @@ def _announced_rotation(company: Company) -> Rotation:
     for partner in Partner.objects.all():
         Contact.objects.create(partner=partner, name="Pat", email=f"pat@{partner.as2_id.lower()}.example")
     now = database_now()
-    rotation = approval.approve(
-        make_draft(company, starts=now + 12 * DAY, now=now), by=company.approver, now=now
-    )
+    rotation = approval.approve(make_draft(company, starts=now + 12 * DAY, now=now), by=company.approver, now=now)
     rotation.steps.filter(act="stage").update(state="done", done_at=now)
     rotation.steps.filter(act="announce").update(blocked=False)
     for participant in rotation.participants.select_related("partner"):

@@ -199,9 +199,7 @@ def submission(
     partner: Partner, *, days: float, roles: tuple[str, ...] = ("verify", "encrypt"), **more: Any
 ) -> HandedIn:
     new = make_certificate(partner, NOW + days * DAY, serves=[])
-    return HandedIn.objects.create(
-        partner=partner, certificate=new, roles=list(roles), said_by="Nora", at=NOW, **more
-    )
+    return HandedIn.objects.create(partner=partner, certificate=new, roles=list(roles), said_by="Nora", at=NOW, **more)
 
 
 def test_a_submitted_certificate_ends_the_requests_unless_it_was_refused() -> None:
@@ -289,9 +287,7 @@ def test_text_and_html_hold_expiry_and_steps() -> None:
     northwind = make_partner()
     send_due_requests(NOW)
     message = Message.objects.get()
-    assert message.subject == (
-        "Meridian Foods: your AS2 certificate ends on 13 Dec 2026, please send us the new one"
-    )
+    assert message.subject == ("Meridian Foods: your AS2 certificate ends on 13 Dec 2026, please send us the new one")
     first = " ".join(message.text.partition("\n\n")[0].split())
     assert first == (
         "Your certificate for AS2 messages with Meridian Foods expires in 20 days, on 13 Dec 2026: please hand in the "

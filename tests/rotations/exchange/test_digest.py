@@ -92,12 +92,8 @@ def test_after_downtime_only_todays_comes(informed: Participant) -> None:
         datetime(2027, 3, 28, 5, tzinfo=UTC),  # and forward
     ],
 )
-def test_seven_is_seven_on_the_days_on_which_the_clocks_change(
-    informed: Participant, seven: datetime
-) -> None:
-    Rotation.objects.update(
-        window_start=seven + 5 * DAY, window_end=seven + 6 * DAY, approved_at=seven - 9 * DAY
-    )
+def test_seven_is_seven_on_the_days_on_which_the_clocks_change(informed: Participant, seven: datetime) -> None:
+    Rotation.objects.update(window_start=seven + 5 * DAY, window_end=seven + 6 * DAY, approved_at=seven - 9 * DAY)
     assert digest.send_digests(seven - SECOND) == 0
     assert digest.send_digests(seven) == 1
     assert digest.send_digests(seven + 12 * HOUR) == 0
@@ -122,9 +118,7 @@ def test_each_reader_gets_their_own_rotations(informed: Participant, company: Co
     assert "Thu 3 Dec 2026, 22:00 CST" in digests()[1].text
 
 
-def test_people_without_an_address_and_inactive_people_get_no_digest(
-    informed: Participant, company: Company
-) -> None:
+def test_people_without_an_address_and_inactive_people_get_no_digest(informed: Participant, company: Company) -> None:
     User.objects.filter(pk=company.alice.pk).update(is_active=False)
     assert digest.send_digests(SEVEN) == 0
 
@@ -190,9 +184,7 @@ def test_it_lists_who_blocks_what_until_when(informed: Participant, company: Com
 
 
 def test_silence_is_shown_from_the_first_reminder_on(informed: Participant) -> None:
-    assert "Northwind Silent. They still have to say that it is installed." in digest_text(
-        STARTS - 5 * DAY + 3 * HOUR
-    )
+    assert "Northwind Silent. They still have to say that it is installed." in digest_text(STARTS - 5 * DAY + 3 * HOUR)
 
 
 def test_it_is_our_turn_once_the_deadline_that_a_partner_was_given_is_over(informed: Participant) -> None:
@@ -206,16 +198,12 @@ def test_informing_a_partner_is_our_turn(informed: Participant) -> None:
     assert "YOUR TURN: Fabrikam Not told. Tell them of the change." in digest_text()
 
 
-def test_partners_in_the_same_case_share_a_line(
-    informed: Participant, fabrikam: Participant, company: Company
-) -> None:
+def test_partners_in_the_same_case_share_a_line(informed: Participant, fabrikam: Participant, company: Company) -> None:
     announce(fabrikam, by=company.by, now=NOW)
     assert "Theirs: Fabrikam, Northwind Announced." in digest_text()
 
 
-def test_who_is_ready_is_counted_and_not_named(
-    informed: Participant, fabrikam: Participant, company: Company
-) -> None:
+def test_who_is_ready_is_counted_and_not_named(informed: Participant, fabrikam: Participant, company: Company) -> None:
     waive(fabrikam, reason="It only receives", by=company.by, now=NOW)
     assert "1 of 2 ready" in digest_text()
     assert "Fabrikam" not in digest_text()
@@ -234,16 +222,12 @@ def test_nothing_is_sent_where_nothing_waits(
 
 
 @pytest.mark.parametrize("state", ["draft", "rolling_back", "closed", "cancelled"])
-def test_rotations_that_wait_for_nobody_are_not_listed(
-    informed: Participant, rotation: Rotation, state: str
-) -> None:
+def test_rotations_that_wait_for_nobody_are_not_listed(informed: Participant, rotation: Rotation, state: str) -> None:
     Rotation.objects.update(state=state)
     assert digest.send_digests(SEVEN) == 0
 
 
-def test_nobody_is_waited_for_while_our_own_preparation_is_not_done(
-    northwind: Participant, rotation: Rotation
-) -> None:
+def test_nobody_is_waited_for_while_our_own_preparation_is_not_done(northwind: Participant, rotation: Rotation) -> None:
     rotation.steps.update(blocked=True)
     assert digest.send_digests(SEVEN) == 0
 
@@ -258,15 +242,10 @@ def test_what_a_partner_has_not_done_after_the_change_is_listed(
     Rotation.objects.update(state="applied")
     assert digest_text(STARTS - 12 * HOUR) == ""
     said = digest_text(STARTS + 4 * HOUR)
-    assert (
-        "Fabrikam, Northwind Ready. Call them: they still have to switch. Since Fri 4 Dec 2026, 06:00 CET"
-        in said
-    )
+    assert "Fabrikam, Northwind Ready. Call them: they still have to switch. Since Fri 4 Dec 2026, 06:00 CET" in said
 
 
-def test_several_rotations_come_in_one_mail_the_nearest_first(
-    informed: Participant, company: Company
-) -> None:
+def test_several_rotations_come_in_one_mail_the_nearest_first(informed: Participant, company: Company) -> None:
     another_rotation(informed, company, "ZETA", starts=STARTS - 2 * DAY)
     digest.send_digests(SEVEN)
     (message,) = digests()
@@ -275,9 +254,7 @@ def test_several_rotations_come_in_one_mail_the_nearest_first(
     assert "All rotations" in message.text
 
 
-def another_rotation(
-    like: Participant, company: Company, name: str, *, starts: datetime = STARTS
-) -> Participant:
+def another_rotation(like: Participant, company: Company, name: str, *, starts: datetime = STARTS) -> Participant:
     """Store a rotation like this participant's, with a partner of its own that was informed at the same time."""
     rotation = Rotation.objects.get(pk=like.rotation_id)
     rotation.pk, rotation.uid = None, uuid.uuid4()
@@ -379,8 +356,6 @@ def test_a_test_station_is_marked_at_the_very_start(informed: Participant, compa
     assert digests()[0].text.startswith("TEST ACME's certificate change waits")
 
 
-def test_a_cancelled_rotation_is_not_listed(
-    informed: Participant, rotation: Rotation, company: Company
-) -> None:
+def test_a_cancelled_rotation_is_not_listed(informed: Participant, rotation: Rotation, company: Company) -> None:
     endings.cancel(rotation, reason="Not needed", by=company.by, now=NOW)
     assert digest.send_digests(SEVEN) == 0

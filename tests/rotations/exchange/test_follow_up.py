@@ -79,10 +79,7 @@ def test_the_command_shows_reminders_silences_and_digests_and_queues_none(
     before, out = Message.objects.count(), StringIO()
     call_command("send_reminders", "--dry-run", stdout=out)
     said = out.getvalue()
-    assert (
-        "nora@northwind.example\n  Northwind: remind it to answer for ACME (1 day before the window)\n"
-        in said
-    )
+    assert "nora@northwind.example\n  Northwind: remind it to answer for ACME (1 day before the window)\n" in said
     assert "The people of ACME\n  Northwind: tell them that it does not answer\n" in said
     assert "alice@example.com\n  digest: " in said
     assert "partners to be reminded: 1, silent ones to be told of: 1, digests: 1. Nothing was queued." in said
@@ -123,9 +120,7 @@ def test_days_after_the_announcement_count_too(informed: Participant, rotation: 
     assert nudges() == [("nora@northwind.example", "after 2")]
 
 
-def test_a_postponement_restarts_the_reminders(
-    informed: Participant, rotation: Rotation, company: Company
-) -> None:
+def test_a_postponement_restarts_the_reminders(informed: Participant, rotation: Rotation, company: Company) -> None:
     follow_up.run_follow_up(LAST)
     later = STARTS + 8 * DAY
     rescheduling.postpone(
@@ -139,9 +134,7 @@ def test_a_postponement_restarts_the_reminders(
 def test_across_a_change_of_the_clocks_nothing_is_doubled(informed: Participant, rotation: Rotation) -> None:
     """Chicago puts its clocks forward on 14 March 2027, two days before this window."""
     start = datetime(2027, 3, 16, 3, 0, tzinfo=UTC)
-    Rotation.objects.filter(pk=rotation.pk).update(
-        window_start=start, window_end=start + HOUR, nudge_after=[]
-    )
+    Rotation.objects.filter(pk=rotation.pk).update(window_start=start, window_end=start + HOUR, nudge_after=[])
     run_every(HOUR, since=start - 8 * DAY, until=start)
     assert [rung for _, rung in nudges()] == ["before 7", "before 3", "before 1"]
     moments = Letter.objects.filter(kind=Letter.Kind.NUDGE).order_by("id").values_list("at", flat=True)
@@ -189,9 +182,7 @@ def test_nobody_is_reminded_without_need(informed: Participant, company: Company
     assert (nudges(), escalations()) == ([], [])
 
 
-def test_a_no_cleared_by_a_yes_to_the_window_leaves_the_rest_awaited(
-    informed: Participant, company: Company
-) -> None:
+def test_a_no_cleared_by_a_yes_to_the_window_leaves_the_rest_awaited(informed: Participant, company: Company) -> None:
     responses.decline(informed, reason="Closed", by=company.by, now=NOW)
     agree_to_window(informed, PartnerAnswer("", by=company.by, now=NOW + DAY))
     assert follow_up.run_follow_up(FIRST) == 1
@@ -214,9 +205,7 @@ def test_everybody_there_is_written_to_with_a_link_of_their_own(informed: Partic
 
 
 def test_a_bounced_address_gets_no_reminder(informed: Participant) -> None:
-    Contact.objects.create(
-        partner=informed.partner, name="Ned Night", email="ned@northwind.example", bounced_at=NOW
-    )
+    Contact.objects.create(partner=informed.partner, name="Ned Night", email="ned@northwind.example", bounced_at=NOW)
     follow_up.run_follow_up(FIRST)
     assert nudges() == [("nora@northwind.example", "before 7")]
 
@@ -239,9 +228,7 @@ def test_our_people_are_notified_halfway_from_the_last_reminder_to_the_window(in
     run_every(HOUR, since=TOLD_AT, until=STARTS + HOUR)
     (message,) = escalations()
     assert message.to_address == "alice@example.com"
-    assert message.subject == (
-        "ACME: Northwind has not answered, window in 12 hours, Fri 4 Dec 2026, 05:00 CET"
-    )
+    assert message.subject == ("ACME: Northwind has not answered, window in 12 hours, Fri 4 Dec 2026, 05:00 CET")
     informed.refresh_from_db()
     assert informed.escalated_at == TOLD_AT
     assert Entry.objects.filter(verb="participant.escalated").count() == 1
@@ -260,9 +247,7 @@ def test_the_mail_lists_whom_to_call_and_what_was_tried(informed: Participant) -
         assert "Told 23 Nov, opened its page 24 Nov, reminded 27 Nov, 1 Dec and 3 Dec." in words
 
 
-def test_one_mail_lists_all_that_are_silent(
-    informed: Participant, fabrikam: Participant, company: Company
-) -> None:
+def test_one_mail_lists_all_that_are_silent(informed: Participant, fabrikam: Participant, company: Company) -> None:
     announce(fabrikam, by=company.by, now=NOW)
     run_every(5 * HOUR, until=TOLD_AT)
     assert follow_up.run_follow_up(TOLD_AT) == 1
@@ -344,9 +329,7 @@ def test_our_people_are_notified_when_the_extension_is_over(informed: Participan
     assert len(escalations()) == 1
 
 
-def test_an_extension_after_the_escalation_allows_another_one(
-    informed: Participant, company: Company
-) -> None:
+def test_an_extension_after_the_escalation_allows_another_one(informed: Participant, company: Company) -> None:
     follow_up.run_follow_up(TOLD_AT)
     follow_up.extend_deadline(informed, STARTS - HOUR, by=company.by, now=TOLD_AT + HOUR)
     run_every(30 * MINUTE, since=TOLD_AT + HOUR, until=STARTS - HOUR)
@@ -379,9 +362,7 @@ def test_more_time_is_in_the_trail_and_is_never_less(informed: Participant, comp
         follow_up.extend_deadline(informed, STARTS - DAY, by=company.by, now=NOW)
 
 
-def test_participants_that_were_not_informed_get_no_extension(
-    fabrikam: Participant, company: Company
-) -> None:
+def test_participants_that_were_not_informed_get_no_extension(fabrikam: Participant, company: Company) -> None:
     with pytest.raises(ActionRefused, match="Fabrikam has not been told yet: announce the change first"):
         follow_up.extend_deadline(fabrikam, STARTS, by=company.by, now=NOW)
 
@@ -392,9 +373,7 @@ def test_a_letter_asks_until_the_extended_moment(informed: Participant, company:
     assert "please answer by Wed 2 Dec 2026, 22:00 CST" in Message.objects.latest("id").subject
 
 
-def test_a_reminder_after_the_extension_asks_until_the_window(
-    informed: Participant, company: Company
-) -> None:
+def test_a_reminder_after_the_extension_asks_until_the_window(informed: Participant, company: Company) -> None:
     until = NOW + 2 * DAY
     follow_up.extend_deadline(informed, until, by=company.by, now=NOW)
     follow_up.nudge_now(informed, by=company.by, now=until - SECOND)
@@ -442,9 +421,7 @@ def test_a_reminder_by_hand_is_queued_at_once(informed: Participant, company: Co
 
 def test_twice_in_an_hour_is_too_much(informed: Participant, company: Company) -> None:
     follow_up.nudge_now(informed, by=company.by, now=NOW + DAY)
-    with pytest.raises(
-        ActionRefused, match=r"Northwind was written to 59 minutes ago\. Wait for an hour, or call"
-    ):
+    with pytest.raises(ActionRefused, match=r"Northwind was written to 59 minutes ago\. Wait for an hour, or call"):
         follow_up.nudge_now(informed, by=company.by, now=NOW + DAY + HOUR - SECOND)
     assert follow_up.nudge_now(informed, by=company.by, now=NOW + DAY + HOUR)
 
@@ -465,9 +442,7 @@ REFUSALS: dict[str, tuple[Callable[[Participant, Company], Any], str]] = {
 
 
 @pytest.mark.parametrize("what", REFUSALS)
-def test_a_reminder_by_hand_is_refused_with_a_reason(
-    informed: Participant, company: Company, what: str
-) -> None:
+def test_a_reminder_by_hand_is_refused_with_a_reason(informed: Participant, company: Company, what: str) -> None:
     change, said = REFUSALS[what]
     change(informed, company)
     before = Message.objects.count()

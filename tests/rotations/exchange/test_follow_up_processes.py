@@ -14,9 +14,7 @@ print(json.dumps(run()))
 """
 
 
-def test_concurrent_runs_remind_every_partner_once(
-    make_stack: Callable[..., Stack], postgres: Postgres
-) -> None:
+def test_concurrent_runs_remind_every_partner_once(make_stack: Callable[..., Stack], postgres: Postgres) -> None:
     result = make_stack(postgres=postgres).python(CHASE)
     print(result)  # noqa: T201
     assert result["errors"] == []

@@ -75,9 +75,7 @@ def test_a_repeated_report_changes_nothing(mail: Message) -> None:
     assert Entry.objects.filter(verb="contact.bounced").count() == 1
 
 
-def test_a_participant_is_unreachable_when_its_only_mail_bounced(
-    northwind: Participant, company: Company
-) -> None:
+def test_a_participant_is_unreachable_when_its_only_mail_bounced(northwind: Participant, company: Company) -> None:
     announcements.announce(northwind, by=company.approver, now=NOW)
     mail = Message.objects.get(to_address=NORA)
     Message.objects.update(state="sent", sent_at=NOW)
@@ -132,9 +130,7 @@ def test_bounces_from_our_own_people_are_shown_on_the_home_page(company: Company
 
 def post(body: bytes | str, *, key: str | None = KEY, kind: str = "message/rfc822", **more: Any) -> Any:
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    return Client(enforce_csrf_checks=True).post(
-        reverse("bounce-in"), body, content_type=kind, headers=headers, **more
-    )
+    return Client(enforce_csrf_checks=True).post(reverse("bounce-in"), body, content_type=kind, headers=headers, **more)
 
 
 @pytest.fixture
@@ -339,9 +335,7 @@ def test_a_command_reads_it_and_beat_has_it_read_each_minute(
             }
         )
         assert stack.manage("collect_bounces") == "1 mails read, 0 of ours came back.\n"
-        schedule = (
-            "import json; from as2certs.celery import app; print(json.dumps(sorted(app.conf.beat_schedule)))"
-        )
+        schedule = "import json; from as2certs.celery import app; print(json.dumps(sorted(app.conf.beat_schedule)))"
         assert "collect bounces" in stack.python(schedule)
     finally:
         server.close()

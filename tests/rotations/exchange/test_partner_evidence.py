@@ -63,9 +63,7 @@ def test_one_contact_that_got_it_is_enough(company: Company, northwind: Particip
     assert history.dead_addresses == {"nora@northwind.example"}
 
 
-def test_a_shared_link_counts_as_arrived_until_it_is_revoked(
-    company: Company, northwind: Participant
-) -> None:
+def test_a_shared_link_counts_as_arrived_until_it_is_revoked(company: Company, northwind: Participant) -> None:
     fresh = share_link(northwind, by=company.by, now=NOW)
     assert status_of(northwind) is PartnerStatus.ANNOUNCED
     access_links.revoke_link(fresh.link, reason="sent to the wrong chat", by=company.by, now=NOW)
@@ -113,9 +111,7 @@ def test_a_postponement_begins_anew(company: Company, rotation: Rotation, northw
         now=later,
     )
     assert status_of(northwind, later) is PartnerStatus.ANNOUNCED
-    history = load_histories([Participant.objects.select_related("rotation").get(pk=northwind.pk)])[
-        northwind.pk
-    ]
+    history = load_histories([Participant.objects.select_related("rotation").get(pk=northwind.pk)])[northwind.pk]
     assert history.asked_at == later
 
 
@@ -141,9 +137,7 @@ def test_what_has_to_be_decided_comes_first(company: Company, northwind: Partici
 
 
 def test_an_announcement_recorded_by_hand_counts(company: Company, northwind: Participant) -> None:
-    step_actions.complete_step(
-        northwind.steps.get(act="announce"), note="by telephone", by=company.by, now=NOW
-    )
+    step_actions.complete_step(northwind.steps.get(act="announce"), note="by telephone", by=company.by, now=NOW)
     assert status_of(northwind) is PartnerStatus.ANNOUNCED
 
 
@@ -179,7 +173,5 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_participants(
         partner = Partner.objects.create(name=f"Partner {n}", as2_id=f"P{n}")
         Contact.objects.create(partner=partner, name="Pat", email=f"pat@p{n}.example")
         more = Participant.objects.create(rotation=rotation, partner=partner, announced_at=NOW)
-        send_letters(
-            LetterContext.of(more, now=NOW), Letter.Kind.ANNOUNCEMENT, partner.contacts.all(), by=company.by
-        )
+        send_letters(LetterContext.of(more, now=NOW), Letter.Kind.ANNOUNCEMENT, partner.contacts.all(), by=company.by)
     assert count_queries(rotation, of_what) == before

@@ -136,24 +136,18 @@ def test_a_failure_after_the_change_is_reported_at_once(
     assert northwind.works is True
 
 
-def test_a_partner_switches_by_itself_where_the_plan_lets_it(
-    company: Company, northwind: Participant
-) -> None:
+def test_a_partner_switches_by_itself_where_the_plan_lets_it(company: Company, northwind: Participant) -> None:
     northwind.steps.filter(act="partner_cut_over").update(blocked=False)
     assert responses.report_switched(northwind, "partner_cut_over", by=NORA, now=NOW) == 1
     with pytest.raises(ActionRefused, match="nothing to switch"):
         responses.report_switched(northwind, "partner_cut_over", by=NORA, now=NOW)
 
 
-def test_a_cancelled_rotation_takes_no_answers(
-    company: Company, rotation: Rotation, northwind: Participant
-) -> None:
+def test_a_cancelled_rotation_takes_no_answers(company: Company, rotation: Rotation, northwind: Participant) -> None:
     endings.cancel(rotation, reason="Not needed", by=company.by, now=NOW)
     for answer in (
         lambda: responses.decline(northwind, reason="No", by=NORA, now=NOW),
-        lambda: responses.propose_window(
-            northwind, window(STARTS + timedelta(days=1)), note="", by=NORA, now=NOW
-        ),
+        lambda: responses.propose_window(northwind, window(STARTS + timedelta(days=1)), note="", by=NORA, now=NOW),
         lambda: respond(northwind, company.new.sha256),
     ):
         with pytest.raises(ActionRefused, match=r"This rotation has ended \(cancelled\)"):
@@ -182,9 +176,7 @@ def test_answers_stay_with_moments_that_are_offered_again(
     assert list(northwind.slot_answers.values_list("slot", "can")) == [(second.pk, True)]
 
 
-def test_what_is_not_ticked_counts_as_can_not(
-    company: Company, rotation: Rotation, northwind: Participant
-) -> None:
+def test_what_is_not_ticked_counts_as_can_not(company: Company, rotation: Rotation, northwind: Participant) -> None:
     first, second = time_slots.offer_slots(rotation, [offered(1), offered(2)], by=company.by, now=NOW)
     time_slots.answer_slots(northwind, [first], by=NORA, now=NOW)
     assert dict(northwind.slot_answers.values_list("slot", "can")) == {first.pk: True, second.pk: False}

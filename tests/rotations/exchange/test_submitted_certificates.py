@@ -156,9 +156,7 @@ def test_one_for_two_that_are_in_use_starts_a_draft_for_each(company: Company, f
     assert not HandedIn.objects.pending().exists()
 
 
-def test_a_draft_that_waits_for_it_gets_it(
-    company: Company, northwind: Partner, old: PartnerCertificate
-) -> None:
+def test_a_draft_that_waits_for_it_gets_it(company: Company, northwind: Partner, old: PartnerCertificate) -> None:
     waiting = create_draft(northwind, DraftSpec(roles=BOTH, old=old), by=company.by, now=NOW)
     (handed,) = submit_new(northwind).rows
     assert only(northwind) == waiting == handed.rotation
@@ -183,9 +181,7 @@ def test_if_a_rotation_changes_the_roles_an_operator_decides(
 ) -> None:
     northwind.owners.add(company.alice)
     other = None if "waits" in what else submit_new(northwind, make_pem("OTHER")).rows[0].certificate
-    rotation = (
-        only(northwind) if other else create_draft(northwind, DraftSpec(BOTH, old), by=company.by, now=NOW)
-    )
+    rotation = only(northwind) if other else create_draft(northwind, DraftSpec(BOTH, old), by=company.by, now=NOW)
     if what == "an approved one":
         approved(rotation, company)
     roles = ("verify",) if "waits" in what else BOTH
@@ -201,9 +197,7 @@ def test_if_a_rotation_changes_the_roles_an_operator_decides(
 def test_only_so_many_wait_to_be_compared(company: Company, northwind: Partner) -> None:
     for number in range(submitted_certificates.MAX_WAITING):
         submit_new(northwind, make_pem(f"N-{number}"))
-    with pytest.raises(
-        SubmissionRefused, match="5 certificates of yours wait for us to compare them already"
-    ):
+    with pytest.raises(SubmissionRefused, match="5 certificates of yours wait for us to compare them already"):
         submit_new(northwind, make_pem("ONE-MORE"))
     accept_submission(HandedIn.objects.order_by("id")[0], company)
     assert submit_new(northwind, make_pem("ONE-MORE")).is_new
@@ -281,9 +275,7 @@ def test_just_before_its_expiry_it_is_accepted(northwind: Partner) -> None:
 def test_one_that_begins_later_is_fine(northwind: Partner) -> None:
     later = make_pem("LATER", not_before=NOW + SECOND)
     findings = read_submission(northwind, later, now=NOW).findings
-    assert [(f.code, f.advice) for f in findings] == [
-        ("not-yet-valid", "That is fine: the change is made after that.")
-    ]
+    assert [(f.code, f.advice) for f in findings] == [("not-yet-valid", "That is fine: the change is made after that.")]
     assert not read_submission(northwind, make_pem("NOW", not_before=NOW), now=NOW).findings
     assert submit_new(northwind, later).is_new
 
@@ -313,9 +305,7 @@ def test_another_partners_certificate_is_refused_without_naming_the_partner(
     assert "Fabrikam" not in str(read_submission(northwind, pki.to_pem(theirs.certificate), now=NOW).findings)
 
 
-def test_its_own_test_station_may_have_the_same(
-    company: Company, northwind: Partner, fabrikam: Partner
-) -> None:
+def test_its_own_test_station_may_have_the_same(company: Company, northwind: Partner, fabrikam: Partner) -> None:
     theirs = put_in_use(company, fabrikam, days=300)
     Partner.objects.filter(pk=fabrikam.pk).update(environment="test")
     northwind.rehearsal_partner = fabrikam
@@ -335,9 +325,7 @@ def test_an_archived_partner_can_not_submit(northwind: Partner) -> None:
 def test_what_it_is_for_comes_from_its_key_usages(northwind: Partner) -> None:
     signing = make_pem("SIGNS", usages=("digital_signature",))
     assert read_submission(northwind, signing, now=NOW).roles == ("verify",)
-    assert read_submission(northwind, make_pem("ENCRYPTS", usages=("key_encipherment",)), now=NOW).roles == (
-        "encrypt",
-    )
+    assert read_submission(northwind, make_pem("ENCRYPTS", usages=("key_encipherment",)), now=NOW).roles == ("encrypt",)
     assert read_submission(northwind, make_pem("ALL", usages=None), now=NOW).roles == BOTH
     with pytest.raises(SubmissionRefused, match="and encryption needs keyEncipherment: use a certificate"):
         read_submission(northwind, signing, roles=BOTH, now=NOW)
@@ -382,9 +370,7 @@ def test_any_spelling_of_the_fingerprint_matches(company: Company, northwind: Pa
     assert handed.accepted
 
 
-def test_another_fingerprint_accepts_nothing(
-    company: Company, northwind: Partner, old: PartnerCertificate
-) -> None:
+def test_another_fingerprint_accepts_nothing(company: Company, northwind: Partner, old: PartnerCertificate) -> None:
     (handed,) = submit_new(northwind).rows
     for said, why in (
         (old.sha256, "the certificate that Northwind uses now"),
@@ -417,9 +403,7 @@ def check_step(rotation: Rotation) -> Any:
     return rotation.steps.get(act="check")
 
 
-def test_accepted_before_the_plan_is_approved_it_is_checked_at_once(
-    company: Company, northwind: Partner
-) -> None:
+def test_accepted_before_the_plan_is_approved_it_is_checked_at_once(company: Company, northwind: Partner) -> None:
     (handed,) = submit_new(northwind).rows
     accept_submission(handed, company)
     rotation = approved(only(northwind), company)
@@ -429,9 +413,7 @@ def test_accepted_before_the_plan_is_approved_it_is_checked_at_once(
     assert not rotation.steps.get(act="stage").blocked
 
 
-def test_approved_before_it_was_compared_nothing_is_set_up_until_then(
-    company: Company, northwind: Partner
-) -> None:
+def test_approved_before_it_was_compared_nothing_is_set_up_until_then(company: Company, northwind: Partner) -> None:
     (handed,) = submit_new(northwind).rows
     rotation = approved(only(northwind), company)
     assert check_step(rotation).state == "waiting"
@@ -472,9 +454,7 @@ def test_reading_it_out_on_the_telephone_accepts_it_too(company: Company, northw
     participant = Participant.objects.get(rotation=rotation)
 
     def read_out(answer: PartnerAnswer) -> None:
-        record_answer(
-            participant, answer, fingerprint=handed.certificate.sha256, installed=False, agreed=False
-        )
+        record_answer(participant, answer, fingerprint=handed.certificate.sha256, installed=False, agreed=False)
 
     read_out(PartnerAnswer("", by=NORA, now=NOW, another_channel=False))
     assert check_step(rotation).state == "waiting"
@@ -508,15 +488,11 @@ def trusted(partner: Partner, company: Company) -> Link:
     return link_to(partner, contact)
 
 
-def test_the_rule_accepts_what_comes_by_the_link_of_a_confirmed_contact(
-    company: Company, northwind: Partner
-) -> None:
+def test_the_rule_accepts_what_comes_by_the_link_of_a_confirmed_contact(company: Company, northwind: Partner) -> None:
     northwind.owners.add(company.alice)
     (handed,) = submit_new(northwind, link=trusted(northwind, company)).rows
     assert (handed.accepted, handed.channel, handed.settled_by) == (True, "by rule", "AS2 Certs")
-    assert handed.note == (
-        "by the rule of Northwind: it came by the link of Nora North, who had been confirmed before"
-    )
+    assert handed.note == ("by the rule of Northwind: it came by the link of Nora North, who had been confirmed before")
     assert Entry.objects.about(northwind).filter(verb="certificate.accepted_by_rule").count() == 1
     assert "counts as compared" in Message.objects.get(kind="handed_in").text
     rotation = approved(only(northwind), company)

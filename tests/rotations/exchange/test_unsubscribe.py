@@ -49,9 +49,7 @@ def reminder(company: Company) -> Message:
     return Message.objects.get(to_address=company.alice.email)
 
 
-def test_looking_changes_nothing_and_a_request_stops_them_for_one_person(
-    company: Company, reminder: Message
-) -> None:
+def test_looking_changes_nothing_and_a_request_stops_them_for_one_person(company: Company, reminder: Message) -> None:
     before = Client().get(address(reminder))
     assert f"Stop reminders to {company.alice.email}?" in shown(before)
     assert User.objects.get(pk=company.alice.pk).wants_reminders
@@ -65,9 +63,7 @@ def test_looking_changes_nothing_and_a_request_stops_them_for_one_person(
     )
 
 
-def test_unsubscribed_people_are_notified_of_events_but_not_reminded(
-    company: Company, reminder: Message
-) -> None:
+def test_unsubscribed_people_are_notified_of_events_but_not_reminded(company: Company, reminder: Message) -> None:
     admin = User.objects.create_superuser("root", "root@example.com", "a long password")
     one_click(reminder)
     Message.objects.all().delete()
@@ -91,9 +87,7 @@ def test_the_account_has_it_again(company: Company, reminder: Message) -> None:
     client.force_login(company.alice)
     page = client.get(reverse("account"))
     assert not page.context["form"].initial["wants_reminders"]
-    client.post(
-        reverse("account"), {"email": company.alice.email, "time_zone": "UTC", "wants_reminders": "on"}
-    )
+    client.post(reverse("account"), {"email": company.alice.email, "time_zone": "UTC", "wants_reminders": "on"})
     assert User.objects.get(pk=company.alice.pk).wants_reminders
 
 
@@ -102,9 +96,7 @@ def test_a_contact_is_not_asked_for_a_certificate_any_more(company: Company) -> 
     put_in_use(company, partner)
     certificate_requests.send_request(partner, by=company.by, now=NOW)
     message = Message.objects.get(kind="partner_hand_in")
-    assert "is not told any more when your certificates come to their end" in shown(
-        Client().get(address(message))
-    )
+    assert "is not told any more when your certificates come to their end" in shown(Client().get(address(message)))
     assert one_click(message).status_code == 200
     assert one_click(message).status_code == 200
     contact = Contact.objects.get(email=message.to_address)
@@ -120,9 +112,7 @@ def test_a_contact_is_not_reminded_to_answer_any_more(northwind: Participant, co
     assert (nora.told_new_certificates, nora.told_expiry) == (False, True)
 
 
-def test_a_contact_with_another_address_by_now_keeps_its_reminders(
-    northwind: Participant, company: Company
-) -> None:
+def test_a_contact_with_another_address_by_now_keeps_its_reminders(northwind: Participant, company: Company) -> None:
     nora = northwind.partner.contacts.get()
     send_letters(LetterContext.of(northwind, now=NOW), Letter.Kind.NUDGE, [nora], by=company.by)
     Contact.objects.filter(pk=nora.pk).update(email="new@northwind.example")

@@ -60,16 +60,12 @@ class RacingActions:
         return None
 
     def change(self, rotation: Rotation) -> object:
-        spec = drafts.DraftSpec(
-            roles=("sign",), old=self.signs, new=self._other, window=None, notes="changed"
-        )
+        spec = drafts.DraftSpec(roles=("sign",), old=self.signs, new=self._other, window=None, notes="changed")
         return drafts.change_draft(rotation, spec, by=self.company.by, now=database_now())
 
     @property
     def signs(self) -> IdentityCertificate:
-        certificate: IdentityCertificate = role_assignments.certificates_by_role(self.company.identity)[
-            "sign"
-        ][0]
+        certificate: IdentityCertificate = role_assignments.certificates_by_role(self.company.identity)["sign"][0]
         return certificate
 
     @property

@@ -68,9 +68,7 @@ class RehearsalRaces:
     def last_confirmation(self) -> tuple[str, list[str]]:
         """The last partner confirms while the last test of the rehearsal is recorded: no tick makes up for it."""
         company, now = self.company, self.now
-        rotation = approval.approve(
-            make_draft(company, starts=now + LATER, now=now), by=company.approver, now=now
-        )
+        rotation = approval.approve(make_draft(company, starts=now + LATER, now=now), by=company.approver, now=now)
         settle_steps(rotation, "stage", company=company, now=now)
         made = self._rehearsed(rotation, self.side)
         confirm = partial(confirm_all, rotation, company, now=now)

@@ -43,9 +43,7 @@ def of_northwind(company: Company, starts: datetime) -> Rotation:
         (timedelta(days=-7, hours=-1), True, False),
     ],
 )
-def test_windows_within_a_week_are_concurrent(
-    company: Company, later: timedelta, seen: bool, overlaps: bool
-) -> None:
+def test_windows_within_a_week_are_concurrent(company: Company, later: timedelta, seen: bool, overlaps: bool) -> None:
     ours, theirs = make_drafted(company), of_northwind(company, STARTS + later)
     found = concurrent_rotations(ours)
     assert [n.rotation for n in found] == ([theirs] if seen else [])

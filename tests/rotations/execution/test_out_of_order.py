@@ -143,9 +143,7 @@ def test_a_message_with_the_old_certificate_completes_nothing(
     assert step(northwind, "partner_cut_over").state == "waiting"
 
 
-@pytest.mark.parametrize(
-    "order", list(permutations(("answer", "see_new", "load_key", "waive_other"))), ids="-".join
-)
+@pytest.mark.parametrize("order", list(permutations(("answer", "see_new", "load_key", "waive_other"))), ids="-".join)
 def test_in_any_order_no_step_opens_before_all_that_precede_it(
     order: tuple[str, ...], rotation: Rotation, northwind: Participant, company: Company
 ) -> None:

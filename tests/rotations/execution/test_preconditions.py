@@ -291,9 +291,7 @@ def test_nothing_is_cut_over_to_a_successor_before_it_is_valid(clock: FakeClock,
     assert signing(company) == [company.old]
 
 
-def test_it_is_cut_over_at_the_very_moment_from_which_the_successor_is_valid(
-    clock: FakeClock, folder: Path
-) -> None:
+def test_it_is_cut_over_at_the_very_moment_from_which_the_successor_is_valid(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     IdentityCertificate.objects.filter(pk=company.new.pk).update(not_before=STARTS)
     rotation = scheduled(company, clock)
@@ -304,9 +302,7 @@ def test_it_is_cut_over_at_the_very_moment_from_which_the_successor_is_valid(
 
 
 @pytest.mark.parametrize("act", ["stage", "cut_over"])
-def test_neither_staged_nor_cut_over_is_a_successor_that_has_expired(
-    clock: FakeClock, folder: Path, act: str
-) -> None:
+def test_neither_staged_nor_cut_over_is_a_successor_that_has_expired(clock: FakeClock, folder: Path, act: str) -> None:
     company = make_company()
     rotation = approved(company) if act == "stage" else scheduled(company, clock)
     clock.now = STARTS
@@ -365,9 +361,7 @@ def test_a_reader_is_not_staged_where_neither_certificate_is_in_use(clock: FakeC
     )
 
 
-def test_it_is_not_made_where_another_certificate_signs_for_one_partner(
-    clock: FakeClock, folder: Path
-) -> None:
+def test_it_is_not_made_where_another_certificate_signs_for_one_partner(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     rotation = scheduled(company, clock)
     third = third_certificate(company)
@@ -428,18 +422,14 @@ def test_a_person_is_refused_a_step_before_those_that_come_first(clock: FakeCloc
     assert refusal(rotation, company) == f"“{step.title}” comes later: {said}."
 
 
-def test_a_person_is_refused_a_cut_over_for_a_partner_that_has_gone_back(
-    clock: FakeClock, folder: Path
-) -> None:
+def test_a_person_is_refused_a_cut_over_for_a_partner_that_has_gone_back(clock: FakeClock, folder: Path) -> None:
     company = per_partner_company()
     rotation = scheduled(company, clock)
     first = rotation.participants.get(partner=company.partners[0])
     rotation.participants.filter(pk=first.pk).update(taken_back_at=NOW)
     with pytest.raises(ActionRefused) as refused:
         step_actions.complete_step(first.steps.get(act="cut_over"), note="", by=company.by, now=STARTS)
-    assert str(refused.value) == (
-        "Fabrikam has gone back to the old certificate: agree another moment with it first."
-    )
+    assert str(refused.value) == ("Fabrikam has gone back to the old certificate: agree another moment with it first.")
 
 
 def test_a_person_is_refused_once_the_rotation_has_ended(clock: FakeClock) -> None:

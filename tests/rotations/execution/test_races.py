@@ -37,9 +37,7 @@ OFTEN = (("apply", "cancel"), ("apply", "postpone"))
         ("due", ("postpone", "cancel"), True),  # a postponed one can still be cancelled
         pytest.param("applied", ("roll_back", "roll_back"), False, marks=pytest.mark.extended),
         ("draft", ("approve", "approve"), False),
-        pytest.param(
-            "draft", ("approve", "cancel"), True, marks=pytest.mark.extended
-        ),  # so can an approved one
+        pytest.param("draft", ("approve", "cancel"), True, marks=pytest.mark.extended),  # so can an approved one
         ("draft", ("approve", "change"), False),  # the changed one has no window, so it can't be approved
     ],
 )

@@ -84,9 +84,7 @@ class RandomSequence:
             by, ends = self.company.by, NOW + timedelta(days=30)
             old = partner_certificate(self.holder, by=by, now=NOW, ends=ends)
             new = partner_certificate(self.holder, by=by, now=NOW, ends=ends + timedelta(days=700))
-            second = AS2System.objects.create(
-                name="Second", overlap="readers", connector="manual", drain_hours=4
-            )
+            second = AS2System.objects.create(name="Second", overlap="readers", connector="manual", drain_hours=4)
             other = Identity.objects.create(name="ACME 2", as2_id="ACME-2", as2_system=second)
             Partnership.objects.create(identity=other, partner=self.holder)
         spec = drafts.DraftSpec(
@@ -201,9 +199,7 @@ class RandomSequence:
 
     def check(self) -> None:
         for role in ("sign", "encrypt"):
-            rows = list(
-                self.holder.service.filter(role=role).order_by("id").values_list("starts_at", "ends_at")
-            )
+            rows = list(self.holder.service.filter(role=role).order_by("id").values_list("starts_at", "ends_at"))
             starts, ends = [row[0] for row in rows], [row[1] for row in rows]
             assert ends[:-1] == starts[1:], self.actions
             assert not rows or ends[-1] is None, self.actions
@@ -220,13 +216,9 @@ class RandomSequence:
 
     def holds_messages(self) -> bool:
         """Return whether messages are held in one of our AS2 systems."""
-        acts = self.rotation.steps.filter(act__in=("hold", "release"), state="done").order_by(
-            "done_at", "position"
-        )
+        acts = self.rotation.steps.filter(act__in=("hold", "release"), state="done").order_by("done_at", "position")
         last = {(step.system_id, step.participant_id): step.act for step in acts}
-        skipped = self.rotation.steps.filter(act="release", state="skipped").exclude(
-            note__startswith="the rotation"
-        )
+        skipped = self.rotation.steps.filter(act="release", state="skipped").exclude(note__startswith="the rotation")
         return "hold" in last.values() and not skipped.exists()
 
     def finish(self) -> None:
@@ -238,16 +230,10 @@ class RandomSequence:
             if rotation.state == RotationState.DRAFT:
                 endings.cancel(rotation, reason="enough", by=self.company.by, now=self.now)
                 continue
-            if (
-                rotation.window_end
-                and rotation.window_end <= self.now
-                and rotation.state != RotationState.APPLIED
-            ):
+            if rotation.window_end and rotation.window_end <= self.now and rotation.state != RotationState.APPLIED:
                 self._postpone_or_release()
             for participant in rotation.participants.all():
-                self._try(
-                    partial(confirmations.waive, participant, reason="x", by=self.company.by, now=self.now)
-                )
+                self._try(partial(confirmations.waive, participant, reason="x", by=self.company.by, now=self.now))
             self._try(self.switch_now)
             self.run()
             soon = WindowChange(window(self.now + timedelta(minutes=10), minutes=120), "x")
@@ -256,15 +242,11 @@ class RandomSequence:
                 if participant.taken_back_at or (participant.ends and participant.ends <= now):
                     self._try(partial(rescheduling.move_participant, participant, soon, by=by, now=now))
             for step in rotation.steps.exclude(state__in=SETTLED).filter(blocked=False).order_by("position"):
-                self._try(
-                    partial(step_actions.complete_step, step, note="", by=self.company.by, now=self.now)
-                )
+                self._try(partial(step_actions.complete_step, step, note="", by=self.company.by, now=self.now))
             self.now += timedelta(hours=1)
             self.run()
             self.check()
-        left = list(
-            self.rotation.steps.exclude(state__in=SETTLED).values_list("key", "state", "blocked", "error")
-        )
+        left = list(self.rotation.steps.exclude(state__in=SETTLED).values_list("key", "state", "blocked", "error"))
         pytest.fail(f"stuck in {self.rotation.state} with {left} after {self.actions}")
 
     def _postpone_or_release(self) -> None:
@@ -293,9 +275,7 @@ SOME_ON_POSTGRES = [
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.extended)])
-@pytest.mark.parametrize(
-    "case", SOME_ON_POSTGRES, ids=lambda case: "-".join(map(str, case)).replace("', '", "+")
-)
+@pytest.mark.parametrize("case", SOME_ON_POSTGRES, ids=lambda case: "-".join(map(str, case)).replace("', '", "+"))
 def test_the_history_stays_sound_and_the_rotation_can_always_end(
     case: SequenceCase,
     seed: int,

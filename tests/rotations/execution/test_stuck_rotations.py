@@ -157,18 +157,14 @@ def test_a_rotation_can_be_postponed_after_its_running_cut_over_fails(clock: Fak
         endings.cancel(rotation, reason="x", by=company.by, now=STARTS)
     transitions.fail_step(cut_over, "the disk is full", now=STARTS)
     assert state(rotation) == RotationState.SCHEDULED
-    rescheduling.postpone(
-        rotation, rescheduling.WindowChange(window(ENDS), reason="disk"), by=company.by, now=STARTS
-    )
+    rescheduling.postpone(rotation, rescheduling.WindowChange(window(ENDS), reason="disk"), by=company.by, now=STARTS)
     assert step_with_act(rotation, "cut_over").state == StepState.WAITING
 
 
 # A cut-over waits for everybody.
 
 
-def test_a_cut_over_waits_in_its_window_for_a_partner_that_was_not_notified(
-    clock: FakeClock, folder: Path
-) -> None:
+def test_a_cut_over_waits_in_its_window_for_a_partner_that_was_not_notified(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     rotation = partner_rotation(company, roles=("verify", "encrypt"))
     new = rotation.new
@@ -184,9 +180,7 @@ def test_a_cut_over_waits_in_its_window_for_a_partner_that_was_not_notified(
     clock.now = STARTS
     assert clock.apply_due() == 0
     with pytest.raises(ActionRefused, match="Not every participant"):
-        complete_step(
-            Step.objects.get(pk=_as_failed(step_with_act(rotation, "cut_over")).pk), company, STARTS
-        )
+        complete_step(Step.objects.get(pk=_as_failed(step_with_act(rotation, "cut_over")).pk), company, STARTS)
     rotation.steps.filter(act="cut_over").update(state="waiting", error="")
 
     answer = confirmations.PartnerAnswer("Dave", by=company.by, now=STARTS)
@@ -209,9 +203,7 @@ def test_no_rotation_ends_while_messages_are_held(clock: FakeClock) -> None:
     with pytest.raises(ActionRefused, match="Messages are held back"):
         endings.cancel(rotation, reason="no", by=company.by, now=STARTS)
     with pytest.raises(ActionRefused, match="Messages are held back"):
-        rescheduling.postpone(
-            rotation, rescheduling.WindowChange(window(ENDS), reason="no"), by=company.by, now=STARTS
-        )
+        rescheduling.postpone(rotation, rescheduling.WindowChange(window(ENDS), reason="no"), by=company.by, now=STARTS)
     page = RotationDetail.of(rotation, user=company.alice, now=NOW, zone="UTC")
     assert (
         step_with_act(rotation, "release").uid in page.settleable
@@ -225,12 +217,8 @@ def test_messages_are_held_again_for_a_new_window(clock: FakeClock) -> None:
     company = make_company(connector="manual", overlap="none", holds=Partner.Holds.ONE)
     rotation = rotation_on_hold(company)
     complete_step(step_with_act(rotation, "release"), company, STARTS)
-    rescheduling.postpone(
-        rotation, rescheduling.WindowChange(window(ENDS), reason="no"), by=company.by, now=STARTS
-    )
-    assert (
-        step_with_act(rotation, "hold").state == step_with_act(rotation, "release").state == StepState.WAITING
-    )
+    rescheduling.postpone(rotation, rescheduling.WindowChange(window(ENDS), reason="no"), by=company.by, now=STARTS)
+    assert step_with_act(rotation, "hold").state == step_with_act(rotation, "release").state == StepState.WAITING
     assert step_with_act(rotation, "cut_over").blocked is True
 
 
@@ -259,9 +247,7 @@ def test_rolling_back_includes_partners_that_switched_with_us_and_releases_messa
 # The inventory agrees with the AS2 systems.
 
 
-def test_completing_a_step_while_another_certificate_is_in_use_is_refused(
-    clock: FakeClock, folder: Path
-) -> None:
+def test_completing_a_step_while_another_certificate_is_in_use_is_refused(clock: FakeClock, folder: Path) -> None:
     company = make_company(connector="manual")
     rotation = under_way(company)
     confirm_all(rotation, company)
@@ -340,15 +326,11 @@ def test_a_step_that_the_inventory_depends_on_can_not_be_skipped(clock: FakeCloc
     company = make_company(connector="manual")
     rotation = under_way(company)
     with pytest.raises(ActionRefused):
-        step_actions.skip_step(
-            step_with_act(rotation, act), reason="we don't need it", by=company.by, now=NOW
-        )
+        step_actions.skip_step(step_with_act(rotation, act), reason="we don't need it", by=company.by, now=NOW)
     assert step_with_act(rotation, act).state == StepState.WAITING
 
 
-def test_a_rotation_closes_when_the_old_certificate_was_removed_by_hand(
-    clock: FakeClock, folder: Path
-) -> None:
+def test_a_rotation_closes_when_the_old_certificate_was_removed_by_hand(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     rotation = under_way(company)
     confirm_all(rotation, company)
@@ -373,9 +355,7 @@ def test_the_old_certificate_stays_until_the_last_system_drops_it(clock: FakeClo
     seen = []
     while step := rotation.steps.exclude(state="done").filter(blocked=False).order_by("position").first():
         complete_step(step, company, STARTS)
-        seen.append(
-            (step.act, [c.pk for c in role_assignments.certificates_by_role(company.partners[0])["verify"]])
-        )
+        seen.append((step.act, [c.pk for c in role_assignments.certificates_by_role(company.partners[0])["verify"]]))
         gone = rotation.steps.filter(act="retire", state="done").exists()
         assert gone or seen[-1][1][0] == old.pk  # type: ignore[union-attr]
     assert seen[-1][1] == [new.pk]  # type: ignore[union-attr]

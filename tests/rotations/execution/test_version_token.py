@@ -33,9 +33,7 @@ def rotation(db: None) -> Rotation:
     ],
     ids=lambda changed: next(iter(changed)),
 )
-def test_it_changes_with_each_fact_that_is_decided_about(
-    rotation: Rotation, changed: dict[str, object]
-) -> None:
+def test_it_changes_with_each_fact_that_is_decided_about(rotation: Rotation, changed: dict[str, object]) -> None:
     seen = rotation_version(rotation)
     require_rotation_version(Rotation.objects.get(), seen)
     Rotation.objects.update(**changed)

@@ -87,9 +87,7 @@ def test_a_rotation_of_both_roles_is_applied_at_its_moment(clock: FakeClock, fol
     rotation = approved(company)
 
     assert clock.apply_due() == 1  # the new key is staged for decrypting, at once
-    assert (
-        fingerprint_in(current_certificate_path(folder, "own", "ACME-PROD", "decrypt")) == company.new.sha256
-    )
+    assert fingerprint_in(current_certificate_path(folder, "own", "ACME-PROD", "decrypt")) == company.new.sha256
     assert (
         fingerprint_in(current_certificate_path(folder, "own", "ACME-PROD", "decrypt", "previous"))
         == company.old.sha256
@@ -118,9 +116,7 @@ def test_a_rotation_of_both_roles_is_applied_at_its_moment(clock: FakeClock, fol
     assert history == [(NOW, STARTS), (STARTS, None)]
 
 
-def test_the_old_certificate_is_retired_after_the_grace_and_the_rotation_closes(
-    clock: FakeClock, folder: Path
-) -> None:
+def test_the_old_certificate_is_retired_after_the_grace_and_the_rotation_closes(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     rotation = approved(company)
     clock.apply_due()
@@ -185,11 +181,7 @@ def test_the_inventory_changes_without_an_as2_system(clock: FakeClock) -> None:
     rotation = approved(company)
     clock.now = STARTS
     clock.apply_due()
-    assert (
-        certificates_in_use(company, "sign")
-        == certificates_in_use(company, "decrypt")
-        == [company.new.sha256]
-    )
+    assert certificates_in_use(company, "sign") == certificates_in_use(company, "decrypt") == [company.new.sha256]
     assert reload(rotation).state == RotationState.APPLIED
 
 
@@ -253,9 +245,7 @@ def test_a_step_that_can_not_be_settled_delays_none_of_the_others(
     assert steps[poisoned.pk].state == StepState.WAITING
     others = [step for key, step in steps.items() if key not in (stale.pk, poisoned.pk)]
     assert [step.state for step in others] == [StepState.DONE] * 7
-    assert (
-        Entry.objects.filter(verb="step.done").count() == Message.objects.filter(kind="applied").count() == 7
-    )
+    assert Entry.objects.filter(verb="step.done").count() == Message.objects.filter(kind="applied").count() == 7
 
     monkeypatch.undo()
     clock.now += timedelta(seconds=3)
@@ -263,15 +253,11 @@ def test_a_step_that_can_not_be_settled_delays_none_of_the_others(
     assert Step.objects.get(pk=steps[poisoned.pk].pk).state == StepState.DONE
 
 
-def test_a_rotation_with_many_steps_is_settled_alone(
-    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rotation_with_many_steps_is_settled_alone(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make_many("large", 4)
     monkeypatch.setattr(runner, "MAX_STEPS_TOGETHER", made[0].steps.count())
     for n in range(3):
-        Step.objects.create(
-            rotation=made[1], position=90 + n, key=f"more {n}", who="we", act="test", title="Try it"
-        )
+        Step.objects.create(rotation=made[1], position=90 + n, key=f"more {n}", who="we", act="test", title="Try it")
     together: list[int] = []
     settle = runner._settle_together
 
@@ -355,9 +341,7 @@ def test_retiring_without_an_old_certificate_ends_no_signing_choice(clock: FakeC
     assert [choice.certificate for choice in SigningChoice.objects.open()] == [company.new]
 
 
-def test_a_partners_certificate_is_added_first_and_used_from_the_window_on(
-    clock: FakeClock, folder: Path
-) -> None:
+def test_a_partners_certificate_is_added_first_and_used_from_the_window_on(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     fabrikam = company.partners[0]
     old = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=30))
@@ -516,9 +500,7 @@ def test_a_retried_step_without_a_moment_delays_no_other_step(
     assert set(Step.objects.filter(act="cut_over").values_list("state", flat=True)) == {"done"}
 
 
-def test_the_old_key_is_removed_from_the_directory_although_it_only_signed(
-    clock: FakeClock, folder: Path
-) -> None:
+def test_the_old_key_is_removed_from_the_directory_although_it_only_signed(clock: FakeClock, folder: Path) -> None:
     company = make_company()
     spec = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
     rotation = drafts.create_draft(company.identity, spec, by=company.by, now=NOW)
@@ -534,9 +516,7 @@ def test_the_old_key_is_removed_from_the_directory_although_it_only_signed(
     clock.apply_due()
     assert not before.exists()
     assert len(list((folder / "openas2/own/ACME-PROD/releases").iterdir())) == 1
-    assert certificates_in_use(company, "decrypt") == [
-        company.old.sha256
-    ]  # only what was asked for has changed
+    assert certificates_in_use(company, "decrypt") == [company.old.sha256]  # only what was asked for has changed
 
 
 def test_an_interrupted_change_that_is_found_after_its_window_is_reported_as_begun(

@@ -55,9 +55,7 @@ def test_the_preview_is_what_is_sent(company: Company, rotation: Rotation, north
 def test_the_first_sentence_sums_up_the_letter(company: Company, northwind: Participant) -> None:
     text = announce_to(company, northwind).message.text
     first = " ".join(text.partition("\n\n")[0].split())
-    assert first.startswith(
-        "Our company changes its AS2 certificate (ACME-PROD): please add the new one beside"
-    )
+    assert first.startswith("Our company changes its AS2 certificate (ACME-PROD): please add the new one beside")
     assert first.endswith(" the old one by Thu 3 Dec 2026, 22:00 CST.")
 
 
@@ -87,9 +85,7 @@ def test_the_mail_and_its_calendar_entry_name_each_moment(company: Company, nort
         assert f"{name}: {moment}" in str(event["description"]).splitlines()
 
 
-def test_the_lead_of_answers_can_be_set(
-    company: Company, northwind: Participant, settings: LazySettings
-) -> None:
+def test_the_lead_of_answers_can_be_set(company: Company, northwind: Participant, settings: LazySettings) -> None:
     settings.AS2CERTS_ANSWER_DAYS = 4
     Installation.objects.update_or_create(pk=1, defaults={"works_days": [0, 1, 2, 3], "time_zone": CHICAGO})
     # From Thursday 22:00 in Chicago: Wednesday, Tuesday, Monday and the Thursday before.
@@ -97,9 +93,7 @@ def test_the_lead_of_answers_can_be_set(
     assert re.search(r"Answer by:? Thu 26 Nov 2026, 22:00 CST", text)
 
 
-def test_a_cancelled_entry_names_no_deadline(
-    company: Company, rotation: Rotation, northwind: Participant
-) -> None:
+def test_a_cancelled_entry_names_no_deadline(company: Company, rotation: Rotation, northwind: Participant) -> None:
     announce_to(company, northwind)
     endings.cancel(rotation, reason="Wrong key", by=company.by, now=NOW)
     message = Letter.objects.get(kind=Letter.Kind.CANCELLED).message
@@ -131,9 +125,7 @@ def test_replies_go_to_the_owner(company: Company, northwind: Participant) -> No
     assert announce_to(company, northwind).message.reply_to == "alice@example.com"
 
 
-def test_the_link_is_in_the_sent_mail_and_not_in_the_database(
-    company: Company, northwind: Participant
-) -> None:
+def test_the_link_is_in_the_sent_mail_and_not_in_the_database(company: Company, northwind: Participant) -> None:
     letter = announce_to(company, northwind)
     url = url_in(letter.message)
     token = url.rstrip("/").rsplit("/", 1)[1]
@@ -143,9 +135,7 @@ def test_the_link_is_in_the_sent_mail_and_not_in_the_database(
     assert token not in everything
 
 
-def test_the_calendar_entry_holds_no_link_and_a_uid_that_stays(
-    company: Company, northwind: Participant
-) -> None:
+def test_the_calendar_entry_holds_no_link_and_a_uid_that_stays(company: Company, northwind: Participant) -> None:
     first = Calendar.from_ical(files_of(announce_to(company, northwind).message)["change.ics"])
     event = first.walk("VEVENT")[0]
     assert first["method"] == "REQUEST"
@@ -159,9 +149,7 @@ def test_a_postponement_counts_the_entry_up_and_a_cancellation_takes_it_back(
 ) -> None:
     announce_to(company, northwind)
     later = window(STARTS + timedelta(days=1))
-    rescheduling.postpone(
-        rotation, rescheduling.WindowChange(later, reason="Inventory count"), by=company.by, now=NOW
-    )
+    rescheduling.postpone(rotation, rescheduling.WindowChange(later, reason="Inventory count"), by=company.by, now=NOW)
     moved = Letter.objects.get(kind=Letter.Kind.MOVED)
     assert moved.participant == northwind  # nobody else has heard of it yet
     assert "Inventory count" in moved.message.text
@@ -175,18 +163,14 @@ def test_a_postponement_counts_the_entry_up_and_a_cancellation_takes_it_back(
     assert entry.walk("VEVENT")[0]["uid"] == event["uid"]
 
 
-def test_calendars_see_the_entry_as_another_form_of_the_text(
-    company: Company, northwind: Participant
-) -> None:
+def test_calendars_see_the_entry_as_another_form_of_the_text(company: Company, northwind: Participant) -> None:
     message = build_email(announce_to(company, northwind).message).message()
     types = [part["Content-Type"] for part in message.walk() if part.get_content_type() == "text/calendar"]
     assert len(types) == 2  # one to be offered by the calendar, one to be kept as a file
     assert all("method" in str(kind) and "REQUEST" in str(kind) for kind in types)
 
 
-def test_announcing_settles_only_its_step(
-    company: Company, rotation: Rotation, northwind: Participant
-) -> None:
+def test_announcing_settles_only_its_step(company: Company, rotation: Rotation, northwind: Participant) -> None:
     announce_to(company, northwind)
     step = northwind.steps.get(act="announce")
     assert (step.state, step.note) == ("done", "mail to nora@northwind.example")
@@ -195,9 +179,7 @@ def test_announcing_settles_only_its_step(
     assert northwind.steps.get(act="install").state == "waiting"
 
 
-def test_several_contacts_get_a_mail_each_with_a_link_of_their_own(
-    company: Company, northwind: Participant
-) -> None:
+def test_several_contacts_get_a_mail_each_with_a_link_of_their_own(company: Company, northwind: Participant) -> None:
     Contact.objects.create(partner=northwind.partner, name="Ned Night", email="ned@northwind.example")
     letters = announce(northwind, by=company.by, now=NOW)
     assert {letter.message.to_address for letter in letters} == {
@@ -245,9 +227,7 @@ def test_a_shared_link_counts_as_an_announcement(company: Company, northwind: Pa
     assert not Message.objects.exists()
 
 
-def test_the_letter_sent_to_oneself_is_the_one_that_partners_get(
-    company: Company, northwind: Participant
-) -> None:
+def test_the_letter_sent_to_oneself_is_the_one_that_partners_get(company: Company, northwind: Participant) -> None:
     announcements.send_test_copy(northwind, company.alice, now=NOW)
     mine = Message.objects.get()
     assert (mine.to_address, mine.kind) == ("alice@example.com", "preview")

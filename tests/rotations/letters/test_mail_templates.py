@@ -52,10 +52,7 @@ def test_a_value_never_brings_a_line_of_its_own() -> None:
 
 
 def test_a_value_is_not_filled_in_again() -> None:
-    assert (
-        mail_templates.fill_placeholders("{partner}", {"partner": "{our_phone}", "our_phone": "1"})
-        == "{our_phone}"
-    )
+    assert mail_templates.fill_placeholders("{partner}", {"partner": "{our_phone}", "our_phone": "1"}) == "{our_phone}"
 
 
 @pytest.mark.django_db

@@ -137,9 +137,7 @@ def test_answers_are_asked_for_two_working_days_before_the_window() -> None:
     assert before(2026, 12, 4, 4) == "2026-12-02 04:00+00:00"  # Thursday 22:00: Tuesday 22:00
     assert before(2026, 12, 7, 14) == "2026-12-03 14:00+00:00"  # Monday 08:00: Thursday 08:00
     assert before(2026, 12, 6, 8) == "2026-12-03 08:00+00:00"  # Sunday 02:00: Thursday 02:00
-    assert (
-        before(2026, 11, 3, 14) == "2026-10-30 13:00+00:00"
-    )  # 08:00 CST, and 08:00 CDT before the clocks go back
+    assert before(2026, 11, 3, 14) == "2026-10-30 13:00+00:00"  # 08:00 CST, and 08:00 CDT before the clocks go back
 
 
 def test_with_short_notice_as_many_working_days_are_left_as_there_are_and_never_a_past_one() -> None:

@@ -43,10 +43,7 @@ class _HtmlFacts(HTMLParser):
         given = dict(attrs)
         if tag == "a":
             self.links.add(given.get("href") or "")
-        if (
-            tag in ("img", "script", "link", "iframe", "object", "form")
-            or {"src", "background"} & given.keys()
-        ):
+        if tag in ("img", "script", "link", "iframe", "object", "form") or {"src", "background"} & given.keys():
             self.loads.append(tag)
         if tag in ("br", "p", "td", "tr", "span"):
             self.text.append(" ")
@@ -86,16 +83,12 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     announcements.announce(northwind, by=company.approver, now=NOW)
     nora = northwind.partner.contacts.get(name="Nora North")
     for kind in (Letter.Kind.NUDGE, *FIXED_TEXTS):
-        send_letters(
-            LetterContext.of(northwind, now=at), kind, [nora], by=company.by, note="Please call 4711 first."
-        )
+        send_letters(LetterContext.of(northwind, now=at), kind, [nora], by=company.by, note="Please call 4711 first.")
     put_in_use(company, northwind.partner)
     certificate_requests.send_request(northwind.partner, by=company.by, now=NOW)
     operator_mail.notify_window_soon(rotation.window_start - timedelta(minutes=50))
     operator_mail.notify_applied([(rotation, True)], at)
-    operator_mail.notify_needs_attention(
-        rotation, rotation.steps.first(), "The folder is full: 0 bytes left.", at
-    )
+    operator_mail.notify_needs_attention(rotation, rotation.steps.first(), "The folder is full: 0 bytes left.", at)
     last = rotation.steps.last()
     assert last is not None
     operator_mail.notify_own_step_open(rotation, last, "Only our own test is not recorded.", at=at)
@@ -103,9 +96,7 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     operator_mail.notify_forced(
         rotation, "decided to go on without Fabrikam", "They are closed.", by=company.approver, at=at
     )
-    operator_mail.notify_partner_response(
-        northwind, "Northwind proposes 17:30", "We are closed until 9.", at=at
-    )
+    operator_mail.notify_partner_response(northwind, "Northwind proposes 17:30", "We are closed until 9.", at=at)
     partners = [SilentPartner("Northwind", "told", [("Nora North", "+1 312 555 0100")], "2 mails", "")]
     operator_mail.notify_silent_partners(rotation, lambda zone: partners, event="e", escalate_to=None, at=at)
     handed = HandedIn.objects.create(

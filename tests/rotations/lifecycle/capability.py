@@ -10,9 +10,7 @@ from tests.rotations.company import NOW, Company, make_company, make_draft
 from tests.rotations.pages import STARTS
 
 
-def company_with_unknown_capability(
-    *, holds: str = Partner.Holds.UNKNOWN, signs_per_partner: bool = False
-) -> Company:
+def company_with_unknown_capability(*, holds: str = Partner.Holds.UNKNOWN, signs_per_partner: bool = False) -> Company:
     """Return a company whose own system holds both, without a connector; Northwind's capability is ``holds``."""
     company = make_company(connector="manual")
     assert company.system is not None
@@ -38,9 +36,7 @@ def announced_rotation(company: Company) -> Rotation:
 
 def participant_of(rotation: Rotation, name: str = "Northwind") -> Participant:
     """Return a partner's participant as it is stored now."""
-    return Participant.objects.select_related("partner", "rotation").get(
-        rotation=rotation, partner__name=name
-    )
+    return Participant.objects.select_related("partner", "rotation").get(rotation=rotation, partner__name=name)
 
 
 def state_capability(rotation: Rotation, company: Company, holds: str = Partner.Holds.SEVERAL) -> Participant:

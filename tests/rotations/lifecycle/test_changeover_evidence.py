@@ -116,9 +116,7 @@ def test_the_old_certificate_raises_an_alarm_after_the_window(
     assert alarms() == (["ACME: Northwind still uses the old certificate."] if late else [])
 
 
-def test_the_alarm_is_raised_once_and_ends_with_the_new_certificate(
-    company: Company, northwind: Participant
-) -> None:
+def test_the_alarm_is_raised_once_and_ends_with_the_new_certificate(company: Company, northwind: Participant) -> None:
     seen(company, northwind, "old", ENDED)
     seen(company, northwind, "old", ENDED + timedelta(hours=1))
     assert len(alarms()) == 1
@@ -141,9 +139,7 @@ def test_a_serial_number_is_recognized_in_every_notation(
     assert found.verdict == "new"
 
 
-def test_impossible_serial_numbers_and_future_messages_are_refused(
-    company: Company, northwind: Participant
-) -> None:
+def test_impossible_serial_numbers_and_future_messages_are_refused(company: Company, northwind: Participant) -> None:
     with pytest.raises(ActionRefused, match="is no serial number"):
         record_sighting(
             northwind.partner,
@@ -166,9 +162,7 @@ def test_each_sighting_is_in_the_trail(company: Company, northwind: Participant)
 # After the grace period.
 
 
-def test_partners_without_evidence_are_warned_after_the_grace_period(
-    company: Company, made: Rotation
-) -> None:
+def test_partners_without_evidence_are_warned_after_the_grace_period(company: Company, made: Rotation) -> None:
     assert warn_and_release(GRACE_OVER - timedelta(seconds=1)) == 0
     assert warn_and_release(GRACE_OVER) == 2
     letter = Letter.objects.filter(kind=Letter.Kind.WARNED).first()
@@ -211,9 +205,7 @@ def test_a_partner_that_has_moved_is_not_warned_of_a_test_that_we_have_not_recor
     assert list(warned.values_list("participant__partner__name", flat=True)) == ["Fabrikam"]
     mail = Message.objects.get(kind="own_step_open")
     assert mail.to_address == "alice@example.com"
-    assert "Northwind uses the new certificate: a message of Thu 3 Dec 2026, 23:00 CST" in " ".join(
-        mail.text.split()
-    )
+    assert "Northwind uses the new certificate: a message of Thu 3 Dec 2026, 23:00 CST" in " ".join(mail.text.split())
     assert "please switch" not in mail.text
 
 
@@ -252,9 +244,7 @@ def test_evidence_after_the_warning_completes_the_step(
 # Late messages.
 
 
-@pytest.mark.parametrize(
-    ("after", "possible"), [(timedelta(hours=47, minutes=59), False), (timedelta(hours=48), True)]
-)
+@pytest.mark.parametrize(("after", "possible"), [(timedelta(hours=47, minutes=59), False), (timedelta(hours=48), True)])
 def test_the_old_certificate_is_not_retired_before_late_messages_have_drained(
     company: Company, made: Rotation, after: timedelta, possible: bool
 ) -> None:
@@ -266,9 +256,7 @@ def test_the_old_certificate_is_not_retired_before_late_messages_have_drained(
     else:
         with pytest.raises(ActionRefused, match="Late MDNs and retries may still use the old certificate"):
             step_actions.complete_step(step, note="", by=company.by, now=ENDED + after)
-        step_actions.complete_step(
-            step, note="Somebody removed it by mistake", by=company.by, now=ENDED + after
-        )
+        step_actions.complete_step(step, note="Somebody removed it by mistake", by=company.by, now=ENDED + after)
 
 
 def test_a_grace_period_shorter_than_the_drain_is_not_approved(company: Company) -> None:

@@ -187,9 +187,7 @@ def test_it_needs_two_people_or_a_reason(company: Company) -> None:
     rotation = make_draft(company, starts=STARTS)
     with pytest.raises(ActionRefused, match="Nobody but you"):
         emergency.declare_emergency(rotation, reason=LEAKED, alone=" ", by=company.by, now=NOW)
-    rotation = emergency.declare_emergency(
-        rotation, reason=LEAKED, alone="Night shift", by=company.by, now=NOW
-    )
+    rotation = emergency.declare_emergency(rotation, reason=LEAKED, alone="Night shift", by=company.by, now=NOW)
     assert rotation.emergency_alone == "Night shift"
     assert Entry.objects.get(verb="rotation.emergency").new["alone"] == "Night shift"
 
@@ -212,9 +210,7 @@ def test_it_cannot_be_rolled_back_or_postponed(company: Company) -> None:
     with pytest.raises(ActionRefused, match="may be known to others"):
         endings.roll_back(rotation, reason="x", by=company.by, now=NOW)
     with pytest.raises((ActionRefused, IllegalTransition)):
-        rescheduling.postpone(
-            rotation, rescheduling.WindowChange(window(STARTS), reason="x"), by=company.by, now=NOW
-        )
+        rescheduling.postpone(rotation, rescheduling.WindowChange(window(STARTS), reason="x"), by=company.by, now=NOW)
     with pytest.raises(ActionRefused, match="emergency already"):
         declare(rotation, company)
 

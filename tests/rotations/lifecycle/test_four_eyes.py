@@ -95,9 +95,7 @@ def ready(company: Company, clock: FakeClock) -> Rotation:
 
 
 def postpone(rotation: Rotation, by: Actor, *, to: datetime = LATER, now: datetime = AT_NIGHT) -> Rotation:
-    rescheduling.postpone(
-        rotation, rescheduling.WindowChange(window(to), reason="They are not ready"), by=by, now=now
-    )
+    rescheduling.postpone(rotation, rescheduling.WindowChange(window(to), reason="They are not ready"), by=by, now=now)
     rotation.refresh_from_db()
     return rotation
 
@@ -129,9 +127,7 @@ def give_one_a_moment_of_its_own(rotation: Rotation, by: Actor) -> None:
 
 def take_over_another_plan(rotation: Rotation, by: Actor) -> None:
     participant = part(rotation, "Northwind")
-    other = AlternativePlan.of(
-        participant.rotation, now=NOW, holding=replanning.assumed_capability(participant)
-    )
+    other = AlternativePlan.of(participant.rotation, now=NOW, holding=replanning.assumed_capability(participant))
     replanning.adopt_new_plan(rotation, seen=other.version, participant=participant, by=by, now=NOW)
 
 
@@ -237,9 +233,7 @@ FIXED: dict[str, Callable[[Rotation, Actor], object]] = {
         by=by,
         now=NOW,
     ),
-    "who is left out": lambda r, by: drafts.remove_participant(
-        part(r, "Northwind"), reason="gone", by=by, now=NOW
-    ),
+    "who is left out": lambda r, by: drafts.remove_participant(part(r, "Northwind"), reason="gone", by=by, now=NOW),
     "who takes part again": lambda r, by: drafts.restore_participant(part(r, "Northwind"), by=by, now=NOW),
 }
 
@@ -259,9 +253,7 @@ def test_the_content_of_a_draft_cannot_change_after_its_approval(
 def test_nobody_who_created_or_changed_a_draft_can_approve_it(company: Company, kim: Actor) -> None:
     rotation = make_draft(company, starts=STARTS)
     carla = Actor("Carla", "web", make_person("carla", "approver"))
-    wish = drafts.DraftSpec(
-        roles=("sign", "decrypt"), old=company.old, new=company.new, window=window(STARTS)
-    )
+    wish = drafts.DraftSpec(roles=("sign", "decrypt"), old=company.old, new=company.new, window=window(STARTS))
     drafts.change_draft(rotation, wish, by=kim, now=NOW)
     drafts.remove_participant(part(rotation, "Northwind"), reason="gone", by=carla, now=NOW)
     for by in (company.by, kim, carla):
@@ -284,9 +276,7 @@ def test_one_person_is_enough_in_the_test_environment_if_only_production_require
 # At night.
 
 
-def test_one_person_can_postpone_and_another_approves_the_new_window(
-    company: Company, clock: FakeClock
-) -> None:
+def test_one_person_can_postpone_and_another_approves_the_new_window(company: Company, clock: FakeClock) -> None:
     rotation = ready(company, clock)
     olivia = Actor("Olivia", "web", make_person("olivia", "operator"))
     postpone(rotation, olivia)
@@ -336,9 +326,7 @@ def test_a_withdrawn_rotation_can_be_cancelled_by_the_person_who_changed_it(
 # Approving again.
 
 
-def test_nobody_who_changed_it_since_can_approve_it_again(
-    company: Company, clock: FakeClock, kim: Actor
-) -> None:
+def test_nobody_who_changed_it_since_can_approve_it_again(company: Company, clock: FakeClock, kim: Actor) -> None:
     rotation = postpone(ready(company, clock), kim)
     postpone(rotation, company.approver, to=LATER + timedelta(days=1))
     for by in (kim, company.approver):
@@ -355,9 +343,7 @@ def test_nobody_who_changed_it_since_can_approve_it_again(
     assert entry.new["withdrawn because"] == "Kim moved the window"
 
 
-def test_a_change_after_the_second_approval_withdraws_that_too(
-    company: Company, clock: FakeClock, kim: Actor
-) -> None:
+def test_a_change_after_the_second_approval_withdraws_that_too(company: Company, clock: FakeClock, kim: Actor) -> None:
     rotation = postpone(ready(company, clock), kim)
     approval.approve(rotation, by=company.approver, now=AT_NIGHT)
     postpone(rotation, company.approver, to=LATER + timedelta(days=1))
@@ -393,9 +379,7 @@ def test_anybody_can_approve_it_again_if_four_eyes_are_no_longer_required(
 # What is still possible while the approval is withdrawn, and what is not.
 
 
-def test_staged_certificates_stay_and_other_steps_wait(
-    company: Company, clock: FakeClock, kim: Actor
-) -> None:
+def test_staged_certificates_stay_and_other_steps_wait(company: Company, clock: FakeClock, kim: Actor) -> None:
     rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     postpone(rotation, kim)
     run(clock, AT_NIGHT)
@@ -464,9 +448,7 @@ def test_remaining_partners_wait_and_one_partner_can_go_back(
     assert reload(rotation).state == RotationState.APPLIED
 
 
-def test_rolling_back_needs_no_approval(
-    tmp_path: Path, settings: LazySettings, clock: FakeClock, kim: Actor
-) -> None:
+def test_rolling_back_needs_no_approval(tmp_path: Path, settings: LazySettings, clock: FakeClock, kim: Actor) -> None:
     settings.AS2CERTS_DIRECTORY_ROOT = tmp_path
     Installation(four_eyes_production=True).save()
     company = per_partner_company()
@@ -532,9 +514,7 @@ def test_the_page_shows_who_withdrew_it_and_who_can_approve_it_again(
     assert "Approve again …" in page_text(theirs)
 
 
-def test_the_page_explains_why_the_changer_cannot_approve_it(
-    company: Company, clock: FakeClock, kim: Actor
-) -> None:
+def test_the_page_explains_why_the_changer_cannot_approve_it(company: Company, clock: FakeClock, kim: Actor) -> None:
     rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     postpone(rotation, kim)
     silent = "have not confirmed"
@@ -572,9 +552,7 @@ def test_a_plan_that_changed_since_it_was_looked_at_is_not_approved_again(
     assert reload(rotation).is_withdrawn
 
 
-def test_approvers_are_notified_once_and_the_home_page_shows_it(
-    company: Company, clock: FakeClock, kim: Actor
-) -> None:
+def test_approvers_are_notified_once_and_the_home_page_shows_it(company: Company, clock: FakeClock, kim: Actor) -> None:
     rotation = postpone(ready(company, clock), kim)
     postpone(rotation, kim, to=LATER + timedelta(days=1))
     mail = Message.objects.get(kind="needs_attention")
@@ -585,9 +563,7 @@ def test_approvers_are_notified_once_and_the_home_page_shows_it(
 
 
 @pytest.mark.parametrize("asked_for", [True, False])
-def test_the_withdrawal_is_announced_before_a_change(
-    asked_for: bool, company: Company, clock: FakeClock
-) -> None:
+def test_the_withdrawal_is_announced_before_a_change(asked_for: bool, company: Company, clock: FakeClock) -> None:
     Installation.objects.update(four_eyes_production=asked_for)
     rotation = ready(company, clock)
     asked = page_text(get_page(log_in(make_person("olivia", "operator")), "rotation-postpone", rotation.uid))

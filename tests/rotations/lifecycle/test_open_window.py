@@ -62,9 +62,7 @@ def started(company: Company, clock: FakeClock, at_end: str) -> Rotation:
     fabrikam = company.partners[0]
     old = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=30))
     new = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=700))
-    wish = drafts.DraftSpec(
-        roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS), at_end=at_end
-    )
+    wish = drafts.DraftSpec(roles=("verify", "encrypt"), old=old, new=new, window=window(STARTS), at_end=at_end)
     rotation = drafts.create_draft(fabrikam, wish, by=company.by, now=NOW)
     approval.approve(rotation, by=company.approver, now=NOW)
     confirm_all(rotation, company)
@@ -155,9 +153,7 @@ def test_only_after_a_window_without_a_fixed_moment_a_cut_over_is_late(company: 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_evidence_before_the_window_triggers_the_cut_over_when_it_opens(
-    company: Company, clock: FakeClock
-) -> None:
+def test_evidence_before_the_window_triggers_the_cut_over_when_it_opens(company: Company, clock: FakeClock) -> None:
     rotation = started(company, clock, AtEnd.SWITCH)
     message(rotation, company, NOW + timedelta(minutes=5))
     run(clock, STARTS - timedelta(seconds=1))
@@ -265,9 +261,7 @@ def test_a_person_decides_after_three_extensions(company: Company, clock: FakeCl
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_extensions_of_a_window_that_a_person_chose_count_from_then(
-    company: Company, clock: FakeClock
-) -> None:
+def test_the_extensions_of_a_window_that_a_person_chose_count_from_then(company: Company, clock: FakeClock) -> None:
     rotation = started(company, clock, AtEnd.EXTEND)
     extend_until_failed(rotation, clock)
     later = ENDS + timedelta(days=2)
@@ -371,9 +365,7 @@ def test_an_impossible_fuzzy_window_is_explained_in_the_draft(company: Company) 
         (False, "other side’s change: Encrypt to {new} in {system}. A person does this by hand."),
     ],
 )
-def test_the_approval_page_shows_no_fixed_time(
-    company: Company, clock: FakeClock, automatic: bool, told: str
-) -> None:
+def test_the_approval_page_shows_no_fixed_time(company: Company, clock: FakeClock, automatic: bool, told: str) -> None:
     rotation = started(company, clock, AtEnd.GO_BACK)
     steps = list(rotation.steps.filter(act=Act.CUT_OVER).select_related("rotation", "system"))
     for step in steps:

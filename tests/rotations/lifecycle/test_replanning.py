@@ -57,9 +57,7 @@ def confirm(participant: Participant, company: Company, *, agreed: bool, now: da
 
 
 def supposed(participant: Participant) -> AlternativePlan:
-    return AlternativePlan.of(
-        participant.rotation, now=LATER, holding=replanning.assumed_capability(participant)
-    )
+    return AlternativePlan.of(participant.rotation, now=LATER, holding=replanning.assumed_capability(participant))
 
 
 def take(rotation: Rotation, company: Company, participant: Participant | None = None) -> None:
@@ -83,18 +81,14 @@ def test_a_stored_plan_is_the_one_that_would_be_made_now_at_any_later_time(rotat
 
 @pytest.mark.parametrize("per_partner", [False, True])
 @pytest.mark.parametrize("holds", [SEVERAL, ONE, Partner.Holds.UNKNOWN])
-def test_the_shape_from_one_partner_of_each_kind_equals_that_of_the_whole_plan(
-    holds: str, per_partner: bool
-) -> None:
+def test_the_shape_from_one_partner_of_each_kind_equals_that_of_the_whole_plan(holds: str, per_partner: bool) -> None:
     rotation = announced_rotation(company_with_unknown_capability(holds=holds, signs_per_partner=per_partner))
     other = AlternativePlan.of(rotation, now=LATER)
     assert other.shape == other.stored
     assert {step.key for step in other.fresh} == {step.key for step in other.before}
 
 
-def test_an_accepted_statement_lets_the_partner_switch_in_its_own_time(
-    rotation: Rotation, company: Company
-) -> None:
+def test_an_accepted_statement_lets_the_partner_switch_in_its_own_time(rotation: Rotation, company: Company) -> None:
     assert planned_acts(participant_of(rotation)) == {
         "announce": False,
         "agree": False,
@@ -116,15 +110,11 @@ def test_an_accepted_statement_lets_the_partner_switch_in_its_own_time(
     assert rotation.steps.get(act="stage").state == StepState.DONE
     assert northwind.steps.get(act="announce").state == StepState.DONE
     assert not northwind.steps.get(act="install").blocked
-    assert list(rotation.steps.values_list("position", flat=True)) == list(
-        range(1, rotation.steps.count() + 1)
-    )
+    assert list(rotation.steps.values_list("position", flat=True)) == list(range(1, rotation.steps.count() + 1))
     assert not AlternativePlan.of(Rotation.objects.get(pk=rotation.pk), now=LATER).differs
 
 
-def test_the_other_partner_keeps_its_steps_and_answer_and_gets_no_mail(
-    rotation: Rotation, company: Company
-) -> None:
+def test_the_other_partner_keeps_its_steps_and_answer_and_gets_no_mail(rotation: Rotation, company: Company) -> None:
     confirm(participant_of(rotation, "Fabrikam"), company, agreed=True)
     before = {step.key: (step.uid, step.state) for step in participant_of(rotation, "Fabrikam").steps.all()}
     take(rotation, company, state_capability(rotation, company))
@@ -171,9 +161,7 @@ def test_a_capability_of_one_unschedules_a_rotation() -> None:
     assert stored_state(rotation) == "scheduled"
 
 
-def test_the_new_plan_keeps_the_rules_and_loses_nothing_in_the_simulation(
-    rotation: Rotation, company: Company
-) -> None:
+def test_the_new_plan_keeps_the_rules_and_loses_nothing_in_the_simulation(rotation: Rotation, company: Company) -> None:
     confirm(participant_of(rotation, "Fabrikam"), company, agreed=True)
     take(rotation, company, state_capability(rotation, company))
     rotation = Rotation.objects.get(pk=rotation.pk)
@@ -189,18 +177,14 @@ def test_the_new_plan_keeps_the_rules_and_loses_nothing_in_the_simulation(
     assert (outcome.lost, outcome.rejected, outcome.twice, list(outcome.violations)) == (0, 0, 0, [])
 
 
-def test_a_corrected_capability_offers_a_new_plan_that_can_be_declined(
-    rotation: Rotation, company: Company
-) -> None:
+def test_a_corrected_capability_offers_a_new_plan_that_can_be_declined(rotation: Rotation, company: Company) -> None:
     Partner.objects.filter(name="Northwind").update(holds=SEVERAL)
     other = AlternativePlan.of(Rotation.objects.get(pk=rotation.pk), now=LATER)
     assert other.needs_decision
     assert [participant.partner.name for participant in other.changed_participants] == ["Northwind"]
     with pytest.raises(ActionRefused, match="Say why"):
         replanning.keep_stored_plan(rotation, seen=other.version, reason=" ", by=company.by, now=LATER)
-    replanning.keep_stored_plan(
-        rotation, seen=other.version, reason="The night is agreed", by=company.by, now=LATER
-    )
+    replanning.keep_stored_plan(rotation, seen=other.version, reason="The night is agreed", by=company.by, now=LATER)
     left = AlternativePlan.of(Rotation.objects.get(pk=rotation.pk), now=LATER)
     assert (left.differs, left.needs_decision) == (True, False)
     Partner.objects.filter(name="Fabrikam").update(holds=ONE)
@@ -222,9 +206,7 @@ def test_a_changed_system_of_ours_offers_a_new_plan(rotation: Rotation, company:
 def test_a_statement_is_declined_with_a_reason_until_it_changes(rotation: Rotation, company: Company) -> None:
     northwind = state_capability(rotation, company)
     seen = supposed(northwind).version
-    replanning.keep_stored_plan(
-        rotation, seen=seen, participant=northwind, reason="Odd", by=company.by, now=LATER
-    )
+    replanning.keep_stored_plan(rotation, seen=seen, participant=northwind, reason="Odd", by=company.by, now=LATER)
     assert not participant_of(rotation).holds_undecided
     assert participant_of(rotation).partner.holds == Partner.Holds.UNKNOWN
     assert Entry.objects.filter(verb="participant.holds_left", reason="Odd").exists()
@@ -242,9 +224,7 @@ def test_one_instead_of_unknown_changes_no_plan(rotation: Rotation, company: Com
     assert not Entry.objects.filter(verb="rotation.replanned").exists()
 
 
-def test_a_statement_after_the_beginning_affects_only_the_next_rotation(
-    rotation: Rotation, company: Company
-) -> None:
+def test_a_statement_after_the_beginning_affects_only_the_next_rotation(rotation: Rotation, company: Company) -> None:
     for name in ("Fabrikam", "Northwind"):
         confirm(participant_of(rotation, name), company, agreed=True)
     rotation.steps.filter(act__in=("hold", "cut_over")).update(state="done", done_at=NOW)
@@ -304,9 +284,7 @@ def test_a_change_in_the_meantime_is_an_edit_conflict(rotation: Rotation, compan
     assert participant_of(rotation).partner.holds == Partner.Holds.UNKNOWN
 
 
-def test_a_statement_that_changed_in_the_meantime_is_not_accepted(
-    rotation: Rotation, company: Company
-) -> None:
+def test_a_statement_that_changed_in_the_meantime_is_not_accepted(rotation: Rotation, company: Company) -> None:
     northwind = state_capability(rotation, company)
     seen = supposed(northwind).version
     state_capability(rotation, company, ONE)

@@ -76,9 +76,7 @@ def _load(company: Company, system: AS2System) -> None:
         key=lambda: private_keys.unseal(key, by=company.by, now=NOW, purpose="loading what was there"),
     )
     moves = {"decrypt": "add", "sign": "switch"}
-    first = ConnectorChange(
-        operation="first", side="own", as2_id="ACME-PROD", moves=moves, old=None, new=item
-    )
+    first = ConnectorChange(operation="first", side="own", as2_id="ACME-PROD", moves=moves, old=None, new=item)
     connector = connector_for(system)
     assert connector is not None
     assert connector.apply(first).outcome is ConnectorOutcome.APPLIED
@@ -236,9 +234,7 @@ def test_one_partner_goes_back_after_all_others_and_switches_again(
     assert state(rotation) == RotationState.APPLIED
 
 
-def test_one_partner_goes_back_before_others_have_switched(
-    company: Company, folder: Path, clock: FakeClock
-) -> None:
+def test_one_partner_goes_back_before_others_have_switched(company: Company, folder: Path, clock: FakeClock) -> None:
     rotation = started(company)
     confirm_all(rotation, company)
     move(rotation, "Northwind", company, LATER)

@@ -162,15 +162,11 @@ class TwoOperators(RuleBasedStateMachine):
 
     @rule(who=operators)
     def roll_back(self, who: str) -> None:
-        self.press(
-            who, lambda rotation: endings.roll_back(rotation, reason="back", by=self.by[who], now=self.now)
-        )
+        self.press(who, lambda rotation: endings.roll_back(rotation, reason="back", by=self.by[who], now=self.now))
 
     @rule(who=operators)
     def close(self, who: str) -> None:
-        self.press(
-            who, lambda rotation: endings.close(rotation, reason="done", by=self.by[who], now=self.now)
-        )
+        self.press(who, lambda rotation: endings.close(rotation, reason="done", by=self.by[who], now=self.now))
 
     @rule(who=operators)
     def hurry(self, who: str) -> None:

@@ -82,9 +82,7 @@ def test_each_state_of_the_rehearsal_has_its_sentence(company: Company, side: Te
     side.test(made)
     passed = "The rehearsal on ACME test has passed: it is applied, and its tests are done."
     assert current_result(rotation) == (RehearsalState.PASSED, passed)
-    made.steps.filter(act="retire").update(
-        state="failed"
-    )  # what comes long afterwards says nothing against it
+    made.steps.filter(act="retire").update(state="failed")  # what comes long afterwards says nothing against it
     assert current_result(rotation) == (RehearsalState.PASSED, passed)
     endings.roll_back(made, reason="orders fail", by=company.by, now=NOW)
     assert current_result(rotation) == (
@@ -168,9 +166,7 @@ def test_a_draft_that_was_changed_to_other_roles_is_not_rehearsed_by_what_change
 
 
 @pytest.mark.parametrize("how", ["archived", "not named any more"])
-def test_without_an_active_counterpart_no_rehearsal_is_required(
-    company: Company, side: TestSide, how: str
-) -> None:
+def test_without_an_active_counterpart_no_rehearsal_is_required(company: Company, side: TestSide, how: str) -> None:
     require_rehearsals()
     if how == "archived":
         Identity.objects.filter(pk=side.identity.pk).update(archived_at=NOW)
@@ -214,9 +210,7 @@ def test_a_change_on_the_test_side_is_not_rehearsed(company: Company, side: Test
 def test_one_rehearsal_at_a_time_and_another_after_it_failed(company: Company, side: TestSide) -> None:
     rotation = make_draft(company, starts=STARTS)
     first = side.rehearse(rotation)
-    with pytest.raises(
-        ActionRefused, match=r"It needs no other rehearsal\. The rehearsal on ACME test is a draft"
-    ):
+    with pytest.raises(ActionRefused, match=r"It needs no other rehearsal\. The rehearsal on ACME test is a draft"):
         approval.link_rehearsal(rotation, first, by=company.by, now=NOW)
     endings.cancel(first, reason="wrong key", by=company.by, now=NOW)
     with pytest.raises(ActionRefused, match="has ended"):
@@ -239,9 +233,7 @@ def test_a_rotation_that_has_begun_can_not_be_rehearsed(company: Company, side: 
     approval.link_rehearsal(rotation, made, by=company.by, now=NOW)
 
 
-def test_a_partners_change_is_rehearsed_with_its_namesake_on_our_test_side(
-    company: Company, side: TestSide
-) -> None:
+def test_a_partners_change_is_rehearsed_with_its_namesake_on_our_test_side(company: Company, side: TestSide) -> None:
     require_rehearsals()
     partner = company.partners[0]
     by, days = company.by, timedelta(days=400)
@@ -363,9 +355,7 @@ def test_the_next_tick_schedules_what_a_killed_process_has_missed(company: Compa
     assert transitions.advance_rehearsed(now=NOW) == 0
 
 
-def test_a_waiting_rotation_is_scheduled_when_the_setting_is_turned_off(
-    company: Company, side: TestSide
-) -> None:
+def test_a_waiting_rotation_is_scheduled_when_the_setting_is_turned_off(company: Company, side: TestSide) -> None:
     require_rehearsals()
     rotation = make_prepared(company)
     assert transitions.advance_rehearsed(now=NOW) == 0
@@ -420,9 +410,7 @@ def waive(rotation: Rotation, company: Company, reason: str = "The test system i
     approval.waive_rehearsal(rotation, reason=reason, by=company.approver, now=NOW)
 
 
-def test_waiving_the_rehearsal_schedules_the_rotation_and_is_recorded(
-    company: Company, side: TestSide
-) -> None:
+def test_waiving_the_rehearsal_schedules_the_rotation_and_is_recorded(company: Company, side: TestSide) -> None:
     require_rehearsals()
     rotation = make_prepared(company)
     waive(rotation, company)
@@ -476,9 +464,7 @@ def test_a_rehearsal_that_is_not_required_can_not_be_waived(company: Company, si
 
 
 @pytest.mark.parametrize("after", ["scheduled", "under_way", "applied", "closed", "cancelled"])
-def test_the_rehearsal_of_a_scheduled_rotation_can_not_be_waived(
-    company: Company, side: TestSide, after: str
-) -> None:
+def test_the_rehearsal_of_a_scheduled_rotation_can_not_be_waived(company: Company, side: TestSide, after: str) -> None:
     rotation = make_prepared(company)
     require_rehearsals()
     Rotation.objects.filter(pk=rotation.pk).update(state=after)
@@ -486,9 +472,7 @@ def test_the_rehearsal_of_a_scheduled_rotation_can_not_be_waived(
         waive(rotation, company)
 
 
-def test_a_rehearsal_that_passes_after_it_was_waived_counts_as_passed(
-    company: Company, side: TestSide
-) -> None:
+def test_a_rehearsal_that_passes_after_it_was_waived_counts_as_passed(company: Company, side: TestSide) -> None:
     require_rehearsals()
     rotation = make_draft(company, starts=STARTS)
     made = side.rehearse(rotation)

@@ -67,15 +67,11 @@ def make_certificate(holder: Station, ends: datetime, *, serves: Sequence[str] |
     if isinstance(holder, Identity):
         own = IdentityCertificate.objects.create(identity=holder, **certificate_fields(ends))
         for role in roles:
-            IdentityService.objects.create(
-                identity=holder, certificate=own, role=role, starts_at=NOW - 100 * DAY
-            )
+            IdentityService.objects.create(identity=holder, certificate=own, role=role, starts_at=NOW - 100 * DAY)
         return own
     theirs = PartnerCertificate.objects.create(partner=holder, **certificate_fields(ends))
     for role in roles:
-        PartnerService.objects.create(
-            partner=holder, certificate=theirs, role=role, starts_at=NOW - 100 * DAY
-        )
+        PartnerService.objects.create(partner=holder, certificate=theirs, role=role, starts_at=NOW - 100 * DAY)
     return theirs
 
 

@@ -53,9 +53,7 @@ def test_going_on_without_a_partner(rotation: Rotation, company: Company) -> Non
     assert forced().subject == "ACME: Bob decided to go on without Northwind"
 
 
-def test_going_on_without_several_partners_is_one_mail(
-    rotation: Rotation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_going_on_without_several_partners_is_one_mail(rotation: Rotation, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("bulk", "lookups"):
         monkeypatch.setattr(f"rotations.web.views.{name}.database_now", lambda: NOW)
     client: Client = log_in(make_person("olivia", "operator"))
@@ -110,9 +108,7 @@ def test_moving_the_window_into_a_freeze(rotation: Rotation, company: Company) -
     assert forced().subject == "ACME: Bob moved the window despite warnings"
 
 
-def test_moving_the_window_without_warnings_is_no_forced_decision(
-    rotation: Rotation, company: Company
-) -> None:
+def test_moving_the_window_without_warnings_is_no_forced_decision(rotation: Rotation, company: Company) -> None:
     change = rescheduling.WindowChange(window(STARTS + timedelta(days=1)), reason="They asked")
     rescheduling.postpone(rotation, change, by=company.approver, now=NOW)
     assert not Message.objects.filter(kind="forced").exists()

@@ -119,9 +119,7 @@ def test_a_window_is_shown_in_the_readers_zone_in_utc_and_as_agreed(planned: Rot
         ),
     ],
 )
-def test_a_window_in_words(
-    planned: Rotation, alice: User, zone: str, start: str, hours: int, expected: str
-) -> None:
+def test_a_window_in_words(planned: Rotation, alice: User, zone: str, start: str, hours: int, expected: str) -> None:
     alice.time_zone = zone
     alice.save()
     begins = datetime.fromisoformat(start).replace(tzinfo=UTC)
@@ -185,9 +183,7 @@ def test_it_names_the_partners_that_are_not_ready(planned: Rotation) -> None:
 # To whom.
 
 
-def test_owners_subscribers_and_the_author_are_notified_once_each(
-    planned: Rotation, acme: Any, alice: User
-) -> None:
+def test_owners_subscribers_and_the_author_are_notified_once_each(planned: Rotation, acme: Any, alice: User) -> None:
     bob, carol = make_user("bob"), make_user("carol", is_active=False)
     acme.subscribers.add(alice, bob)
     Rotation.objects.filter(pk=planned.pk).update(set_up_by=carol)
@@ -263,9 +259,7 @@ def test_a_window_after_expiry_is_notified_once_per_window(planned: Rotation) ->
     Rotation.objects.filter(pk=planned.pk).update(window_start=late, window_end=late + HOUR)
     assert [operator_mail.notify_too_late(NOW), operator_mail.notify_too_late(NOW + DAY)] == [1, 0]
     message = only()
-    assert message.subject == (
-        "ACME-PROD: rotation would come too late, certificate expires in 20 days, 13 Dec 2026"
-    )
+    assert message.subject == ("ACME-PROD: rotation would come too late, certificate expires in 20 days, 13 Dec 2026")
     assert "Its window starts only after that: Mon 14 Dec 2026, 13:00 CET" in " ".join(message.text.split())
     later = late + DAY
     Rotation.objects.filter(pk=planned.pk).update(window_start=later, window_end=later + HOUR)
@@ -378,9 +372,7 @@ def everything(planned: Rotation) -> None:
     reminders.send_due(NOW)
 
 
-def test_every_mail_is_complete_as_text_and_asks_nothing_from_elsewhere(
-    planned: Rotation, settings: Any
-) -> None:
+def test_every_mail_is_complete_as_text_and_asks_nothing_from_elsewhere(planned: Rotation, settings: Any) -> None:
     settings.AS2CERTS_BASE_URL = "https://certs.example.com"
     everything(planned)
     messages = list(Message.objects.all())

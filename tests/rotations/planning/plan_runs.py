@@ -19,9 +19,7 @@ def changes(draw: st.DrawFn) -> CertificateChange:
     own = which in "ABC"
     ours = draw(st.lists(holds, min_size=1, max_size=1 if own else 3))
     theirs = draw(st.lists(holds, min_size=0 if own else 1, max_size=4 if own else 1))
-    later = draw(
-        st.dictionaries(st.sampled_from(["p1", "p2", "p3", "p4"]), st.integers(-200, 200), max_size=2)
-    )
+    later = draw(st.dictionaries(st.sampled_from(["p1", "p2", "p3", "p4"]), st.integers(-200, 200), max_size=2))
     return make_change(
         which,
         tuple(ours),
@@ -58,9 +56,7 @@ def shuffle(steps: Sequence[PlannedStep], random: Random) -> list[PlannedStep]:
     return order
 
 
-def every_order(
-    steps: Sequence[PlannedStep], begun: tuple[PlannedStep, ...] = ()
-) -> Iterator[tuple[PlannedStep, ...]]:
+def every_order(steps: Sequence[PlannedStep], begun: tuple[PlannedStep, ...] = ()) -> Iterator[tuple[PlannedStep, ...]]:
     """Yield all orders that the steps' `after` permits."""
     if len(begun) == len(steps):
         yield begun
@@ -91,9 +87,7 @@ def first_failure(change: CertificateChange, order: Sequence[PlannedStep]) -> st
     every partner that was given no choice of its own yet, and when it flips, the choices end.
     """
     held: dict[tuple[str, Role], set[str]] = {}
-    together = {
-        (e.at, e.role) for step in order if step.simultaneous for e in step.effects if e.move is not Move.ADD
-    }
+    together = {(e.at, e.role) for step in order if step.simultaneous for e in step.effects if e.move is not Move.ADD}
     replaced = {(e.at, e.role) for step in order for e in step.effects if e.move is Move.REPLACE}
     for step in order:
         for effect in step.effects:

@@ -45,9 +45,7 @@ def test_a_yearly_rule() -> None:
 
 
 def test_a_rule_for_the_last_days_of_each_month() -> None:
-    closing = FreezePeriod(
-        "Closing", date(2026, 1, 30), date(2026, 1, 31), "UTC", "FREQ=MONTHLY;BYMONTHDAY=-2"
-    )
+    closing = FreezePeriod("Closing", date(2026, 1, 30), date(2026, 1, 31), "UTC", "FREQ=MONTHLY;BYMONTHDAY=-2")
     assert freezes_touching(window(at(2026, 2, 28, 12)), [closing])
     assert freezes_touching(window(at(2026, 4, 29, 1)), [closing])
     assert not freezes_touching(window(at(2026, 4, 28, 12)), [closing])

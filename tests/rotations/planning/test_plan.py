@@ -38,9 +38,7 @@ def format_steps(steps: tuple[PlannedStep, ...]) -> list[str]:
 @pytest.mark.parametrize(("which", "ours", "theirs"), EXPECTED, ids=lambda value: str(value))
 def test_the_plan_of_each_change_is_as_expected(which: str, ours: Capacity, theirs: Capacity) -> None:
     steps = plan(make_change(which, (ours,), (theirs,)))
-    assert format_steps(steps) == [
-        line.strip() for line in EXPECTED[which, ours, theirs].strip().splitlines()
-    ]
+    assert format_steps(steps) == [line.strip() for line in EXPECTED[which, ours, theirs].strip().splitlines()]
 
 
 @pytest.mark.parametrize(("which", "ours", "theirs"), EXPECTED_PER_PARTNER, ids=lambda value: str(value))
@@ -315,9 +313,7 @@ HOUR = timedelta(hours=1)
 
 
 def test_each_partner_has_its_own_window_and_the_default_switches_after_the_last() -> None:
-    change = make_change(
-        "C", theirs=(SEVERAL, ONE, SEVERAL), per_partner=True, moments={"p1": EARLIER, "p2": LATER}
-    )
+    change = make_change("C", theirs=(SEVERAL, ONE, SEVERAL), per_partner=True, moments={"p1": EARLIER, "p2": LATER})
     steps = plan(change)
     cut_overs = {s.key: (s.due, s.latest) for s in steps if s.act is Act.CUT_OVER}
     assert cut_overs == {
@@ -354,9 +350,7 @@ def test_a_cut_over_waits_for_its_own_partner_and_not_for_the_others() -> None:
 
 
 def test_a_remaining_partner_is_planned_after_the_windows_of_all_others() -> None:
-    change = replace(
-        make_change("C", theirs=(SEVERAL, SEVERAL), per_partner=True, moments={"p2": LATER}), now=ENDS
-    )
+    change = replace(make_change("C", theirs=(SEVERAL, SEVERAL), per_partner=True, moments={"p2": LATER}), now=ENDS)
     assert step_named(plan(change), "cut_over:s1:p2").due == LATER
     with pytest.raises(PlanError, match="The window is over"):
         plan(replace(change, now=LATER + HOUR))
@@ -413,9 +407,7 @@ S1, P1 = VALID_CHANGE.systems[0], VALID_CHANGE.parties[0]
         (replace(VALID_CHANGE, grace=timedelta(days=-1)), "the grace is negative"),
     ],
 )
-def test_a_change_that_contradicts_itself_is_refused_with_the_reason(
-    change: CertificateChange, complaint: str
-) -> None:
+def test_a_change_that_contradicts_itself_is_refused_with_the_reason(change: CertificateChange, complaint: str) -> None:
     with pytest.raises(PlanError, match=complaint):
         plan(change)
 

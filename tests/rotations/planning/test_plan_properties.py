@@ -62,14 +62,9 @@ def test_only_the_changing_roles_are_affected(change: CertificateChange) -> None
 def test_no_place_holds_too_many_and_all_end_with_the_new_certificate_alone(
     change: CertificateChange, random: Random
 ) -> None:
-    room = {f"us:{s.key}": s.holds for s in change.systems} | {
-        f"partner:{p.key}": p.holds for p in change.parties
-    }
+    room = {f"us:{s.key}": s.holds for s in change.systems} | {f"partner:{p.key}": p.holds for p in change.parties}
     room |= {
-        f"us:{s.key}>{p.key}": s.holds
-        for s in change.systems
-        for p in change.parties
-        if changes_per_partner(change)
+        f"us:{s.key}>{p.key}": s.holds for s in change.systems for p in change.parties if changes_per_partner(change)
     }
     held = {(at, role): {"old"} for at in room for role in change.roles if ">" not in at or role == "sign"}
     for step in shuffle(plan(change), random):
@@ -113,9 +108,7 @@ def test_nothing_is_simultaneous_if_every_reader_has_room(change: CertificateCha
         systems=tuple(replace(system, holds=SEVERAL) for system in change.systems),
         parties=tuple(replace(party, holds=SEVERAL) for party in change.parties),
     )
-    assert not any(
-        step.simultaneous or step.act in {Act.AGREE, Act.HOLD, Act.RELEASE} for step in plan(roomy)
-    )
+    assert not any(step.simultaneous or step.act in {Act.AGREE, Act.HOLD, Act.RELEASE} for step in plan(roomy))
 
 
 @given(changes())

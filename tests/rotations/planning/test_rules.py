@@ -28,9 +28,7 @@ def drop_dependency(steps: tuple[PlannedStep, ...], key: str, waited_for: str) -
 def drop_step(steps: tuple[PlannedStep, ...], key: str) -> tuple[PlannedStep, ...]:
     """Remove a step, and all dependencies on it."""
     assert any(step.key == key for step in steps)
-    return tuple(
-        replace(step, after=tuple(k for k in step.after if k != key)) for step in steps if step.key != key
-    )
+    return tuple(replace(step, after=tuple(k for k in step.after if k != key)) for step in steps if step.key != key)
 
 
 def change_step(steps: tuple[PlannedStep, ...], key: str, **fields: object) -> tuple[PlannedStep, ...]:
@@ -327,9 +325,7 @@ PLANTED_PER_PARTNER: list[tuple[str, Tamper, str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("tamper", "complaint"), [pytest.param(*rest, id=name) for name, *rest in PLANTED_PER_PARTNER]
-)
+@pytest.mark.parametrize(("tamper", "complaint"), [pytest.param(*rest, id=name) for name, *rest in PLANTED_PER_PARTNER])
 def test_the_rules_find_a_planted_violation_with_signing_per_partner(tamper: Tamper, complaint: str) -> None:
     later = STARTS + timedelta(days=2)
     change = make_change("C", theirs=(SEVERAL, ONE), per_partner=True, moments={"p2": later})
@@ -359,9 +355,8 @@ def test_a_reader_with_room_may_not_switch_simultaneously() -> None:
     waits = next(step for step in steps if step.key == "install:p1").after
     for key in ("install:p1", "cut_over:s1"):
         steps = change_step(steps, key, simultaneous=True, earliest=STARTS, latest=ENDS, after=waits)
-    assert (
-        "cut_over:s1 may use the new certificate before verifying at Partner 1 holds it (install:p1)."
-        in violations(change, steps)
+    assert "cut_over:s1 may use the new certificate before verifying at Partner 1 holds it (install:p1)." in violations(
+        change, steps
     )
 
 

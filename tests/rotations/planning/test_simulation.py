@@ -154,9 +154,7 @@ def test_a_writer_with_two_certificates_or_none_is_a_violation() -> None:
     (effect,) = next(step for step in steps if step.key == "cut_over:s1").effects
     for move, found in (("add", "both certificates"), ("drop", "no certificate")):
         wrong = change_step(steps, "cut_over:s1", effects=(replace(effect, move=Move(move)),))
-        assert any(
-            f"signing at System 1 has {found}" in sentence for sentence in simulate(change, wrong).violations
-        )
+        assert any(f"signing at System 1 has {found}" in sentence for sentence in simulate(change, wrong).violations)
 
 
 def test_steps_that_wait_for_missing_steps_are_never_done() -> None:
@@ -245,8 +243,7 @@ def test_a_one_slot_partner_that_is_early_violates_the_rules_until_we_follow() -
     result = run("B", ONE, ONE, shifts={Act.PARTNER_CUT_OVER: -2 * HOUR})
     assert result.rejected == 24
     assert any(
-        "encrypting at Partner 1 used the new certificate; decrypting at System 1 held only the old"
-        in sentence
+        "encrypting at Partner 1 used the new certificate; decrypting at System 1 held only the old" in sentence
         for sentence in result.violations
     )
 

@@ -66,9 +66,7 @@ def test_a_partner_that_installs_two_hours_late_and_says_so_makes_us_wait() -> N
 
 def test_a_partner_that_confirms_too_early_rejects_for_two_hours() -> None:
     answer = ask(named("E"), shifts={Act.INSTALL: 2 * HOUR}, claims_done=True, zone="America/Chicago")
-    assert answer.condition == (
-        "If Northwind loads C2’s key two hours late, although it says in time that it has"
-    )
+    assert answer.condition == ("If Northwind loads C2’s key two hours late, although it says in time that it has")
     assert answer.sentences == (
         (
             "8 of our messages to Northwind on Tue 24 Nov 2026 between 22:00 and 23:45 CST (UTC−06:00) are rejected "
@@ -86,9 +84,7 @@ def test_unverified_mdns_name_the_side_on_which_they_fail() -> None:
     )
     theirs = ask(named("D"), shifts={Act.PARTNER_CUT_OVER: -2 * HOUR})
     assert theirs.condition == "If Northwind switches to C2 for signing two hours too early"
-    assert (
-        "but the MDN does not verify here: we send them again, and they are delivered" in theirs.sentences[0]
-    )
+    assert "but the MDN does not verify here: we send them again, and they are delivered" in theirs.sentences[0]
     assert (own.level, theirs.level) == ("bad", "bad")
 
 
@@ -110,9 +106,7 @@ def test_lost_messages_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     impatient = Traffic(every=15 * MINUTE, retries=(5 * MINUTE, 10 * MINUTE))
     monkeypatch.setattr(answers, "PAGE_TRAFFIC", impatient)
     (sentence,) = what_if(change, plan(change), behaviour).sentences
-    assert sentence.endswith(
-        "are rejected with decryption-failed; 7 of them are lost when the retries run out."
-    )
+    assert sentence.endswith("are rejected with decryption-failed; 7 of them are lost when the retries run out.")
     monkeypatch.setattr(answers, "PAGE_TRAFFIC", replace(impatient, retries=()))
     (sentence,) = what_if(change, plan(change), behaviour).sentences
     assert sentence.endswith("all are lost when their retries run out.")
@@ -191,17 +185,13 @@ def test_an_expired_certificate_is_named_as_the_reason() -> None:
     change = named("E")
     early = what_if(change, plan(change), validity=CertificateValidity(new_from=STARTS + 30 * MINUTE))
     assert "are rejected with decryption-failed, as C2 is not valid yet,; they" not in early.sentences[0]
-    assert (
-        "are rejected with decryption-failed, as C2 is not valid yet; they go through" in early.sentences[0]
-    )
+    assert "are rejected with decryption-failed, as C2 is not valid yet; they go through" in early.sentences[0]
 
 
 def test_a_missed_window_is_described_with_the_time_left() -> None:
     change = named("E")
     behaviour = Behaviour(partners={"p1": PartnerBehaviour(never=frozenset({Act.INSTALL}))})
-    answer = what_if(
-        change, plan(change), behaviour, validity=CertificateValidity(old_until=STARTS + 20 * DAY)
-    )
+    answer = what_if(change, plan(change), behaviour, validity=CertificateValidity(old_until=STARTS + 20 * DAY))
     assert answer.sentences[0].endswith(
         "C1 stays in use there. Agree a new window before C1 ends on Tue 15 Dec 2026, 04:00 UTC."
     )
@@ -219,9 +209,7 @@ def test_an_open_retirement_names_the_step_it_waits_for() -> None:
 def test_several_systems_of_ours_are_named() -> None:
     change = make_change("D", (ONE, ONE), (ONE,))
     answer = ask(change, shifts={Act.PARTNER_CUT_OVER: 2 * HOUR})
-    assert answer.sentences[0].startswith(
-        "16 messages from Partner 1 to System 1 and System 2 on Wed 25 Nov 2026"
-    )
+    assert answer.sentences[0].startswith("16 messages from Partner 1 to System 1 and System 2 on Wed 25 Nov 2026")
 
 
 def test_the_same_failure_of_many_partners_is_one_sentence() -> None:
@@ -252,9 +240,7 @@ def test_a_waived_partner_is_not_waited_for() -> None:
     change = named("A")
     steps = plan(change)
     answer = what_if(change, steps, progress=Progress(skipped=["install:p1", "partner_retire:p1"]))
-    assert answer.sentences[0].startswith(
-        "From Wed 25 Nov 2026, 04:00 UTC on, our messages to Northwind are rejected"
-    )
+    assert answer.sentences[0].startswith("From Wed 25 Nov 2026, 04:00 UTC on, our messages to Northwind are rejected")
     assert answer.level == "bad"
 
 
@@ -267,16 +253,12 @@ def test_an_unknown_zone_is_refused() -> None:
 @pytest.mark.parametrize("ours", [ONE, SEVERAL])
 @pytest.mark.parametrize("theirs", [ONE, SEVERAL])
 @pytest.mark.parametrize("which", ROLES)
-def test_every_scenario_has_an_answer_in_whole_sentences(
-    which: str, ours: Capacity, theirs: Capacity
-) -> None:
+def test_every_scenario_has_an_answer_in_whole_sentences(which: str, ours: Capacity, theirs: Capacity) -> None:
     change = named(which, ours, theirs)
     steps = plan(change)
     asked = list_scenarios(change, steps)
     assert asked[0].key == "as-planned"
-    assert (
-        len({question.key for question in asked}) == len({question.text for question in asked}) == len(asked)
-    )
+    assert len({question.key for question in asked}) == len({question.text for question in asked}) == len(asked)
     for question in asked:
         answer = what_if(change, steps, question.behaviour)
         assert answer.condition == question.text
@@ -309,9 +291,7 @@ def test_every_scenario_has_an_answer_in_whole_sentences(
         ),
     ],
 )
-def test_scenarios_depend_on_the_steps_of_the_partner(
-    which: str, ours: Capacity, theirs: Capacity, keys: str
-) -> None:
+def test_scenarios_depend_on_the_steps_of_the_partner(which: str, ours: Capacity, theirs: Capacity, keys: str) -> None:
     change = named(which, ours, theirs)
     asked = [question.key for question in list_scenarios(change, plan(change))]
     of_partner = [key.removesuffix(":p1") for key in asked if key.endswith(":p1")]
@@ -330,9 +310,7 @@ def test_a_condition_joins_several_clauses() -> None:
     change = named("C")
     behaviour = Behaviour(
         partners={
-            "p1": PartnerBehaviour(
-                roles=frozenset({Role.SIGN}), replaces=True, shifts={Act.AGREE: timedelta(0)}
-            )
+            "p1": PartnerBehaviour(roles=frozenset({Role.SIGN}), replaces=True, shifts={Act.AGREE: timedelta(0)})
         },
         lag=90 * timedelta(seconds=1),
     )

@@ -53,9 +53,7 @@ EVERY = [
 def make(which: str, ours: Capacity, theirs: Capacity, many: bool, per_partner: bool) -> CertificateChange:
     """Return a change with one partner and one system, or with two partners or systems if ``many``."""
     own = which in "ABC"
-    change = make_change(
-        which, (ours,) * (1 if own or not many else 2), (theirs,) * (2 if own and many else 1)
-    )
+    change = make_change(which, (ours,) * (1 if own or not many else 2), (theirs,) * (2 if own and many else 1))
     return replace(change, systems=tuple(replace(s, signs_per_partner=per_partner) for s in change.systems))
 
 
@@ -89,9 +87,7 @@ def test_messages_fail_only_between_two_simultaneous_switches(
     if overlaps(which, ours, theirs):
         assert (result.rejected, result.twice, result.waited) == (0, 0, 0)
     for message in result.disrupted:
-        assert all(
-            written <= STARTS + abs(skew) and read >= STARTS for written, read in under_way(message)
-        ), message
+        assert all(written <= STARTS + abs(skew) and read >= STARTS for written, read in under_way(message)), message
     if result.pauses:
         assert not any(message.outbound for message in result.disrupted)
         assert result.waited > 0
@@ -165,9 +161,7 @@ def test_a_false_confirmation_violates_the_rules_in_a_fuzzy_window() -> None:
 
 @pytest.mark.parametrize("holds", list(Capacity))
 @pytest.mark.parametrize("letter", "ABCDEF")
-def test_messages_fail_in_an_emergency_until_the_other_side_has_followed(
-    letter: str, holds: Capacity
-) -> None:
+def test_messages_fail_in_an_emergency_until_the_other_side_has_followed(letter: str, holds: Capacity) -> None:
     combination = Combination(letter, holds, holds, False, ChangeTiming.EMERGENCY)
     result = carried_out(combination)
     assert result.violations == ()

@@ -27,9 +27,7 @@ from tests.rotations.planning.plan_runs import changes, writer_reader_pairs
 
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
-steadily = settings(
-    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+steadily = settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 def spans(longest: timedelta, shortest: timedelta = timedelta(0)) -> st.SearchStrategy[timedelta]:
@@ -99,9 +97,7 @@ def compliant_behaviours(draw: st.DrawFn, steps: Sequence[PlannedStep]) -> Behav
 
 
 @st.composite
-def deviating_behaviours(
-    draw: st.DrawFn, change: CertificateChange, steps: Sequence[PlannedStep]
-) -> Behaviour:
+def deviating_behaviours(draw: st.DrawFn, change: CertificateChange, steps: Sequence[PlannedStep]) -> Behaviour:
     """Draw a behaviour with partners that may do anything."""
     shifts = st.dictionaries(
         st.sampled_from([Act.INSTALL, Act.AGREE, Act.PARTNER_CUT_OVER, Act.PARTNER_RETIRE]),
@@ -164,9 +160,7 @@ def test_a_compliant_behaviour_keeps_the_rules_in_every_state_and_for_every_mess
     data: st.DataObject, change: CertificateChange, traffic: Traffic, seed: int
 ) -> None:
     steps = plan(change)
-    result = simulate(
-        change, steps, data.draw(compliant_behaviours(steps)), traffic=replace(traffic, seed=seed)
-    )
+    result = simulate(change, steps, data.draw(compliant_behaviours(steps)), traffic=replace(traffic, seed=seed))
     assert result.violations == ()
     assert all(step_run.done for step_run in result.step_runs)
     swaps = swapped(result, change)
@@ -195,9 +189,7 @@ def test_no_writer_has_a_gap_or_two_certificates_and_no_reader_more_than_it_can_
 ) -> None:
     steps = plan(change)
     result = simulate(change, steps, data.draw(deviating_behaviours(change, steps)), traffic=SPARSE)
-    room = {f"us:{s.key}": s.holds for s in change.systems} | {
-        f"partner:{p.key}": p.holds for p in change.parties
-    }
+    room = {f"us:{s.key}": s.holds for s in change.systems} | {f"partner:{p.key}": p.holds for p in change.parties}
     by_place = defaultdict(list)
     for use in result.usages:
         by_place[use.place].append(use)
@@ -244,9 +236,7 @@ def test_delays_and_outages_cost_no_message_if_everybody_holds_both(
 
 @steadily
 @given(st.data(), all_changes(), traffics)
-def test_every_failed_message_has_a_cause(
-    data: st.DataObject, change: CertificateChange, traffic: Traffic
-) -> None:
+def test_every_failed_message_has_a_cause(data: st.DataObject, change: CertificateChange, traffic: Traffic) -> None:
     """Partners may do anything, and dependencies of the plan may be missing."""
     steps = data.draw(plans_without_dependency(plan(change)))
     traffic = replace(traffic, every=traffic.every * 8)  # failures caused by partners last for weeks
@@ -267,9 +257,7 @@ def test_every_failed_message_has_a_cause(
 
 @steadily
 @given(st.data(), all_changes())
-def test_violations_in_the_simulation_are_found_in_the_plan(
-    data: st.DataObject, change: CertificateChange
-) -> None:
+def test_violations_in_the_simulation_are_found_in_the_plan(data: st.DataObject, change: CertificateChange) -> None:
     steps = data.draw(plans_without_dependency(plan(change)))
     result = simulate(change, steps, data.draw(compliant_behaviours(steps)))
     if any("held only the" in sentence for sentence in result.violations):
@@ -282,8 +270,7 @@ def plans_without_dependency(draw: st.DrawFn, steps: tuple[PlannedStep, ...]) ->
     edges = [(step.key, waited) for step in steps for waited in step.after]
     forgotten = set(draw(st.lists(st.sampled_from(edges), max_size=4))) if edges else set()
     return tuple(
-        replace(step, after=tuple(key for key in step.after if (step.key, key) not in forgotten))
-        for step in steps
+        replace(step, after=tuple(key for key in step.after if (step.key, key) not in forgotten)) for step in steps
     )
 
 

@@ -131,9 +131,7 @@ def test_a_refusal_names_the_state_the_action_and_what_is_possible_instead() -> 
 
 
 def test_a_refusal_at_the_end_says_that_it_has_ended() -> None:
-    with pytest.raises(
-        IllegalTransition, match=r'This step is done: "claim" is not possible\. It has ended\.'
-    ):
+    with pytest.raises(IllegalTransition, match=r'This step is done: "claim" is not possible\. It has ended\.'):
         next_state(StepState.DONE, StepAction.CLAIM)
 
 
@@ -145,16 +143,12 @@ def test_actions_of_steps_and_rotations_are_distinct() -> None:
 
 @pytest.mark.parametrize("state", RotationState)
 def test_every_offered_action_of_a_rotation_is_possible(state: RotationState) -> None:
-    assert [action for action in actions_from(state) if next_state(state, action)] == list(
-        actions_from(state)
-    )
+    assert [action for action in actions_from(state) if next_state(state, action)] == list(actions_from(state))
 
 
 @pytest.mark.parametrize("state", StepState)
 def test_every_offered_action_of_a_step_is_possible(state: StepState) -> None:
-    assert [action for action in actions_from(state) if next_state(state, action)] == list(
-        actions_from(state)
-    )
+    assert [action for action in actions_from(state) if next_state(state, action)] == list(actions_from(state))
 
 
 def test_nothing_was_cut_over_in_a_rotation_that_can_still_be_cancelled() -> None:

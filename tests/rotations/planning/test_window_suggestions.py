@@ -68,24 +68,18 @@ def test_seven_days_are_left_before_the_old_certificate_expires() -> None:
 
 def test_freezes_are_avoided() -> None:
     freeze = FreezePeriod("Inventory", date(2026, 11, 16), date(2026, 11, 19), "Europe/Berlin")
-    assert (
-        local(suggest_windows(replace(REQUIREMENTS, freezes=(freeze,))), "Europe/Berlin")[0] == "Fri 20 15:00"
-    )
+    assert local(suggest_windows(replace(REQUIREMENTS, freezes=(freeze,))), "Europe/Berlin")[0] == "Fri 20 15:00"
 
 
 def test_suggestions_name_those_who_do_not_work_then() -> None:
     found = suggest_windows(replace(REQUIREMENTS, hours=(BERLIN, CHICAGO, TOKYO)))
     assert len(found) == 5
-    assert all(
-        len(s.outside) == 1 for s in found
-    )  # Berlin's day overlaps both of the others', but never all three
+    assert all(len(s.outside) == 1 for s in found)  # Berlin's day overlaps both of the others', but never all three
 
 
 def test_the_new_certificate_has_to_be_valid() -> None:
     begins = datetime(2026, 11, 18, 20, 0, tzinfo=UTC)
-    assert (
-        local(suggest_windows(replace(REQUIREMENTS, new_begins=begins)), "Europe/Berlin")[0] == "Thu 19 15:00"
-    )
+    assert local(suggest_windows(replace(REQUIREMENTS, new_begins=begins)), "Europe/Berlin")[0] == "Thu 19 15:00"
 
 
 def test_a_clock_change_moves_the_shared_hour() -> None:

@@ -28,6 +28,4 @@ class Command(BaseCommand):
         count = second_factors.remove_all(user, by=Actor.command("reset_second_factor"), now=database_now())
         if not count:
             raise CommandError(f"{user.username} has no second factor. Nothing was changed.")
-        self.stdout.write(
-            f"{user.username} has no second factor any more, and logs in with the password alone."
-        )
+        self.stdout.write(f"{user.username} has no second factor any more, and logs in with the password alone.")

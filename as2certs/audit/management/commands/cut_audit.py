@@ -22,9 +22,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--before", type=parse_day, metavar="DAY", help="remove what is older (2025-12-31, UTC)"
-        )
+        parser.add_argument("--before", type=parse_day, metavar="DAY", help="remove what is older (2025-12-31, UTC)")
         parser.add_argument("--reason", default="", help="why; it stays in the trail, and --commit wants it")
         parser.add_argument(
             "--archive", type=Path, metavar="FILE", help="first write what is removed into this new file"
@@ -45,9 +43,7 @@ class Command(BaseCommand):
         except (TruncationRefused, OSError) as error:
             raise CommandError(str(error)) from error
 
-    def _cut(
-        self, *, before: datetime, reason: str, archive: Path | None, commit: bool, **options: Any
-    ) -> None:
+    def _cut(self, *, before: datetime, reason: str, archive: Path | None, commit: bool, **options: Any) -> None:
         sealing.seal(most=None, wait=True)
         now = database_now()
         end = truncation.find_end(before, now=now)

@@ -121,9 +121,7 @@ class Command(BaseCommand):
             self.stdout.write(f"Note: {left:,} of them are still there. Run cut_audit with --finish.")
         for noted in heads:
             if noted.position < chain.cut_position:
-                self.stdout.write(
-                    f"Note: the end noted at position {noted.position} can't be compared any more."
-                )
+                self.stdout.write(f"Note: the end noted at position {noted.position} can't be compared any more.")
 
 
 def parse_noted_head(text: str) -> ChainLink:

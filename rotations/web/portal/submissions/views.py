@@ -47,9 +47,7 @@ def portal_hand_in(request: HttpRequest, visit: PortalVisit) -> HttpResponse:
     form = SubmissionForm(partner, request.POST, request.FILES, now=visit.now)
     if form.is_valid():
         reading = form.reading
-        confirmation = ConfirmSubmissionForm(
-            initial={"pem": reading.pem, "use": use_for_roles(reading.roles)}
-        )
+        confirmation = ConfirmSubmissionForm(initial={"pem": reading.pem, "use": use_for_roles(reading.roles)})
         return _confirmation_page(request, visit, reading, confirmation)
     if form.key_shown:
         submitted_certificates.record_private_key(partner, by=visit.by, now=visit.now)
@@ -85,17 +83,13 @@ def _submission_rejected(
         submitted_certificates.record_private_key(visit.link.partner, by=visit.by, now=visit.now)
     else:
         try:
-            reading = submitted_certificates.read_submission(
-                visit.link.partner, form.certificate_pem, now=visit.now
-            )
+            reading = submitted_certificates.read_submission(visit.link.partner, form.certificate_pem, now=visit.now)
         except SubmissionRefused:
             pass  # reported below: it can't be used for anything
         else:
             form.add_error("use", str(error))
             return _confirmation_page(request, visit, reading, form)
-    return _submission_page(
-        request, visit, SubmissionForm(visit.link.partner, now=visit.now), rejection=str(error)
-    )
+    return _submission_page(request, visit, SubmissionForm(visit.link.partner, now=visit.now), rejection=str(error))
 
 
 def _success_message(arrival: submitted_certificates.Submission) -> str:
@@ -165,9 +159,7 @@ def _context(visit: PortalVisit) -> dict[str, Any]:
         "link": visit.link,
         "token": visit.token,
         "in_use": used,
-        "submissions": [
-            _submission_row(row) for row in _submissions(partner) if row.certificate_id not in used_pks
-        ],
+        "submissions": [_submission_row(row) for row in _submissions(partner) if row.certificate_id not in used_pks],
         "support": support_for_partner(partner),
         "now": visit.now,
     }

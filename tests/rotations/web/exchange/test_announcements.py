@@ -35,14 +35,10 @@ def seen_on(response: Any) -> str:
     return found[1]
 
 
-def announce_to(
-    client: Client, rotation: Rotation, *participants: Participant, seen: str | None = None
-) -> Any:
+def announce_to(client: Client, rotation: Rotation, *participants: Participant, seen: str | None = None) -> Any:
     """Preview the mails and send those to these partners."""
     seen = seen_on(get_page(client, "rotation-announce", rotation.uid)) if seen is None else seen
-    return post_form(
-        client, "rotation-announce", rotation.uid, seen=seen, partner=[str(p.uid) for p in participants]
-    )
+    return post_form(client, "rotation-announce", rotation.uid, seen=seen, partner=[str(p.uid) for p in participants])
 
 
 def test_all_mails_are_previewed_before_any_is_sent(
@@ -53,21 +49,14 @@ def test_all_mails_are_previewed_before_any_is_sent(
     assert shown.count('" checked') == 2
     assert "Fay Fisher, fay@fabrikam.example" in shown
     assert reverse("participant-announcement-html", args=[fabrikam.uid]) in shown  # the first is open
-    assert (
-        f'hx-get="{reverse("participant-announcement", args=[northwind.uid])}"' in shown
-    )  # the rest on demand
+    assert f'hx-get="{reverse("participant-announcement", args=[northwind.uid])}"' in shown  # the rest on demand
     assert not Message.objects.exists()
 
 
-def test_the_preview_equals_the_sent_mail(
-    operator: Client, rotation: Rotation, northwind: Participant
-) -> None:
+def test_the_preview_equals_the_sent_mail(operator: Client, rotation: Rotation, northwind: Participant) -> None:
     preview = get_page(operator, "participant-announcement", northwind.uid)
     html = get_page(operator, "participant-announcement-html", northwind.uid).content.decode()
-    assert (
-        "sandbox"
-        in get_page(operator, "participant-announcement-html", northwind.uid)["Content-Security-Policy"]
-    )
+    assert "sandbox" in get_page(operator, "participant-announcement-html", northwind.uid)["Content-Security-Policy"]
     assert announce_to(operator, rotation, northwind).status_code == 302
     message = Letter.objects.get().message
     assert message.subject in page_text(preview).replace("&#x27;", "'")
@@ -220,9 +209,7 @@ def test_nobody_is_informed_before_the_key_is_staged(
     assert "Not yet: first “Load" in shown
     assert "Go to the runbook" in shown
     assert announce_to(operator, rotation, northwind).status_code == 302
-    assert "Northwind was not told: Not yet: first" in page_text(
-        get_page(operator, "rotation-detail", rotation.uid)
-    )
+    assert "Northwind was not told: Not yet: first" in page_text(get_page(operator, "rotation-detail", rotation.uid))
     assert not Message.objects.exists()
 
 
@@ -277,10 +264,7 @@ def test_only_operators_announce(role: str, rotation: Rotation, northwind: Parti
     client = log_in(make_person(f"a {role}", role))
     assert get_page(client, "rotation-announce", rotation.uid).status_code == 403
     assert (
-        post_form(
-            client, "rotation-announce", rotation.uid, seen="x", partner=[str(northwind.uid)]
-        ).status_code
-        == 403
+        post_form(client, "rotation-announce", rotation.uid, seen="x", partner=[str(northwind.uid)]).status_code == 403
     )
     assert post_form(client, "participant-to-oneself", northwind.uid).status_code == 403
     assert not Message.objects.exists()
@@ -299,15 +283,11 @@ def test_htmx_gets_only_a_message(operator: Client, northwind: Participant) -> N
     url = reverse("participant-to-oneself", args=[northwind.uid])
     shown = page_text(operator.post(url, headers={"HX-Request": "true"}))
     assert shown.startswith('<div class="message is-fine"')
-    part = operator.get(
-        reverse("participant-announcement", args=[northwind.uid]), headers={"HX-Request": "true"}
-    )
+    part = operator.get(reverse("participant-announcement", args=[northwind.uid]), headers={"HX-Request": "true"})
     assert "<html" not in part.content.decode()
 
 
-def test_a_user_without_an_address_gets_an_error(
-    operator: Client, company: Company, northwind: Participant
-) -> None:
+def test_a_user_without_an_address_gets_an_error(operator: Client, company: Company, northwind: Participant) -> None:
     client = log_in(make_person("nobody", "operator"))
     client.session.save()
     type(company.alice).objects.filter(username="nobody").update(email="")
@@ -346,18 +326,14 @@ def queries(client: Client, url: str) -> int:
     return len(asked)
 
 
-def test_the_page_takes_as_many_queries_for_two_partners_as_for_forty(
-    operator: Client, company: Company
-) -> None:
+def test_the_page_takes_as_many_queries_for_two_partners_as_for_forty(operator: Client, company: Company) -> None:
     first = many(company, 0)
     few = queries(operator, reverse("rotation-announce", args=[first.uid]))
     endings.cancel(first, reason="Enough", by=company.by, now=NOW)
     assert queries(operator, reverse("rotation-announce", args=[many(company, 40).uid])) == few
 
 
-def test_a_preview_takes_as_many_queries_for_one_contact_as_for_ten(
-    operator: Client, northwind: Participant
-) -> None:
+def test_a_preview_takes_as_many_queries_for_one_contact_as_for_ten(operator: Client, northwind: Participant) -> None:
     url = reverse("participant-announcement", args=[northwind.uid])
     one = queries(operator, url)
     for n in range(9):

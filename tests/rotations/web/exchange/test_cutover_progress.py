@@ -41,13 +41,9 @@ def lanes(rotation: Rotation, company: Company) -> dict[str, tuple[object, objec
     return {lane.partner: (lane.both_from, lane.moment, lane.kind) for lane in found.lanes}
 
 
-def test_no_overlap_is_drawn_when_all_change_at_once(
-    operator: Client, company: Company, rotation: Rotation
-) -> None:
+def test_no_overlap_is_drawn_when_all_change_at_once(operator: Client, company: Company, rotation: Rotation) -> None:
     assert drawn(rotation, company) is None
-    assert "Who accepts both certificates" not in page_text(
-        get_page(operator, "rotation-detail", rotation.uid)
-    )
+    assert "Who accepts both certificates" not in page_text(get_page(operator, "rotation-detail", rotation.uid))
 
 
 def test_a_partner_accepts_both_from_its_confirmation_until_the_old_certificate_is_retired(
@@ -65,10 +61,7 @@ def test_a_partner_accepts_both_from_its_confirmation_until_the_old_certificate_
     assert gone is not None
     assert (found.begins, found.ends) == (NOW, min(company.old.not_after, gone))
     shown = page_text(get_page(operator, "rotation-detail", per_partner.uid))
-    assert (
-        'aria-label="Northwind: accepts both since Mon 23 Nov 2026, 12:00 UTC; Fri 4 Dec 2026, 04:00 UTC'
-        in shown
-    )
+    assert 'aria-label="Northwind: accepts both since Mon 23 Nov 2026, 12:00 UTC; Fri 4 Dec 2026, 04:00 UTC' in shown
     assert 'aria-label="Fabrikam: does not accept both yet;' in shown
     assert "style=" not in shown
 
@@ -78,9 +71,7 @@ def test_proposed_and_agreed_times_are_marked(
 ) -> None:
     other = window(STARTS + timedelta(days=2))
     responses.propose_window(northwind, other, note="", by=NORA, now=NOW)
-    confirmations.confirm_installation(
-        fabrikam, confirmations.PartnerAnswer("", by=NORA, now=NOW), agreed=True
-    )
+    confirmations.confirm_installation(fabrikam, confirmations.PartnerAnswer("", by=NORA, now=NOW), agreed=True)
     found = lanes(per_partner, company)
     assert found["Northwind"] == (None, other.start, "proposed")
     assert found["Fabrikam"] == (NOW, STARTS, "agreed")

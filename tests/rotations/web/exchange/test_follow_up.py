@@ -75,9 +75,7 @@ def test_other_days_are_previewed_before_they_are_saved(
     assert rotation.nudge_after == [7, 14]
 
 
-def test_other_days_are_saved_and_audited(
-    operator: Client, announced: Participant, rotation: Rotation
-) -> None:
+def test_other_days_are_saved_and_audited(operator: Client, announced: Participant, rotation: Rotation) -> None:
     answer = post_form(operator, "rotation-following", rotation.uid, after="20, 3", before="2;5")
     assert answer["Location"] == reverse("rotation-following", args=[rotation.uid])
     rotation.refresh_from_db()
@@ -107,12 +105,8 @@ def test_no_days_at_all_are_valid(operator: Client, announced: Participant, rota
     ],
 )
 @pytest.mark.parametrize("field", ["after", "before"])
-def test_invalid_days_are_refused(
-    operator: Client, rotation: Rotation, field: str, days: str, expected: str
-) -> None:
-    answer = post_form(
-        operator, "rotation-following", rotation.uid, **{"after": "7", "before": "7", field: days}
-    )
+def test_invalid_days_are_refused(operator: Client, rotation: Rotation, field: str, days: str, expected: str) -> None:
+    answer = post_form(operator, "rotation-following", rotation.uid, **{"after": "7", "before": "7", field: days})
     assert answer.status_code == 422
     assert expected in page_text(answer)
     assert f'value="{days}"' in page_text(answer)
@@ -156,9 +150,7 @@ def test_a_reminder_is_confirmed_with_its_consequences(
     assert Letter.objects.filter(kind=Letter.Kind.NUDGE).count() == 1
 
 
-def test_an_impossible_reminder_is_not_offered(
-    operator: Client, announced: Participant, company: Company
-) -> None:
+def test_an_impossible_reminder_is_not_offered(operator: Client, announced: Participant, company: Company) -> None:
     responses.decline(announced, reason="Closed", by=company.by, now=NOW)
     shown = page_text(get_page(operator, "participant-nudge", announced.uid))
     assert "Northwind said no, so a reminder leads nowhere" in shown
@@ -185,7 +177,5 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_partners(
         partner = Partner.objects.create(name=f"Partner {n}", as2_id=f"P{n}")
         Contact.objects.create(partner=partner, name="Pat", email=f"pat@p{n}.example")
         more = Participant.objects.create(rotation=rotation, partner=partner, announced_at=NOW)
-        send_letters(
-            LetterContext.of(more, now=NOW), Letter.Kind.ANNOUNCEMENT, partner.contacts.all(), by=company.by
-        )
+        send_letters(LetterContext.of(more, now=NOW), Letter.Kind.ANNOUNCEMENT, partner.contacts.all(), by=company.by)
     assert queries() == before

@@ -159,9 +159,7 @@ def test_selected_partners_get_more_time(inside: Page, live_server: object, anno
 
 
 @pytest.mark.extended
-def test_the_change_continues_without_selected_partners(
-    inside: Page, live_server: object, announced: Rotation
-) -> None:
+def test_the_change_continues_without_selected_partners(inside: Page, live_server: object, announced: Rotation) -> None:
     show(inside, live_server, announced)
     together(inside, "Go on without …")
     inside.get_by_label("Northwind").uncheck()
@@ -169,9 +167,7 @@ def test_the_change_continues_without_selected_partners(
     inside.get_by_role("button", name="Don’t wait for 1 partner").click()
     expect(inside.locator("#messages")).to_contain_text("The change goes on without Fabrikam.")
     waived = Participant.objects.exclude(waived_reason="")
-    assert list(waived.values_list("partner__name", "waived_reason")) == [
-        ("Fabrikam", "Trades again in spring")
-    ]
+    assert list(waived.values_list("partner__name", "waived_reason")) == [("Fabrikam", "Trades again in spring")]
 
 
 @pytest.mark.extended

@@ -44,9 +44,7 @@ def test_a_link_is_shown_once_as_text_and_as_a_qr_code(operator: Client, northwi
     assert token not in repr(list(Entry.objects.values()))
 
 
-def test_sharing_a_link_counts_as_informed_and_sends_no_mail(
-    operator: Client, northwind: Participant
-) -> None:
+def test_sharing_a_link_counts_as_informed_and_sends_no_mail(operator: Client, northwind: Participant) -> None:
     post_form(operator, "participant-share", northwind.uid)
     northwind.refresh_from_db()
     assert northwind.announced_at == NOW
@@ -59,9 +57,7 @@ def test_a_link_can_be_created_without_reachable_contacts(operator: Client, nort
     assert token_in(post_form(operator, "participant-share", northwind.uid))
 
 
-def test_a_link_expires_at_the_end_of_the_day_in_the_partners_zone(
-    operator: Client, northwind: Participant
-) -> None:
+def test_a_link_expires_at_the_end_of_the_day_in_the_partners_zone(operator: Client, northwind: Participant) -> None:
     post_form(operator, "participant-share", northwind.uid, until="2026-12-01")
     assert Link.objects.get().expires_at == datetime(2026, 12, 2, 5, 59, tzinfo=UTC)  # 23:59 in Chicago
 
@@ -74,9 +70,7 @@ def test_a_link_expires_at_the_end_of_the_day_in_the_partners_zone(
         ("yesterday", "Enter a valid date."),
     ],
 )
-def test_an_impossible_day_is_refused(
-    operator: Client, northwind: Participant, until: str, expected: str
-) -> None:
+def test_an_impossible_day_is_refused(operator: Client, northwind: Participant, until: str, expected: str) -> None:
     response = post_form(operator, "participant-share", northwind.uid, until=until)
     assert response.status_code == 422
     assert expected in response.context["form"].errors["until"][0]
@@ -115,9 +109,7 @@ def announced(company: Company, participant: Participant) -> Link:
     return letter.link
 
 
-def test_links_are_listed_with_owner_and_status(
-    operator: Client, company: Company, northwind: Participant
-) -> None:
+def test_links_are_listed_with_owner_and_status(operator: Client, company: Company, northwind: Participant) -> None:
     announced(company, northwind)
     post_form(operator, "participant-share", northwind.uid)
     shown = page_text(get_page(operator, "participant-detail", northwind.uid))
@@ -127,9 +119,7 @@ def test_links_are_listed_with_owner_and_status(
     assert shown.count("Withdraw …") == 2
 
 
-def test_a_revoked_link_is_refused_with_a_message(
-    operator: Client, company: Company, northwind: Participant
-) -> None:
+def test_a_revoked_link_is_refused_with_a_message(operator: Client, company: Company, northwind: Participant) -> None:
     response = post_form(operator, "participant-share", northwind.uid)
     token = token_in(response)
     link = Link.objects.get()
@@ -151,26 +141,20 @@ def test_a_renewed_link_goes_to_the_same_contact_and_keeps_the_old_one(
     operator: Client, company: Company, northwind: Participant
 ) -> None:
     link = announced(company, northwind)
-    assert "Send the mail to nora@northwind.example again" in page_text(
-        get_page(operator, "link-renew", link.uid)
-    )
+    assert "Send the mail to nora@northwind.example again" in page_text(get_page(operator, "link-renew", link.uid))
     assert post_form(operator, "link-renew", link.uid).status_code == 302
     assert [letter.message.to_address for letter in Letter.objects.all()] == ["nora@northwind.example"] * 2
     assert Link.objects.alive(NOW).count() == 2
 
 
-def test_a_removed_contact_gets_no_new_link(
-    operator: Client, company: Company, northwind: Participant
-) -> None:
+def test_a_removed_contact_gets_no_new_link(operator: Client, company: Company, northwind: Participant) -> None:
     link = announced(company, northwind)
     northwind.partner.contacts.update(email="")
     response = post_form(operator, "link-renew", link.uid)
     assert response.status_code == 422
     assert "has no address any more" in page_text(response)
     northwind.partner.contacts.all().delete()
-    assert get_page(operator, "link-renew", link.uid)["Location"] == reverse(
-        "participant-share", args=[northwind.uid]
-    )
+    assert get_page(operator, "link-renew", link.uid)["Location"] == reverse("participant-share", args=[northwind.uid])
     assert Letter.objects.count() == 1
 
 
@@ -193,11 +177,7 @@ def test_only_operators_create_and_revoke_links(role: str, company: Company, nor
 def test_a_link_to_submit_a_certificate_can_be_revoked_too(
     operator: Client, company: Company, northwind: Participant
 ) -> None:
-    fresh = access_links.create_link(
-        northwind.partner, participant=None, contact=None, by=company.by, now=NOW
-    )
+    fresh = access_links.create_link(northwind.partner, participant=None, contact=None, by=company.by, now=NOW)
     response = post_form(operator, "link-revoke", fresh.link.uid, reason="Not needed")
     assert response["Location"] == northwind.partner.get_absolute_url()
-    assert (
-        get_page(operator, "link-renew", fresh.link.uid)["Location"] == northwind.partner.get_absolute_url()
-    )
+    assert get_page(operator, "link-renew", fresh.link.uid)["Location"] == northwind.partner.get_absolute_url()

@@ -30,9 +30,7 @@ def administrator(company: Company) -> Client:
     return log_in(make_person("ada", "administrator"))
 
 
-def write(
-    client: Client, kind: str, partner: Partner | None = None, *, verb: str = "update", **words: Any
-) -> Any:
+def write(client: Client, kind: str, partner: Partner | None = None, *, verb: str = "update", **words: Any) -> Any:
     given = [str(partner.uid), kind] if partner else [kind]
     return client.post(reverse(f"{'partner-' if partner else ''}phrase-{verb}", args=given), words)
 
@@ -59,13 +57,11 @@ def test_a_partners_template_overrides_the_general_one(
 ) -> None:
     write(administrator, "announcement", **OWN)
     write(operator, "announcement", northwind.partner, **{**OWN, "subject": "For {partner} alone"})
-    subjects = [
-        announcements.build_preview(p, now=NOW).letters[0].message.subject for p in (northwind, fabrikam)
-    ]
+    subjects = [announcements.build_preview(p, now=NOW).letters[0].message.subject for p in (northwind, fabrikam)]
     assert subjects == ["For Northwind alone", "Our company: new key for ACME"]
-    assert "For Northwind alone" in page_text(
-        get_page(operator, "partner-phrase-list", northwind.partner.uid)
-    ).replace("{partner}", "Northwind")
+    assert "For Northwind alone" in page_text(get_page(operator, "partner-phrase-list", northwind.partner.uid)).replace(
+        "{partner}", "Northwind"
+    )
     assert Entry.objects.about(northwind.partner).filter(verb="phrase.created").count() == 1
 
 
@@ -92,9 +88,7 @@ def test_an_unknown_placeholder_is_an_error_of_its_field(
     assert not Phrase.objects.exists()
 
 
-def test_a_template_can_be_previewed_without_being_saved(
-    administrator: Client, northwind: Participant
-) -> None:
+def test_a_template_can_be_previewed_without_being_saved(administrator: Client, northwind: Participant) -> None:
     shown = page_text(write(administrator, "announcement", look="1", **OWN))
     assert "Our company: new key for Retail" in shown
     assert "Dear Dana Whitfield," in shown
@@ -103,9 +97,7 @@ def test_a_template_can_be_previewed_without_being_saved(
     part = page_text(administrator.post(url, {**OWN, "look": "1"}, headers={"HX-Request": "true"}))
     assert part.startswith("<h2>An example</h2>")
     assert "Dear Nora North," in part  # the example is the partner's own
-    part = page_text(
-        administrator.post(url, {**OWN, "closing": "{oh}", "look": "1"}, headers={"HX-Request": "true"})
-    )
+    part = page_text(administrator.post(url, {**OWN, "closing": "{oh}", "look": "1"}, headers={"HX-Request": "true"}))
     assert "How it ends: “{oh}” is not a placeholder" in part
 
 
@@ -127,25 +119,19 @@ def test_saving_the_current_template_stores_nothing(administrator: Client) -> No
     assert not Phrase.objects.exists()
 
 
-def test_resetting_deletes_the_template_once(
-    administrator: Client, operator: Client, northwind: Participant
-) -> None:
+def test_resetting_deletes_the_template_once(administrator: Client, operator: Client, northwind: Participant) -> None:
     write(administrator, "announcement", **OWN)
     write(operator, "announcement", northwind.partner, **{**OWN, "subject": "Alone"})
     shown = page_text(get_page(operator, "partner-phrase-update", northwind.partner.uid, "announcement"))
     assert "Go back to the wording for all partners" in shown
     response = write(operator, "announcement", northwind.partner, verb="reset")
     assert "The wording is as for all partners again." in page_text(operator.get(response["Location"]))
-    assert (
-        announcements.build_preview(northwind, now=NOW).contents[0].subject == "Our company: new key for ACME"
-    )
+    assert announcements.build_preview(northwind, now=NOW).contents[0].subject == "Our company: new key for ACME"
     response = write(operator, "announcement", northwind.partner, verb="reset")
     assert "nothing was changed" in page_text(operator.get(response["Location"]))
     write(administrator, "announcement", verb="reset")
     assert (
-        announcements.build_preview(northwind, now=NOW)
-        .contents[0]
-        .subject.startswith("Our company, AS2 ID ACME-PROD")
+        announcements.build_preview(northwind, now=NOW).contents[0].subject.startswith("Our company, AS2 ID ACME-PROD")
     )
     assert [e.old["subject"] for e in Entry.objects.filter(verb="phrase.reset")] == [OWN["subject"], "Alone"]
 

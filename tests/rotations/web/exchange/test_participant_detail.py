@@ -46,9 +46,7 @@ def propose(participant: Participant) -> None:
     responses.propose_window(participant, OTHER, note="Stock count", by=NORA, now=NOW)
 
 
-def test_the_page_shows_the_history_of_a_participant(
-    operator: Client, company: Company, announced: Rotation
-) -> None:
+def test_the_page_shows_the_history_of_a_participant(operator: Client, company: Company, announced: Rotation) -> None:
     northwind = announced.participants.get(partner__name="Northwind")
     link = northwind.links.get()
     access_links.record_opened(link, by=NORA, now=NOW)
@@ -141,9 +139,7 @@ def test_the_page_shows_who_has_to_agree_again(
     propose(northwind)
     shown = page_text(get_page(operator, "participant-detail", northwind.uid))
     assert "1 other partner has to agree to the new time once more;" in shown
-    Participant.objects.filter(rotation=announced).exclude(pk=northwind.pk).update(
-        removed_reason="Ends in May"
-    )
+    Participant.objects.filter(rotation=announced).exclude(pk=northwind.pk).update(removed_reason="Ends in May")
     shown = page_text(get_page(operator, "participant-detail", northwind.uid))
     assert "Northwind is the only partner of this change: nobody else is asked" in shown
 
@@ -154,9 +150,7 @@ def test_a_move_to_the_proposal_is_prefilled_and_counts_as_agreed(
     propose(northwind)
     url = f"{reverse('rotation-postpone', args=[announced.uid])}?proposal={northwind.uid}"
     form = operator.get(url).context["form"]
-    initial = {
-        name: str(form[name].initial) for name in ("window_date", "window_from", "window_zone", "reason")
-    }
+    initial = {name: str(form[name].initial) for name in ("window_date", "window_from", "window_zone", "reason")}
     assert initial == {
         "window_date": "2026-12-05",
         "window_from": "23:00:00",
@@ -202,15 +196,11 @@ def test_a_move_to_another_time_asks_the_proposing_partner_again(
 def test_a_url_without_a_valid_proposal_prefills_nothing(operator: Client, announced: Rotation) -> None:
     northwind = announced.participants.get(partner__name="Northwind")
     for named in (northwind.uid, "nonsense"):
-        form = operator.get(f"{reverse('rotation-postpone', args=[announced.uid])}?proposal={named}").context[
-            "form"
-        ]
+        form = operator.get(f"{reverse('rotation-postpone', args=[announced.uid])}?proposal={named}").context["form"]
         assert form["window_zone"].initial == "America/Chicago"
 
 
-def test_refusing_a_proposal_mails_the_reason(
-    operator: Client, announced: Rotation, northwind: Participant
-) -> None:
+def test_refusing_a_proposal_mails_the_reason(operator: Client, announced: Rotation, northwind: Participant) -> None:
     propose(northwind)
     assert "gets a mail that we stay with Thu 3 Dec 2026, 22:00 to 23:00 CST" in page_text(
         get_page(operator, "participant-stay", northwind.uid)
@@ -224,9 +214,7 @@ def test_refusing_a_proposal_mails_the_reason(
     assert northwind.proposed_at is None
     assert stored_state(announced) == "exchanging"
     # Nothing is left to refuse.
-    assert "proposes no other time any more" in page_text(
-        get_page(operator, "participant-stay", northwind.uid)
-    )
+    assert "proposes no other time any more" in page_text(get_page(operator, "participant-stay", northwind.uid))
     assert post_form(operator, "participant-stay", northwind.uid, reason="Again").status_code == 422
     assert Letter.objects.filter(kind="answered").count() == 1
 

@@ -94,15 +94,10 @@ def test_a_row_shows_the_status_of_its_partner(
     assert "1 of 2 ready, 1 told." in shown
 
 
-def test_the_summary_counts_the_statuses(
-    company: Company, announced: Rotation, northwind: Participant
-) -> None:
+def test_the_summary_counts_the_statuses(company: Company, announced: Rotation, northwind: Participant) -> None:
     assert partner_table.summarize_partners(detail(announced).rows) == "0 of 2 ready, 2 told"
     propose(northwind)
-    assert (
-        partner_table.summarize_partners(detail(announced).rows)
-        == "0 of 2 ready, 1 proposes another time, 1 told"
-    )
+    assert partner_table.summarize_partners(detail(announced).rows) == "0 of 2 ready, 1 proposes another time, 1 told"
     responses.decline(northwind, reason="No", by=NORA, now=NOW)
     assert partner_table.summarize_partners(detail(announced).rows) == "0 of 2 ready, 1 said no, 1 told"
 
@@ -349,9 +344,7 @@ def test_reminding_twice_within_an_hour_is_refused(
     operator: Client, announced: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
     together(operator, announced, "nudge", northwind, sure="1")
-    assert "was written to a minute ago" in page_text(
-        together(operator, announced, "nudge", northwind, fabrikam)
-    )
+    assert "was written to a minute ago" in page_text(together(operator, announced, "nudge", northwind, fabrikam))
     together(operator, announced, "nudge", northwind, sure="1")
     assert "Northwind was not reminded: Northwind was written to" in page_text(
         get_page(operator, "rotation-detail", announced.uid)
@@ -397,15 +390,10 @@ def test_waiving_several_partners_requires_one_reason(
     operator: Client, announced: Rotation, northwind: Participant, fabrikam: Participant
 ) -> None:
     assert together(operator, announced, "waive", northwind, fabrikam, sure="1").status_code == 422
-    assert (
-        together(operator, announced, "waive", northwind, fabrikam, sure="1", reason="Pilot").status_code
-        == 302
-    )
+    assert together(operator, announced, "waive", northwind, fabrikam, sure="1", reason="Pilot").status_code == 302
     assert set(announced.participants.values_list("waived_reason", flat=True)) == {"Pilot"}
     assert Entry.objects.filter(verb="participant.waived", reason="Pilot").count() == 2
-    assert "Nothing is awaited from Northwind any more." in page_text(
-        together(operator, announced, "waive", northwind)
-    )
+    assert "Nothing is awaited from Northwind any more." in page_text(together(operator, announced, "waive", northwind))
 
 
 def test_a_selection_leads_to_announcing_and_to_printing(
@@ -426,9 +414,7 @@ def test_no_selection_and_an_unknown_action_do_nothing(operator: Client, announc
     assert together(operator, announced, "dance").status_code == 404
 
 
-def test_a_partner_removed_meanwhile_is_reported(
-    operator: Client, announced: Rotation, northwind: Participant
-) -> None:
+def test_a_partner_removed_meanwhile_is_reported(operator: Client, announced: Rotation, northwind: Participant) -> None:
     Participant.objects.filter(pk=northwind.pk).update(removed_reason="Ends in May")
     assert together(operator, announced, "waive", northwind, sure="1", reason="x").status_code == 302
     northwind.refresh_from_db()
@@ -437,9 +423,7 @@ def test_a_partner_removed_meanwhile_is_reported(
 
 @pytest.mark.parametrize("act", ["announce", "nudge", "extend", "waive", "print"])
 @pytest.mark.parametrize("role", ["viewer", "approver"])
-def test_only_operators_run_bulk_actions(
-    role: str, act: str, announced: Rotation, northwind: Participant
-) -> None:
+def test_only_operators_run_bulk_actions(role: str, act: str, announced: Rotation, northwind: Participant) -> None:
     client = log_in(make_person(f"a {role}", role))
     assert together(client, announced, act, northwind, sure="1", reason="x").status_code == 403
     shown = page_text(get_page(client, "rotation-detail", announced.uid))

@@ -62,29 +62,20 @@ def given(*days: str, zone: str = "America/Chicago", **changed: str) -> dict[str
     return data | changed
 
 
-def test_times_are_suggested_until_some_are_offered(
-    operator: Client, company: Company, announced: Rotation
-) -> None:
+def test_times_are_suggested_until_some_are_offered(operator: Client, company: Company, announced: Rotation) -> None:
     def empty() -> list[bool]:
-        return [
-            slot.is_empty
-            for slot in get_page(operator, "rotation-slots", announced.uid).context["form"].slots
-        ]
+        return [slot.is_empty for slot in get_page(operator, "rotation-slots", announced.uid).context["form"].slots]
 
     assert empty() == [True] * 5  # so near the end of the old certificate, none can be recommended
     IdentityCertificate.objects.filter(pk=company.old.pk).update(not_after=NOW + timedelta(days=90))
     assert empty() == [False, False, False, True, True]
-    assert "These suit the working hours of most." in page_text(
-        get_page(operator, "rotation-slots", announced.uid)
-    )
+    assert "These suit the working hours of most." in page_text(get_page(operator, "rotation-slots", announced.uid))
 
 
 def test_offering_times_sends_no_mail(operator: Client, announced: Rotation) -> None:
     before = Message.objects.count()
     assert (
-        operator.post(
-            reverse("rotation-slots", args=[announced.uid]), given("2026-12-04", "2026-12-05")
-        ).status_code
+        operator.post(reverse("rotation-slots", args=[announced.uid]), given("2026-12-04", "2026-12-05")).status_code
         == 302
     )
     assert [slot.start for slot in announced.slots.all()] == [SECOND.start, THIRD.start]
@@ -99,9 +90,7 @@ def test_offering_times_sends_no_mail(operator: Client, announced: Rotation) -> 
     assert "2 of 2 have not said anything to these times." in shown
 
 
-def test_an_offered_time_on_the_night_of_a_clock_change_is_asked_about(
-    operator: Client, announced: Rotation
-) -> None:
+def test_an_offered_time_on_the_night_of_a_clock_change_is_asked_about(operator: Client, announced: Rotation) -> None:
     IdentityCertificate.objects.update(not_after=NOW + timedelta(days=300))
     night = {"slot0-window_from": "02:45", "slot0-window_until": "02:30", "slot0-from_which": "0"}
     data = given("2027-04-04", zone="Pacific/Auckland", **night)
@@ -144,9 +133,7 @@ def test_no_time_in_a_freeze_is_offered(operator: Client, announced: Rotation) -
 
 def test_an_ambiguous_time_asks_which_one(operator: Client, announced: Rotation) -> None:
     Rotation.objects.get(pk=announced.pk)
-    twice = given(
-        "2027-10-31", zone="Europe/Berlin", **{"slot0-window_from": "02:30", "slot0-window_until": "04:00"}
-    )
+    twice = given("2027-10-31", zone="Europe/Berlin", **{"slot0-window_from": "02:30", "slot0-window_until": "04:00"})
     shown = page_text(operator.post(reverse("rotation-slots", args=[announced.uid]), twice))
     assert "the earlier: " in shown
     assert 'name="slot0-from_which"' in shown
@@ -220,9 +207,7 @@ def test_when_everybody_can_the_change_is_scheduled_at_once(
     assert stored_state(announced) == "scheduled"
 
 
-def test_taking_the_current_window_sends_no_mail(
-    company: Company, announced: Rotation, northwind: Participant
-) -> None:
+def test_taking_the_current_window_sends_no_mail(company: Company, announced: Rotation, northwind: Participant) -> None:
     (slot,) = offered(company, announced, FIRST)
     time_slots.answer_slots(northwind, [slot], by=NORA, now=NOW)
     time_slots.take_slot(slot, by=company.by, now=NOW)
@@ -250,9 +235,7 @@ def test_a_failure_rolls_everything_back(
 
 
 @pytest.mark.parametrize("why", ["begun", "over", "frozen"])
-def test_an_impossible_time_is_not_taken(
-    operator: Client, company: Company, announced: Rotation, why: str
-) -> None:
+def test_an_impossible_time_is_not_taken(operator: Client, company: Company, announced: Rotation, why: str) -> None:
     (slot,) = offered(company, announced, SECOND)
     match why:
         case "begun":
@@ -261,9 +244,7 @@ def test_an_impossible_time_is_not_taken(
             earlier = NOW - timedelta(hours=2)
             Slot.objects.update(start=earlier, end=earlier + timedelta(hours=1))
         case "frozen":
-            Freeze.objects.create(
-                name="Stock count", first=SECOND.start.date(), last=SECOND.end.date(), zone="UTC"
-            )
+            Freeze.objects.create(name="Stock count", first=SECOND.start.date(), last=SECOND.end.date(), zone="UTC")
     expected = {"begun": "has begun already", "over": "The window was over", "frozen": "Stock count"}[why]
     response = post_form(operator, "slot-take", slot.uid)
     assert response.status_code == 422
@@ -277,15 +258,11 @@ def test_offered_times_can_be_withdrawn_once(operator: Client, company: Company,
     assert post_form(operator, "rotation-slots-withdraw", announced.uid).status_code == 302
     assert not announced.slots.exists()
     response = post_form(operator, "rotation-slots-withdraw", announced.uid)
-    assert "No times are offered any more: nothing was changed." in page_text(
-        operator.get(response["Location"])
-    )
+    assert "No times are offered any more: nothing was changed." in page_text(operator.get(response["Location"]))
     assert Entry.objects.filter(verb="rotation.slots_withdrawn").count() == 1
 
 
-def test_drafts_and_ended_rotations_offer_no_times(
-    operator: Client, company: Company, announced: Rotation
-) -> None:
+def test_drafts_and_ended_rotations_offer_no_times(operator: Client, company: Company, announced: Rotation) -> None:
     endings.cancel(announced, reason="No", by=company.by, now=NOW)
     for rotation, expected in (
         (announced, "has begun already"),
@@ -324,9 +301,7 @@ def test_only_operators_offer_and_take_times(role: str, company: Company, announ
     assert announced.slots.get() == slot
 
 
-def test_the_page_takes_as_many_queries_for_two_partners_as_for_twenty(
-    operator: Client, company: Company
-) -> None:
+def test_the_page_takes_as_many_queries_for_two_partners_as_for_twenty(operator: Client, company: Company) -> None:
     def queries(number: int) -> int:
         for n in range(number):
             partner = Partner.objects.create(name=f"P{n:03}", as2_id=f"P{n:03}", holds="one", time_zone="UTC")

@@ -81,9 +81,7 @@ def carried(answer: Any) -> str:
 def test_the_page_shows_which_certificate_expires_when(token: str, northwind: Partner) -> None:
     shown = text(page(token))
     assert "Hand in your new certificate" in shown
-    assert (
-        f'for signing and encryption: <span class="mono">{northwind.certificates.get().short_name}' in shown
-    )
+    assert f'for signing and encryption: <span class="mono">{northwind.certificates.get().short_name}' in shown
     assert "Sun 13 Dec 2026, 06:00" in shown  # in the partner's time zone
     assert "Your certificate expires in 20 days, on 13 Dec 2026: hand in the new one." in shown
 
@@ -238,9 +236,7 @@ def test_the_certificate_is_validated_again_on_confirmation(token: str, northwin
     assert list(HandedIn.objects.all()) == [refused_row]
 
 
-def test_a_link_to_a_rotation_can_submit_too(
-    company: Company, northwind: Partner, rotation: Rotation
-) -> None:
+def test_a_link_to_a_rotation_can_submit_too(company: Company, northwind: Partner, rotation: Rotation) -> None:
     participant = Participant.objects.select_related("partner").get(rotation=rotation, partner=northwind)
     url = announcements.share_link(participant, by=company.by, now=NOW).url
     token = url.rstrip("/").rsplit("/", 1)[1]
@@ -251,9 +247,7 @@ def test_a_link_to_a_rotation_can_submit_too(
     assert rotation.state == "exchanging"
 
 
-def test_the_page_shows_nothing_about_other_partners(
-    company: Company, token: str, northwind: Partner
-) -> None:
+def test_the_page_shows_nothing_about_other_partners(company: Company, token: str, northwind: Partner) -> None:
     theirs = put_in_use(company, company.partners[0], days=300)
     answer = bring(token, pki.to_pem(theirs.certificate))
     assert "belongs to another station than yours" in text(answer)
@@ -262,9 +256,7 @@ def test_the_page_shows_nothing_about_other_partners(
 
 
 @pytest.mark.parametrize("name", ["portal-hand-in", "portal-hand-in-confirm"])
-def test_unknown_and_revoked_links_submit_nothing(
-    company: Company, token: str, northwind: Partner, name: str
-) -> None:
+def test_unknown_and_revoked_links_submit_nothing(company: Company, token: str, northwind: Partner, name: str) -> None:
     data = {"pem": make_pem().decode(), "use": "both", "certificate_text": make_pem().decode()}
     assert Client().post(reverse(name, args=["x" * 43]), data).status_code == 404
     access_links.revoke_link(Link.objects.get(), reason="leaked", by=company.by, now=NOW)
@@ -274,9 +266,7 @@ def test_unknown_and_revoked_links_submit_nothing(
     assert not HandedIn.objects.exists()
 
 
-def test_an_expired_link_submits_nothing(
-    company: Company, northwind: Partner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_expired_link_submits_nothing(company: Company, northwind: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
     token = token_of(northwind, company)
     ends = NOW + access_links.SUBMISSION_LIFETIME
     monkeypatch.setattr("rotations.web.portal.access.database_now", lambda: ends - timedelta(seconds=1))
@@ -290,9 +280,7 @@ def test_a_get_of_the_confirmation_redirects(token: str, northwind: Partner) -> 
     assert answer["Location"] == reverse("portal-hand-in", args=[token])
 
 
-def test_our_own_user_is_named_and_no_acceptance_rule_applies(
-    company: Company, token: str, northwind: Partner
-) -> None:
+def test_our_own_user_is_named_and_no_acceptance_rule_applies(company: Company, token: str, northwind: Partner) -> None:
     Partner.objects.update(accept_by_rule=True)
     northwind.contacts.update(confirmed_at=NOW)
     Link.objects.update(confirmed=True)

@@ -176,9 +176,7 @@ def test_a_stored_window_is_the_same_after_its_form_is_sent_unchanged(start: dat
 
 def test_a_time_with_seconds_has_a_field_that_takes_seconds() -> None:
     with_seconds, without = (
-        WindowForm(
-            now=NOW, zones={}, initial=initial_window(start, datetime(2026, 11, 25, 5, tzinfo=UTC), "UTC")
-        )
+        WindowForm(now=NOW, zones={}, initial=initial_window(start, datetime(2026, 11, 25, 5, tzinfo=UTC), "UTC"))
         for start in (datetime(2026, 11, 25, 4, 0, 7, tzinfo=UTC), datetime(2026, 11, 25, 4, tzinfo=UTC))
     )
     assert 'value="04:00:07"' in str(with_seconds["window_from"])
@@ -190,9 +188,7 @@ def test_a_time_with_seconds_has_a_field_that_takes_seconds() -> None:
 
 @pytest.mark.parametrize("second", [0, 7])
 def test_a_suggested_window_keeps_its_seconds(second: int) -> None:
-    window = Window(
-        datetime(2026, 11, 25, 4, 0, second, tzinfo=UTC), datetime(2026, 11, 25, 5, tzinfo=UTC), CHICAGO
-    )
+    window = Window(datetime(2026, 11, 25, 4, 0, second, tzinfo=UTC), datetime(2026, 11, 25, 5, tzinfo=UTC), CHICAGO)
     form = filled(**{SUGGESTION_FIELD: suggestion_value(window)})
     assert form["window_from"].value() == ("22:00:07" if second else "22:00")
     assert span(form) == (window.start, window.end)
@@ -234,9 +230,7 @@ def test_after_the_second_of_two_times_an_earlier_end_is_on_the_next_day() -> No
 
 
 def test_an_end_on_that_night_before_the_second_of_two_times_is_refused_with_both_choices() -> None:
-    form = filled(
-        window_date="2026-11-01", window_from="01:45", window_until="01:30", from_which="1", until_which="1"
-    )
+    form = filled(window_date="2026-11-01", window_from="01:45", window_until="01:30", from_which="1", until_which="1")
     assert list(form.errors) == ["window_until"]
     assert len(form.fields["until_which"].choices) == 2  # type: ignore[attr-defined]
 

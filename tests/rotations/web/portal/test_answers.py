@@ -102,9 +102,7 @@ def test_an_empty_form_is_no_proof(nora: Visitor, northwind: Participant) -> Non
     assert again(northwind).evidence == ""
 
 
-def test_the_old_fingerprint_is_refused_as_such(
-    nora: Visitor, northwind: Participant, company: Company
-) -> None:
+def test_the_old_fingerprint_is_refused_as_such(nora: Visitor, northwind: Participant, company: Company) -> None:
     pasted = pki.format_fingerprint(company.old.sha256)
     nora.send("installed", how="proof", fingerprint=pasted)
     assert "That is the old certificate, the one that you had already." in nora.text
@@ -137,9 +135,7 @@ def forms_of(certificate: Any) -> list[bytes]:
 
 
 @pytest.mark.parametrize("form", [0, 1, 2], ids=["DER", "PEM", "PKCS#7"])
-def test_the_exported_certificate_is_proof(
-    nora: Visitor, northwind: Participant, company: Company, form: int
-) -> None:
+def test_the_exported_certificate_is_proof(nora: Visitor, northwind: Participant, company: Company, form: int) -> None:
     nora.send("installed", how="proof", certificate_file=file(forms_of(company.new.certificate)[form]))
     assert again(northwind).evidence == "strong"
     assert again(northwind).fingerprint == company.new.sha256
@@ -199,9 +195,7 @@ def test_an_invalid_file_is_an_error_message(nora: Visitor) -> None:
     assert "The file is a PDF document, not a certificate" in nora.text
 
 
-def test_a_note_is_stored_and_an_empty_one_keeps_it(
-    nora: Visitor, northwind: Participant, company: Company
-) -> None:
+def test_a_note_is_stored_and_an_empty_one_keeps_it(nora: Visitor, northwind: Participant, company: Company) -> None:
     confirmations.confirm_installation(
         northwind, confirmations.PartnerAnswer("", by=company.by, now=NOW, note="Call at night")
     )
@@ -298,9 +292,7 @@ def test_a_nonexistent_hour_is_refused(nora: Visitor, northwind: Participant, co
 def test_offered_times_are_answered(
     nora: Visitor, rotation: Rotation, northwind: Participant, company: Company
 ) -> None:
-    slots = offer_slots(
-        rotation, [window(STARTS + timedelta(days=n)) for n in range(3)], by=company.by, now=NOW
-    )
+    slots = offer_slots(rotation, [window(STARTS + timedelta(days=n)) for n in range(3)], by=company.by, now=NOW)
     assert nora.send("slots").status_code == 422
     assert "Tick the times at which you can" in nora.text
     nora.send("slots", can=[str(slots[0].uid), str(slots[2].uid)])
@@ -328,9 +320,7 @@ def test_a_time_of_another_rotation_is_refused(nora: Visitor, rotation: Rotation
     assert "One of these times is no longer offered" in nora.text
 
 
-def test_the_time_can_not_be_answered_once_the_window_is_open(
-    one_slot: Rotation, visit: Visit, clock: Clock
-) -> None:
+def test_the_time_can_not_be_answered_once_the_window_is_open(one_slot: Rotation, visit: Visit, clock: Clock) -> None:
     northwind = one_slot.participants.get(partner__name="Northwind")
     nora = visit(northwind)
     nora.open()
@@ -427,9 +417,7 @@ def test_a_report_before_the_change_is_refused(nora: Visitor, northwind: Partici
     assert again(northwind).works is None
 
 
-def test_declining_after_the_change_is_refused(
-    nora: Visitor, rotation: Rotation, northwind: Participant
-) -> None:
+def test_declining_after_the_change_is_refused(nora: Visitor, rotation: Rotation, northwind: Participant) -> None:
     made(rotation)
     nora.send("decline", reason="No, no")
     assert "The change has been made already. If something does not work, say that instead." in nora.text

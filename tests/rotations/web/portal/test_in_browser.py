@@ -62,9 +62,7 @@ class Setting:
         """Return the path of a new link to Northwind's page."""
         partner = self.northwind.partner
         contact = partner.contacts.get()
-        fresh = access_links.create_link(
-            partner, participant=self.northwind, contact=contact, by=ALICE, now=self.now
-        )
+        fresh = access_links.create_link(partner, participant=self.northwind, contact=contact, by=ALICE, now=self.now)
         return "/p/" + fresh.url.partition("/p/")[2]
 
     def northwind_has(self, **columns: object) -> None:
@@ -191,14 +189,10 @@ def test_a_partner_answers_on_a_phone_without_javascript(
     shown = pki.format_fingerprint(pki.describe(read.leaf).sha256).replace(":", " ").lower()
     page.get_by_label("The fingerprint that your system shows").fill(shown)
     page.get_by_role("button", name="Check it and confirm").click()
-    expect(page.locator("#messages")).to_contain_text(
-        "so it is the right one. Next: say whether the time suits you."
-    )
+    expect(page.locator("#messages")).to_contain_text("so it is the right one. Next: say whether the time suits you.")
     page.get_by_role("button", name="This time is all right").click()
     expect(page.locator("#messages")).to_contain_text("Thank you: you agree to")
-    expect(page.get_by_role("heading", level=1)).to_have_text(
-        "Our AS2 certificate changes: we have your answers"
-    )
+    expect(page.get_by_role("heading", level=1)).to_have_text("Our AS2 certificate changes: we have your answers")
     northwind = setting.northwind
     assert (northwind.evidence, northwind.agreed_at is not None) == ("strong", True)
     assert northwind.downloaded_at is not None
@@ -213,8 +207,7 @@ def test_the_old_fingerprint_is_detected_while_typing_and_refused(
     page.goto(setting.path)
     field = page.get_by_label("The fingerprint that your system shows")
     old, new = (
-        pki.format_fingerprint(certificate.sha256)
-        for certificate in (setting.company.old, setting.company.new)
+        pki.format_fingerprint(certificate.sha256) for certificate in (setting.company.old, setting.company.new)
     )
     field.fill(f"sha256 Fingerprint={new}")
     expect(page.locator(".verdict")).to_have_text("That is the new certificate.")
@@ -222,9 +215,7 @@ def test_the_old_fingerprint_is_detected_while_typing_and_refused(
     expect(page.locator(".verdict")).to_contain_text("That is the old certificate")
     page.get_by_role("button", name="Check it and confirm").click()
     expect(page.locator("#refused")).to_contain_text("Nothing was recorded yet.")
-    expect(page.locator("#div_installed_fingerprint .invalid-feedback")).to_contain_text(
-        "That is the old certificate"
-    )
+    expect(page.locator("#div_installed_fingerprint .invalid-feedback")).to_contain_text("That is the old certificate")
     expect(field).to_have_value(old)
     expect(field).to_have_attribute("aria-invalid", "true")
 
@@ -382,9 +373,7 @@ def test_a_file_of_100_mb_gets_an_error_page_and_no_broken_connection(
     stack = make_stack()
     url = stack.python(MAKE)
     (web,) = stack.start("web")
-    context = chromium.new_context(
-        **PHONE, java_script_enabled=False
-    )  # a script would refuse it before it is sent
+    context = chromium.new_context(**PHONE, java_script_enabled=False)  # a script would refuse it before it is sent
     page = context.new_page()
     page.goto(url)
     page.locator("#part-installed summary").first.click()  # it has answered: what it said is folded away

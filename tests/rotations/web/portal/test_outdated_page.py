@@ -67,9 +67,7 @@ def test_two_users_of_one_link_conflict_too(nora: Visitor, northwind: Participan
     assert Entry.objects.get(verb="participant.confirmed").address == "198.51.100.7"
 
 
-def test_opening_and_downloading_cause_no_conflict(
-    nora: Visitor, ned: Visitor, northwind: Participant
-) -> None:
+def test_opening_and_downloading_cause_no_conflict(nora: Visitor, ned: Visitor, northwind: Participant) -> None:
     nora.open()
     nora.client.get(nora.address("portal-download", "pem"))
     assert ned.send("installed", how="word").status_code == 200
@@ -157,9 +155,7 @@ def test_posting_twice_records_once(nora: Visitor, northwind: Participant, clock
     assert "Since you opened this page, Nora North said that it can’t be done" in nora.text
 
 
-def test_a_link_revoked_meanwhile_records_nothing(
-    nora: Visitor, northwind: Participant, company: Company
-) -> None:
+def test_a_link_revoked_meanwhile_records_nothing(nora: Visitor, northwind: Participant, company: Company) -> None:
     nora.open()
     access_links.revoke_link(nora.link, reason="it leaked", by=company.by, now=NOW)
     answer = nora.send("decline", reason="No")

@@ -111,9 +111,7 @@ def test_an_unknown_format_is_not_found(nora: Visitor) -> None:
     assert nora.client.get(nora.address("portal-download", "p12")).status_code == 404
 
 
-def test_the_calendar_entry_equals_that_of_the_mail_and_has_no_link(
-    nora: Visitor, northwind: Participant
-) -> None:
+def test_the_calendar_entry_equals_that_of_the_mail_and_has_no_link(nora: Visitor, northwind: Participant) -> None:
     answer = nora.client.get(nora.address("portal-calendar"))
     assert answer["Content-Type"].startswith("text/calendar")
     entry = Calendar.from_ical(answer.content)
@@ -243,9 +241,7 @@ def test_each_partner_sees_its_own_window_when_we_sign_per_partner(
     fabrikam = rotation.participants.get(partner__name="Fabrikam")
     fay = visit(fabrikam)
     rotation.steps.filter(act="cut_over").update(participant=fabrikam, state="done", done_at=STARTS)
-    Step.objects.create(
-        rotation=rotation, position=99, key="cut_over:northwind", act="cut_over", participant=northwind
-    )
+    Step.objects.create(rotation=rotation, position=99, key="cut_over:northwind", act="cut_over", participant=northwind)
     at(rotation, "under_way")
     fay.open()
     assert "we use the new certificate. Does everything work?" in fay.text
@@ -255,9 +251,7 @@ def test_each_partner_sees_its_own_window_when_we_sign_per_partner(
     assert "Say that it can’t be done" not in nora.text  # it is refused by then
 
 
-def test_a_rolled_back_change_differs_from_a_cancelled_one(
-    nora: Visitor, rotation: Rotation, company: Company
-) -> None:
+def test_a_rolled_back_change_differs_from_a_cancelled_one(nora: Visitor, rotation: Rotation, company: Company) -> None:
     for participant in rotation.participants.all():
         waive(participant, reason="a secret reason", by=company.by, now=NOW)
     rotation.refresh_from_db()
@@ -430,7 +424,5 @@ def test_an_operator_sees_the_same_page_without_enabled_forms(
 def test_an_operator_sees_that_a_draft_asks_nothing(company: Company) -> None:
     participant = make_draft(company, starts=STARTS).participants.first()
     assert participant is not None
-    shown = log_in(make_person("vera", "viewer")).get(
-        reverse("participant-as-partner", args=[participant.uid])
-    )
+    shown = log_in(make_person("vera", "viewer")).get(reverse("participant-as-partner", args=[participant.uid]))
     assert f"Nothing is asked of {participant.partner} yet" in page_text(shown)

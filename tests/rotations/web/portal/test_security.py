@@ -71,9 +71,7 @@ def test_a_wrong_link_opens_nothing(nora: Visitor) -> None:
         ({"expires_at": NOW}, "This link ended on 23 November 2026."),
     ],
 )
-def test_an_expired_link_is_refused_with_a_message(
-    nora: Visitor, columns: dict[str, object], expected: str
-) -> None:
+def test_an_expired_link_is_refused_with_a_message(nora: Visitor, columns: dict[str, object], expected: str) -> None:
     Link.objects.filter(pk=nora.link.pk).update(**columns)
     for address in addresses(nora.token):
         answer = nora.client.get(address)
@@ -93,9 +91,7 @@ def test_a_link_outlives_its_change_by_thirty_days(nora: Visitor, rotation: Rota
     assert "There is nothing left to do." in nora.text
 
 
-def test_two_hundred_wrong_tokens_lock_out_one_address_only(
-    nora: Visitor, rotation: Rotation, clock: Clock
-) -> None:
+def test_two_hundred_wrong_tokens_lock_out_one_address_only(nora: Visitor, rotation: Rotation, clock: Clock) -> None:
     guesser = Client(REMOTE_ADDR="203.0.113.66")
     for number in range(rate_limit.MAX_WRONG_TOKENS):
         assert guesser.get(reverse("portal", args=[f"guess{number}"])).status_code == 404
@@ -151,9 +147,7 @@ def test_a_busy_link_is_limited_and_loses_nothing(nora: Visitor) -> None:
 
 def contents(*but: str) -> dict[str, str]:
     return {
-        model._meta.label: sha256(
-            serializers.serialize("json", model._base_manager.all()).encode()
-        ).hexdigest()
+        model._meta.label: sha256(serializers.serialize("json", model._base_manager.all()).encode()).hexdigest()
         for model in apps.get_models()
         if model._meta.label not in but
     }
@@ -199,9 +193,7 @@ def test_a_link_gives_no_access_to_pages_with_a_login(nora: Visitor) -> None:
     assert "sessionid" not in nora.client.cookies
 
 
-def test_a_link_can_not_answer_for_another_partner(
-    nora: Visitor, rotation: Rotation, company: Company
-) -> None:
+def test_a_link_can_not_answer_for_another_partner(nora: Visitor, rotation: Rotation, company: Company) -> None:
     nora.send("installed", how="proof", fingerprint=company.new.sha256)
     nora.send("decline", reason="No")
     fabrikam = rotation.participants.get(partner__name="Fabrikam")
@@ -225,11 +217,7 @@ def test_responses_are_private_and_have_no_referrer(nora: Visitor) -> None:
         assert answer["Content-Security-Policy"] == POLICY
         assert answer["X-Frame-Options"] == "DENY"
     text = nora.open().content.decode()
-    foreign = [
-        to
-        for to in re.findall(r'(?:href|src|action)="([^"]*)"', text)
-        if not re.match("/|#|tel:|mailto:", to)
-    ]
+    foreign = [to for to in re.findall(r'(?:href|src|action)="([^"]*)"', text) if not re.match("/|#|tel:|mailto:", to)]
     assert foreign == []
     assert not re.search(r"<script(?! src=\"/static/)", text)
     assert " style=" not in text
@@ -275,9 +263,7 @@ def test_all_texts_are_escaped(nora: Visitor, northwind: Participant, company: C
 def test_malformed_input_causes_no_server_error(nora: Visitor, every: int) -> None:
     nora.client.raise_request_exception = False
     values = ("", "\x00", "9" * 3000, "٣", "9999-12-31", "0001-01-01", EVIL, "%ff")
-    names = [
-        *("fingerprint", "note", "reason", "can", "none", "act", "works", "name", "email", "phone", "how")
-    ]
+    names = [*("fingerprint", "note", "reason", "can", "none", "act", "works", "name", "email", "phone", "how")]
     names += ("window_date", "window_from", "window_until", "window_zone", "window_last_date", "from_which")
     for number, name in enumerate(SENT):
         for value in values[number % every :: every]:
@@ -293,9 +279,7 @@ def test_a_file_of_100_mb_gets_an_error_page(nora: Visitor, northwind: Participa
     nora.open()
     body = b"--x\r\nContent-Disposition: form-data; name=certificate_file; filename=f\r\n\r\n"
     body += b"\x00" * (uploads.MAX_REQUEST_BYTES + 1)
-    answer = nora.client.post(
-        nora.address("portal-installed"), body, content_type="multipart/form-data; boundary=x"
-    )
+    answer = nora.client.post(nora.address("portal-installed"), body, content_type="multipart/form-data; boundary=x")
     assert answer.status_code == 413
     assert "the file of a certificate has at most 1 MiB" in page_text(answer)
     assert "AS2 Certs" not in answer.content.decode()

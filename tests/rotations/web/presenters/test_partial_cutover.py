@@ -72,9 +72,7 @@ def test_each_system_is_shown_with_its_certificate(company: Company, clock: Fake
     assert rotation.old is not None
     assert rotation.new is not None
     found = detail(rotation, company)
-    assert [
-        (p.name, p.uses, p.since, p.is_certain) for p in sorted(found.endpoints, key=lambda p: p.name)
-    ] == [
+    assert [(p.name, p.uses, p.since, p.is_certain) for p in sorted(found.endpoints, key=lambda p: p.name)] == [
         ("OpenAS2 production", rotation.new.short_name, STARTS, True),
         ("Second", rotation.old.short_name, None, True),
     ]

@@ -44,9 +44,7 @@ def seen(participant: Participant) -> str:
 
 
 def decide(client: Client, participant: Participant, **data: Any) -> Any:
-    return post_form(
-        client, "participant-holds", participant.uid, **{"seen": seen(participant), "reason": "", **data}
-    )
+    return post_form(client, "participant-holds", participant.uid, **{"seen": seen(participant), "reason": "", **data})
 
 
 def test_a_stated_capability_becomes_a_task(operator: Client, rotation: Rotation, company: Company) -> None:
@@ -86,9 +84,7 @@ def test_both_plans_are_shown_and_the_new_one_is_adopted(
     assert "says that its system" not in detail
 
 
-def test_keeping_the_stored_plan_requires_a_reason(
-    operator: Client, rotation: Rotation, company: Company
-) -> None:
+def test_keeping_the_stored_plan_requires_a_reason(operator: Client, rotation: Rotation, company: Company) -> None:
     northwind = state_capability(rotation, company)
     assert "Say why it stays as it is" in page_text(decide(operator, northwind, decision="leave"))
     assert decide(operator, northwind, decision="leave", reason="We know better").status_code == 302
@@ -98,9 +94,7 @@ def test_keeping_the_stored_plan_requires_a_reason(
     assert participant_of(rotation).partner.holds == "unknown"
 
 
-def test_a_post_without_a_decision_changes_nothing(
-    operator: Client, rotation: Rotation, company: Company
-) -> None:
+def test_a_post_without_a_decision_changes_nothing(operator: Client, rotation: Rotation, company: Company) -> None:
     northwind = state_capability(rotation, company)
     assert decide(operator, northwind).status_code == 422
     assert decide(operator, northwind, decision="maybe").status_code == 422
@@ -119,17 +113,13 @@ def test_an_outdated_comparison_is_refused(operator: Client, rotation: Rotation,
 
 def test_without_a_statement_there_is_nothing_to_decide(operator: Client, rotation: Rotation) -> None:
     northwind = participant_of(rotation)
-    assert "has said nothing of its system" in page_text(
-        get_page(operator, "participant-holds", northwind.uid)
-    )
+    assert "has said nothing of its system" in page_text(get_page(operator, "participant-holds", northwind.uid))
     response = decide(operator, northwind, decision="take")
     assert response.status_code == 422
     assert "left to decide" in page_text(response)
 
 
-def test_a_change_of_the_partners_capability_asks_about_running_plans(
-    operator: Client, rotation: Rotation
-) -> None:
+def test_a_change_of_the_partners_capability_asks_about_running_plans(operator: Client, rotation: Rotation) -> None:
     assert "another one now" not in page_text(get_page(operator, "rotation-detail", rotation.uid))
     Partner.objects.filter(name="Northwind").update(holds="several")
     shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
@@ -137,17 +127,12 @@ def test_a_change_of_the_partners_capability_asks_about_running_plans(
     assert f"/rotations/{rotation.uid}/plan/" in shown
     assert "new: Northwind" in page_text(get_page(operator, "rotation-plan", rotation.uid))
     now = AlternativePlan.of(rotation, now=NOW).version
-    response = post_form(
-        operator, "rotation-plan", rotation.uid, seen=now, decision="leave", reason="Too late"
-    )
+    response = post_form(operator, "rotation-plan", rotation.uid, seen=now, decision="leave", reason="Too late")
     assert response.url == rotation.get_absolute_url()
     assert "another one now" not in page_text(get_page(operator, "rotation-detail", rotation.uid))
     rotation.refresh_from_db()
     now = AlternativePlan.of(rotation, now=NOW).version
-    assert (
-        post_form(operator, "rotation-plan", rotation.uid, seen=now, decision="take", reason="").status_code
-        == 302
-    )
+    assert post_form(operator, "rotation-plan", rotation.uid, seen=now, decision="take", reason="").status_code == 302
     assert planned_acts(participant_of(rotation))["partner_cut_over"] is False
     assert "there is nothing to decide" in page_text(get_page(operator, "rotation-plan", rotation.uid))
 
@@ -159,9 +144,7 @@ def test_no_new_plan_is_proposed_after_the_cut_over(operator: Client, rotation: 
     assert "another one now" not in page_text(get_page(operator, "rotation-detail", rotation.uid))
 
 
-def test_the_check_takes_as_many_queries_for_any_number_of_partners(
-    rotation: Rotation, company: Company
-) -> None:
+def test_the_check_takes_as_many_queries_for_any_number_of_partners(rotation: Rotation, company: Company) -> None:
     def queries() -> int:
         found = Rotation.objects.select_related("identity__as2_system", "old_identity_certificate").get()
         parts = list(found.participants.select_related("partner"))
@@ -181,9 +164,7 @@ def test_the_check_takes_as_many_queries_for_any_number_of_partners(
     assert queries() == before
 
 
-def test_viewers_see_the_task_and_can_not_decide(
-    viewer: Client, rotation: Rotation, company: Company
-) -> None:
+def test_viewers_see_the_task_and_can_not_decide(viewer: Client, rotation: Rotation, company: Company) -> None:
     northwind = state_capability(rotation, company)
     shown = page_text(get_page(viewer, "rotation-detail", rotation.uid))
     assert "Northwind says that its system" in shown
@@ -220,9 +201,7 @@ def test_a_past_change_suggests_the_capability(operator: Client, rotation: Rotat
     assert post_form(operator, "partner-holds-both", partner.uid).status_code == 302
     partner.refresh_from_db()
     assert partner.holds == "several"
-    assert Entry.objects.get(verb="partner.holds_learnt").new == {
-        "holds": "can keep the old and the new for a while"
-    }
+    assert Entry.objects.get(verb="partner.holds_learnt").new == {"holds": "can keep the old and the new for a while"}
     assert "seems to be able" not in page_text(get_page(operator, "partner-detail", partner.uid))
 
 
@@ -230,9 +209,7 @@ def test_the_next_draft_suggests_it_too(operator: Client, rotation: Rotation, co
     changed(rotation)
     Rotation.objects.filter(pk=rotation.pk).update(state="closed", ended_at=NOW)
     draft = make_drafted(company)
-    assert "Northwind seems to be able to keep both" in page_text(
-        get_page(operator, "rotation-detail", draft.uid)
-    )
+    assert "Northwind seems to be able to keep both" in page_text(get_page(operator, "rotation-detail", draft.uid))
 
 
 @pytest.mark.parametrize(
@@ -254,9 +231,7 @@ def test_weaker_evidence_suggests_nothing(rotation: Rotation, lacking: dict[str,
     assert not shown_by(rotation)
 
 
-def test_one_day_of_overlap_suffices_and_known_capabilities_are_skipped(
-    operator: Client, rotation: Rotation
-) -> None:
+def test_one_day_of_overlap_suffices_and_known_capabilities_are_skipped(operator: Client, rotation: Rotation) -> None:
     changed(rotation, there_before=DAY)
     assert shown_by(rotation)
     Partner.objects.filter(name="Northwind").update(holds="one")

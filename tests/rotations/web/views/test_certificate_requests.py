@@ -24,9 +24,7 @@ from tests.rotations.pages import get_page, page_text, post_form
 @pytest.fixture
 def northwind(company: Company) -> Partner:
     partner = company.partners[1]
-    Contact.objects.create(
-        partner=partner, name="Nora North", email="nora@x.example", phone="+1 312 555 0100"
-    )
+    Contact.objects.create(partner=partner, name="Nora North", email="nora@x.example", phone="+1 312 555 0100")
     put_in_use(company, partner)
     return partner
 
@@ -119,9 +117,7 @@ def test_an_unknown_placeholder_is_reported(operator: Client, northwind: Partner
 
 
 def test_a_link_is_shown_once_as_text_and_as_a_qr_code(operator: Client, northwind: Partner) -> None:
-    assert "Make the link, and show it once" in page_text(
-        get_page(operator, "partner-hand-in-link", northwind.uid)
-    )
+    assert "Make the link, and show it once" in page_text(get_page(operator, "partner-hand-in-link", northwind.uid))
     assert not Link.objects.exists()
     answer = post_form(operator, "partner-hand-in-link", northwind.uid)
     assert answer["Cache-Control"] == "no-store, private"
@@ -138,9 +134,7 @@ def test_a_link_is_shown_once_as_text_and_as_a_qr_code(operator: Client, northwi
 def test_an_archived_partner_is_neither_asked_nor_given_a_link(operator: Client, northwind: Partner) -> None:
     Partner.objects.filter(pk=northwind.pk).update(archived_at=NOW)
     assert "is archived: restore it first" in page_text(get_page(operator, "partner-ask", northwind.uid))
-    assert "archived: restore it first" in page_text(
-        get_page(operator, "partner-hand-in-link", northwind.uid)
-    )
+    assert "archived: restore it first" in page_text(get_page(operator, "partner-hand-in-link", northwind.uid))
     assert post_form(operator, "partner-hand-in-link", northwind.uid).status_code == 302
     assert not Link.objects.exists()
 
@@ -199,9 +193,7 @@ def test_a_bounce_is_recorded_once_with_the_servers_message(operator: Client, ma
 
 def test_an_unsent_mail_can_not_bounce(operator: Client, mail: Message) -> None:
     Message.objects.update(state="queued", sent_at=None)
-    assert reverse("mail-bounced", args=[mail.uid]) not in page_text(
-        get_page(operator, "mail-detail", mail.uid)
-    )
+    assert reverse("mail-bounced", args=[mail.uid]) not in page_text(get_page(operator, "mail-detail", mail.uid))
     assert "the mail has not left" in page_text(came_back(operator, mail))
     assert not Contact.objects.filter(bounced_at__isnull=False).exists()
 

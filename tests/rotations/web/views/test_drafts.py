@@ -60,9 +60,7 @@ def test_running_rotations_are_shown(operator: Client, company: Company) -> None
 
 
 def test_the_search_finds_other_holders(operator: Client, company: Company) -> None:
-    assert f"?identity={company.identity.uid}" in page_text(
-        operator.get(reverse("rotation-create"), {"q": "acme-p"})
-    )
+    assert f"?identity={company.identity.uid}" in page_text(operator.get(reverse("rotation-create"), {"q": "acme-p"}))
     assert "Nothing with a certificate" in page_text(operator.get(reverse("rotation-create"), {"q": "zzz"}))
 
 
@@ -116,12 +114,8 @@ def test_warnings_about_the_window_must_be_acknowledged(operator: Client, compan
     assert create(operator, company, **late, window_known="close_to_old_end").status_code == 302
 
 
-def test_a_window_that_starts_before_the_successor_is_valid_is_refused(
-    operator: Client, company: Company
-) -> None:
-    leaf, key = make_pair(
-        "ACME-PROD", not_before=STARTS.replace(month=12, day=20), not_after=STARTS.replace(year=2028)
-    )
+def test_a_window_that_starts_before_the_successor_is_valid_is_refused(operator: Client, company: Company) -> None:
+    leaf, key = make_pair("ACME-PROD", not_before=STARTS.replace(month=12, day=20), not_after=STARTS.replace(year=2028))
     file = SimpleUploadedFile("next.p12", p12((leaf, key)))
     response = create(
         operator,
@@ -186,9 +180,7 @@ def test_the_successor_is_uploaded_with_its_key(operator: Client, company: Compa
     assert company.identity.service.open().filter(certificate=new).count() == 0
 
 
-def test_a_wrong_password_is_an_error_of_its_field_and_stores_nothing(
-    operator: Client, company: Company
-) -> None:
+def test_a_wrong_password_is_an_error_of_its_field_and_stores_nothing(operator: Client, company: Company) -> None:
     keys = PrivateKey.objects.count()
     pair = make_pair("ACME-PROD 2028", not_after=NOW.replace(year=2028))
     file = SimpleUploadedFile("c.p12", p12(pair))
@@ -221,9 +213,7 @@ def test_a_role_that_another_certificate_serves_is_refused(operator: Client, com
     assert "does not serve sign now" in response.context["form"].errors["roles"][0]
 
 
-def test_a_second_rotation_of_the_same_role_is_refused_at_the_roles(
-    operator: Client, company: Company
-) -> None:
+def test_a_second_rotation_of_the_same_role_is_refused_at_the_roles(operator: Client, company: Company) -> None:
     make_drafted(company)
     response = create(operator, company, roles=["sign"])
     assert "already changes sign" in response.context["form"].errors["roles"][0]
@@ -243,9 +233,7 @@ def test_an_archived_identity_starts_no_rotation(operator: Client, company: Comp
     assert not Rotation.objects.exists()
 
 
-def test_creating_and_changing_require_permissions(
-    viewer: Client, approver: Client, company: Company
-) -> None:
+def test_creating_and_changing_require_permissions(viewer: Client, approver: Client, company: Company) -> None:
     rotation = make_drafted(company)
     for client in (viewer, approver):
         assert create(client, company).status_code == 403
@@ -292,9 +280,7 @@ def test_a_draft_keeps_no_successor_that_has_expired(operator: Client, company: 
     assert only().new is None
 
 
-def test_an_expired_upload_is_refused_as_successor_whatever_the_reason(
-    operator: Client, company: Company
-) -> None:
+def test_an_expired_upload_is_refused_as_successor_whatever_the_reason(operator: Client, company: Company) -> None:
     pair = make_pair("OLD", not_before=NOW - timedelta(days=30), not_after=NOW - timedelta(days=1))
     response = create(
         operator,
@@ -332,9 +318,7 @@ def test_an_uploaded_successor_is_not_in_use_before_its_rotation(operator: Clien
     assert not company.identity.service.open().exists()
 
 
-def test_the_preset_of_a_certificate_valid_later_is_a_draft_with_its_window(
-    operator: Client, company: Company
-) -> None:
+def test_the_preset_of_a_certificate_valid_later_is_a_draft_with_its_window(operator: Client, company: Company) -> None:
     IdentityService.objects.update(ends_at=NOW)
     begins = NOW + timedelta(days=20)
     type(company.new).objects.filter(pk=company.new.pk).update(not_before=begins)
@@ -531,9 +515,7 @@ def test_the_preview_of_a_draft_leaves_removed_partners_out(operator: Client, co
     assert "Northwind" not in shown
 
 
-def test_the_preview_requires_a_permission_and_a_holder(
-    viewer: Client, operator: Client, company: Company
-) -> None:
+def test_the_preview_requires_a_permission_and_a_holder(viewer: Client, operator: Client, company: Company) -> None:
     assert preview(viewer, company).status_code == 403
     assert operator.post(reverse("rotation-preview"), {}).status_code == 404
     assert operator.get(reverse("rotation-preview")).status_code == 405

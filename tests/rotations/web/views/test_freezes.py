@@ -50,9 +50,7 @@ def test_an_operator_creates_and_deletes_a_freeze(operator: Client) -> None:
     assert freeze.rule == "FREQ=YEARLY;INTERVAL=2"
     post_form(operator, "freeze-delete", freeze.uid)
     assert not Freeze.objects.exists()
-    verbs = list(
-        Entry.objects.filter(object_kind="rotations.freeze").order_by("id").values_list("verb", flat=True)
-    )
+    verbs = list(Entry.objects.filter(object_kind="rotations.freeze").order_by("id").values_list("verb", flat=True))
     assert verbs == ["freeze.created", "freeze.changed", "freeze.deleted"]
 
 
@@ -65,9 +63,7 @@ def test_an_operator_creates_and_deletes_a_freeze(operator: Client) -> None:
         ({"zone": "Moon/Crater"}, "Select a valid choice"),
     ],
 )
-def test_invalid_input_is_an_error_of_its_field(
-    operator: Client, changed: dict[str, str], expected: str
-) -> None:
+def test_invalid_input_is_an_error_of_its_field(operator: Client, changed: dict[str, str], expected: str) -> None:
     answer = operator.post(reverse("freeze-create"), {**FORM, **changed})
     assert expected in page_text(answer)
     assert not Freeze.objects.exists()
@@ -105,9 +101,7 @@ def test_a_reason_without_a_freeze_is_not_stored(operator: Client, company: Comp
 def test_a_later_freeze_blocks_the_approval(company: Company) -> None:
     rotation = make_drafted(company)
     day = date(2026, 12, 3)
-    Freeze.objects.create(
-        name="Count", partner=company.partners[0], first=day, last=day, zone="America/Chicago"
-    )
+    Freeze.objects.create(name="Count", partner=company.partners[0], first=day, last=day, zone="America/Chicago")
     with pytest.raises(ActionRefused, match=r"nothing is to be changed: Count \(Fabrikam\)"):
         approval.approve(rotation, by=company.approver, now=NOW)
 
@@ -121,15 +115,11 @@ def test_a_later_freeze_blocks_the_approval(company: Company) -> None:
 )
 def test_postponing_into_a_freeze_is_refused(company: Company, starts: datetime, refused: bool) -> None:
     rotation = make_approved(company)
-    Freeze.objects.create(
-        name="Count", first=date(2026, 12, 6), last=date(2026, 12, 7), zone="America/Chicago"
-    )
+    Freeze.objects.create(name="Count", first=date(2026, 12, 6), last=date(2026, 12, 7), zone="America/Chicago")
     later = window(starts)
     if refused:
         with pytest.raises(ActionRefused, match="nothing is to be changed"):
-            rescheduling.postpone(
-                rotation, rescheduling.WindowChange(later, reason="x"), by=company.by, now=NOW
-            )
+            rescheduling.postpone(rotation, rescheduling.WindowChange(later, reason="x"), by=company.by, now=NOW)
         rescheduling.postpone(
             rotation,
             rescheduling.WindowChange(later, reason="x", freeze_reason="Urgent"),
@@ -168,9 +158,7 @@ def test_a_suggested_window_is_filled_in_and_nothing_saved(operator: Client, com
     assert not Rotation.objects.exists()
 
 
-@pytest.mark.parametrize(
-    "value", ["x", "2026-12-03 2026-12-03 UTC", "a b c", "2026-12-03T00:00+00:00 x Moon/Crater"]
-)
+@pytest.mark.parametrize("value", ["x", "2026-12-03 2026-12-03 UTC", "a b c", "2026-12-03T00:00+00:00 x Moon/Crater"])
 def test_an_invalid_suggestion_changes_nothing(operator: Client, company: Company, value: str) -> None:
     address = f"{reverse('rotation-create')}?identity={company.identity.uid}"
     answer = operator.post(address, plan_form(company, suggested=value))

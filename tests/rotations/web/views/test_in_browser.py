@@ -48,9 +48,7 @@ def running(company: Company) -> Rotation:
     return approval.approve(rotation, by=company.approver, now=now)
 
 
-def test_the_page_refreshes_itself_and_keeps_open_sections(
-    inside: Page, live_server: object, company: Company
-) -> None:
+def test_the_page_refreshes_itself_and_keeps_open_sections(inside: Page, live_server: object, company: Company) -> None:
     rotation = running(company)
     inside.goto(f"{live_server}{rotation.get_absolute_url()}")
     inside.locator("#fold-install > summary").click()
@@ -63,9 +61,7 @@ def test_the_page_refreshes_itself_and_keeps_open_sections(
 
 
 @pytest.mark.extended
-def test_the_refresh_waits_while_a_field_has_the_focus(
-    inside: Page, live_server: object, company: Company
-) -> None:
+def test_the_refresh_waits_while_a_field_has_the_focus(inside: Page, live_server: object, company: Company) -> None:
     rotation = running(company)
     inside.goto(f"{live_server}{rotation.get_absolute_url()}")
     step = rotation.steps.get(act="stage")
@@ -112,9 +108,7 @@ def test_a_chosen_file_is_kept_while_the_window_is_corrected(
     assert inside.url.endswith(rotation.get_absolute_url())
 
 
-def test_the_preview_request_has_no_key_and_no_password(
-    inside: Page, live_server: object, company: Company
-) -> None:
+def test_the_preview_request_has_no_key_and_no_password(inside: Page, live_server: object, company: Company) -> None:
     sent: list[str] = []
     inside.on("request", lambda r: sent.append(r.post_data or "") if "/preview/" in r.url else None)
     inside.goto(f"{live_server}{reverse('rotation-create')}?identity={company.identity.uid}")
@@ -137,10 +131,7 @@ def test_every_page_fits_a_phone(inside: Page, live_server: object, company: Com
         reverse("rotation-create"),
         f"{reverse('rotation-create')}?identity={company.identity.uid}",
         rotation.get_absolute_url(),
-        *(
-            reverse(f"rotation-{name}", args=[rotation.uid])
-            for name in ("postpone", "cancel", "close", "roll-back")
-        ),
+        *(reverse(f"rotation-{name}", args=[rotation.uid]) for name in ("postpone", "cancel", "close", "roll-back")),
         *(reverse(f"participant-{name}", args=[participant.uid]) for name in ("confirm", "waive", "remove")),
     ]
     for path in paths:

@@ -186,14 +186,10 @@ def test_an_end_on_the_night_of_a_clock_change_is_asked_about_and_stored_as_answ
     assert rotation.window_start is not None
     assert rotation.window_end == rotation.window_start + timedelta(minutes=45)
     assert rotation.window_local == "2027-04-04 02:45 NZDT–02:30 NZST"
-    assert (
-        Entry.objects.get(verb="rotation.postpone").new["to"] == f"{rotation.window_local} Pacific/Auckland"
-    )
+    assert Entry.objects.get(verb="rotation.postpone").new["to"] == f"{rotation.window_local} Pacific/Auckland"
 
 
-EXACT = Window(
-    STARTS + timedelta(days=1, seconds=7), STARTS + timedelta(days=1, seconds=905), "America/Chicago"
-)
+EXACT = Window(STARTS + timedelta(days=1, seconds=7), STARTS + timedelta(days=1, seconds=905), "America/Chicago")
 
 
 def test_the_trail_of_a_postponement_shows_seconds(operator: Client, company: Company) -> None:
@@ -206,9 +202,7 @@ def test_the_trail_of_a_postponement_shows_seconds(operator: Client, company: Co
     assert "2026-12-04 22:00:07–22:15:05" in page_text(get_page(operator, "rotation-detail", rotation.uid))
 
 
-def test_a_postponement_sent_as_it_is_shown_keeps_the_window_to_the_second(
-    operator: Client, company: Company
-) -> None:
+def test_a_postponement_sent_as_it_is_shown_keeps_the_window_to_the_second(operator: Client, company: Company) -> None:
     rotation = make_scheduled(company)
     change = rescheduling.WindowChange(EXACT, reason="Their night shift")
     rescheduling.postpone(rotation, change, by=company.by, now=NOW)
@@ -232,9 +226,7 @@ def test_a_proposal_is_postponed_to_with_its_seconds(operator: Client, company: 
     assert postpone(operator, rotation, **untouched_input(form)).status_code == 302
     rotation.refresh_from_db()
     assert (rotation.window_start, rotation.window_end) == (EXACT.start, EXACT.end)
-    assert (
-        rotation.participants.exclude(agreed_at=None).get() == participant
-    )  # it is the very window proposed
+    assert rotation.participants.exclude(agreed_at=None).get() == participant  # it is the very window proposed
 
 
 def test_a_draft_is_changed_and_not_postponed(operator: Client, company: Company) -> None:
@@ -275,15 +267,11 @@ def test_an_applied_rotation_is_rolled_back_instead_of_cancelled(operator: Clien
     assert rotation.steps.filter(act="roll_back").exists()
 
 
-def test_rolling_back_is_refused_when_a_partner_dropped_the_old_one(
-    operator: Client, company: Company
-) -> None:
+def test_rolling_back_is_refused_when_a_partner_dropped_the_old_one(operator: Client, company: Company) -> None:
     rotation = applied(company)
     rotation.steps.filter(act="partner_retire").update(state="done", done_at=NOW)
     assert "A partner has already dropped" in page_text(get_page(operator, "rotation-detail", rotation.uid))
-    assert "A partner has already dropped" in page_text(
-        get_page(operator, "rotation-roll-back", rotation.uid)
-    )
+    assert "A partner has already dropped" in page_text(get_page(operator, "rotation-roll-back", rotation.uid))
     post_form(operator, "rotation-roll-back", rotation.uid, reason="Orders fail")
     assert stored_state(rotation) == "applied"
 
@@ -313,9 +301,7 @@ def test_a_pending_retirement_blocks_closing(operator: Client, company: Company)
     company.identity.save()
     rotation = make_approved(company)
     Rotation.objects.filter(pk=rotation.pk).update(state="applied", applied_at=NOW)
-    assert "The old certificate is still accepted" in page_text(
-        get_page(operator, "rotation-close", rotation.uid)
-    )
+    assert "The old certificate is still accepted" in page_text(get_page(operator, "rotation-close", rotation.uid))
     post_form(operator, "rotation-close", rotation.uid, reason="Tired of it")
     assert stored_state(rotation) == "applied"
 

@@ -50,9 +50,7 @@ SPELLINGS: list[Callable[[str], str]] = [
 
 
 @pytest.mark.parametrize("spell", SPELLINGS)
-def test_a_fingerprint_counts_in_any_spelling(
-    operator: Client, company: Company, spell: Callable[[str], str]
-) -> None:
+def test_a_fingerprint_counts_in_any_spelling(operator: Client, company: Company, spell: Callable[[str], str]) -> None:
     participant = first_participant(make_approved(company))
     answer(operator, participant, fingerprint=spell(company.new.sha256), spoke_with="Dana")
     participant = again(participant)
@@ -63,9 +61,7 @@ def test_a_fingerprint_counts_in_any_spelling(
 
 def test_the_old_fingerprint_is_refused_as_such(operator: Client, company: Company) -> None:
     participant = first_participant(make_approved(company))
-    response = answer(
-        operator, participant, fingerprint=company.old.sha256, spoke_with="Dana", note="2nd call"
-    )
+    response = answer(operator, participant, fingerprint=company.old.sha256, spoke_with="Dana", note="2nd call")
     assert response.status_code == 422
     shown = page_text(response)
     assert "That is the fingerprint of the old certificate" in shown
@@ -138,9 +134,7 @@ def test_a_partner_that_can_hold_both_is_not_asked_for_the_window(operator: Clie
     )
     company.identity.save()
     participant = first_participant(make_approved(company))
-    assert "They agree to the window" not in page_text(
-        get_page(operator, "participant-confirm", participant.uid)
-    )
+    assert "They agree to the window" not in page_text(get_page(operator, "participant-confirm", participant.uid))
 
 
 def test_the_last_answer_makes_it_scheduled(operator: Client, company: Company) -> None:
@@ -157,12 +151,8 @@ def test_the_last_answer_makes_it_scheduled(operator: Client, company: Company) 
 
 
 def test_the_form_shows_the_contacts_and_the_fingerprint(operator: Client, company: Company) -> None:
-    Contact.objects.create(
-        partner=company.partners[0], name="Dana", phone="+1 555 0100", email="d@example.com"
-    )
-    shown = page_text(
-        get_page(operator, "participant-confirm", first_participant(make_approved(company)).uid)
-    )
+    Contact.objects.create(partner=company.partners[0], name="Dana", phone="+1 555 0100", email="d@example.com")
+    shown = page_text(get_page(operator, "participant-confirm", first_participant(make_approved(company)).uid))
     assert "tel:+15550100" in shown
     assert pki.format_fingerprint(company.new.sha256) in shown
 
@@ -185,9 +175,7 @@ def test_waiving_an_answer_requires_a_reason(operator: Client, company: Company)
     rotation = make_approved(company)
     participant = first_participant(rotation)
     assert post_form(operator, "participant-waive", participant.uid, reason="").status_code == 422
-    assert (
-        post_form(operator, "participant-waive", participant.uid, reason="Pilot partner").status_code == 302
-    )
+    assert post_form(operator, "participant-waive", participant.uid, reason="Pilot partner").status_code == 302
     assert again(participant).waived_reason == "Pilot partner"
     assert Entry.objects.filter(verb="participant.waived", reason="Pilot partner").count() == 1
     shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
@@ -225,23 +213,16 @@ def test_no_partner_is_restored_after_approval(operator: Client, company: Compan
 
 def test_no_partner_is_removed_after_approval(operator: Client, company: Company) -> None:
     participant = first_participant(make_approved(company))
-    assert "is not possible" in page_text(
-        post_form(operator, "participant-remove", participant.uid, reason="x")
-    )
+    assert "is not possible" in page_text(post_form(operator, "participant-remove", participant.uid, reason="x"))
     assert again(participant).removed_reason == ""
 
 
 @pytest.mark.parametrize("name", ["confirm", "waive", "remove", "restore"])
-def test_viewers_can_not_record_answers(
-    viewer: Client, approver: Client, company: Company, name: str
-) -> None:
+def test_viewers_can_not_record_answers(viewer: Client, approver: Client, company: Company, name: str) -> None:
     participant = first_participant(make_approved(company))
     for client in (viewer, approver):
         assert get_page(client, f"participant-{name}", participant.uid).status_code == 403
-        assert (
-            post_form(client, f"participant-{name}", participant.uid, reason="x", installed="on").status_code
-            == 403
-        )
+        assert post_form(client, f"participant-{name}", participant.uid, reason="x", installed="on").status_code == 403
     assert again(participant).evidence == ""
 
 
@@ -258,15 +239,11 @@ def partners_rotation(company: Company) -> Rotation:
     return approval.approve(rotation, by=company.approver, now=NOW)
 
 
-def test_comparing_a_partners_own_fingerprint_completes_the_check_only(
-    operator: Client, company: Company
-) -> None:
+def test_comparing_a_partners_own_fingerprint_completes_the_check_only(operator: Client, company: Company) -> None:
     rotation = partners_rotation(company)
     participant = first_participant(rotation)
     assert rotation.new is not None
-    answer(
-        operator, participant, fingerprint=rotation.new.sha256, channel="on the telephone", spoke_with="Dana"
-    )
+    answer(operator, participant, fingerprint=rotation.new.sha256, channel="on the telephone", spoke_with="Dana")
     assert step_of(rotation, "check").state == "done"
     assert step_of(rotation, "check").note == "Dana read out the fingerprint on the telephone, which matches"
     assert Entry.objects.get(verb="participant.confirmed").new["channel"] == "on the telephone"
@@ -280,9 +257,7 @@ def test_the_channel_decides_whether_their_own_fingerprint_counts(operator: Clie
     assert rotation.new is not None
     sha256 = rotation.new.sha256
     assert "Say over which channel" in page_text(answer(operator, participant, fingerprint=sha256))
-    assert "Choose one of these channels" in page_text(
-        answer(operator, participant, fingerprint=sha256, channel="x")
-    )
+    assert "Choose one of these channels" in page_text(answer(operator, participant, fingerprint=sha256, channel="x"))
     assert answer(operator, participant, fingerprint=sha256, channel="as it came").status_code == 302
     assert step_of(rotation, "check").state == "waiting"
 
@@ -361,9 +336,7 @@ def test_a_step_is_skipped_with_a_reason_but_never_the_cut_over(operator: Client
     test, cut = step_of(rotation, "test"), step_of(rotation, "cut_over")
     assert post_form(operator, "rotation-step-skip", test.uid, reason="").status_code == 422
     assert post_form(operator, "rotation-step-skip", test.uid, reason="No test partner").status_code == 302
-    assert "what this rotation is for" in page_text(
-        post_form(operator, "rotation-step-skip", cut.uid, reason="x")
-    )
+    assert "what this rotation is for" in page_text(post_form(operator, "rotation-step-skip", cut.uid, reason="x"))
     test.refresh_from_db()
     assert (test.state, test.note) == ("skipped", "No test partner")
 
@@ -373,18 +346,13 @@ def test_the_same_step_of_all_partners_is_recorded_at_once(operator: Client, com
     post_form(operator, "rotation-step-done", step_of(rotation, "stage").uid)
     shown = page_text(get_page(operator, "rotation-steps-done", rotation.uid, "announce"))
     assert "Record all 2 as done" in shown
-    assert (
-        post_form(operator, "rotation-steps-done", rotation.uid, "announce", note="One mail").status_code
-        == 302
-    )
+    assert post_form(operator, "rotation-steps-done", rotation.uid, "announce", note="One mail").status_code == 302
     assert set(rotation.steps.filter(act="announce").values_list("state", "note")) == {("done", "One mail")}
 
 
 def test_installations_are_not_recorded_in_bulk(operator: Client, company: Company) -> None:
     rotation = by_hand(company)
-    assert "None of these steps" in page_text(
-        get_page(operator, "rotation-steps-done", rotation.uid, "install")
-    )
+    assert "None of these steps" in page_text(get_page(operator, "rotation-steps-done", rotation.uid, "install"))
     post_form(operator, "rotation-steps-done", rotation.uid, "install")
     assert not rotation.steps.filter(act="install", state="done").exists()
 

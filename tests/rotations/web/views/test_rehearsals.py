@@ -81,17 +81,13 @@ def test_without_a_counterpart_no_rehearsal_is_shown(operator: Client, company: 
     assert 'id="rehearsal"' not in shown(operator, rotation)
 
 
-def test_a_change_that_has_begun_proposes_no_rehearsal(
-    operator: Client, company: Company, side: TestSide
-) -> None:
+def test_a_change_that_has_begun_proposes_no_rehearsal(operator: Client, company: Company, side: TestSide) -> None:
     rotation = make_prepared(company)
     Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
     assert 'id="rehearsal"' not in shown(operator, rotation)
 
 
-def test_the_form_has_the_same_roles_and_names_the_rotation(
-    operator: Client, company: Company, side: TestSide
-) -> None:
+def test_the_form_has_the_same_roles_and_names_the_rotation(operator: Client, company: Company, side: TestSide) -> None:
     rotation = make_draft(company, starts=STARTS)
     Rotation.objects.filter(pk=rotation.pk).update(roles=["decrypt"])
     response = operator.get(address(side, rotation))
@@ -100,9 +96,7 @@ def test_the_form_has_the_same_roles_and_names_the_rotation(
     assert f'This rehearses <a href="{rotation.get_absolute_url()}">ACME: decrypt</a>' in page_text(response)
 
 
-def test_the_saved_draft_is_linked_in_both_directions(
-    operator: Client, company: Company, side: TestSide
-) -> None:
+def test_the_saved_draft_is_linked_in_both_directions(operator: Client, company: Company, side: TestSide) -> None:
     rotation = make_draft(company, starts=STARTS)
     response = set_up(operator, side, rotation)
     made = Rotation.objects.get(identity=side.identity)
@@ -119,9 +113,7 @@ def test_the_saved_draft_is_linked_in_both_directions(
         assert "named the rehearsal of the rotation" in shows
 
 
-def test_other_roles_are_refused_and_nothing_is_saved(
-    operator: Client, company: Company, side: TestSide
-) -> None:
+def test_other_roles_are_refused_and_nothing_is_saved(operator: Client, company: Company, side: TestSide) -> None:
     rotation = make_draft(company, starts=STARTS)
     response = set_up(operator, side, rotation, roles=["sign"])
     assert response.status_code == 422
@@ -162,10 +154,7 @@ def test_a_running_rotation_of_the_counterpart_can_count(
     assert "A rotation of ACME test makes the same change already" in seen
     assert "Set up the rehearsal on" not in seen  # it would be refused: the roles are taken
     assert post_form(approver, "rotation-name-rehearsal", rotation.uid).status_code == 403
-    assert (
-        post_form(operator, "rotation-name-rehearsal", rotation.uid)["Location"]
-        == rotation.get_absolute_url()
-    )
+    assert post_form(operator, "rotation-name-rehearsal", rotation.uid)["Location"] == rotation.get_absolute_url()
     rotation.refresh_from_db()
     assert rotation.rehearsal == made
     again = operator.post(reverse("rotation-name-rehearsal", args=[rotation.uid]), follow=True)
@@ -236,9 +225,7 @@ def test_no_manual_step_is_due_while_the_rehearsal_is_missing(
     assert "To be done by hand" in " ".join(task.text for task in tasks(rotation))
 
 
-def test_a_passed_rehearsal_is_shown_without_a_task(
-    operator: Client, company: Company, side: TestSide
-) -> None:
+def test_a_passed_rehearsal_is_shown_without_a_task(operator: Client, company: Company, side: TestSide) -> None:
     require_rehearsals()
     rotation = make_prepared(company)
     made = side.apply(side.rehearse(rotation))
@@ -268,18 +255,14 @@ def test_the_approval_page_says_that_the_rehearsal_is_awaited(
     rotation = make_draft(company, starts=STARTS)
     assert "its rehearsal has passed" not in page_text(get_page(approver, "rotation-approve", rotation.uid))
     require_rehearsals()
-    expected = (
-        "Not scheduled before its rehearsal has passed. This change has not been made on ACME test yet."
-    )
+    expected = "Not scheduled before its rehearsal has passed. This change has not been made on ACME test yet."
     assert expected in page_text(get_page(approver, "rotation-approve", rotation.uid))
 
 
 # Waiving
 
 
-def test_an_approver_waives_the_rehearsal_with_a_reason(
-    approver: Client, company: Company, side: TestSide
-) -> None:
+def test_an_approver_waives_the_rehearsal_with_a_reason(approver: Client, company: Company, side: TestSide) -> None:
     require_rehearsals()
     rotation = make_prepared(company)
     question = page_text(get_page(approver, "rotation-waive-rehearsal", rotation.uid))
@@ -304,9 +287,7 @@ def test_waiving_twice_is_refused(approver: Client, company: Company, side: Test
     assert f"It goes on without a rehearsal already: {REASON}" in page_text(again)
 
 
-def test_only_approvers_waive_the_rehearsal(
-    operator: Client, viewer: Client, company: Company, side: TestSide
-) -> None:
+def test_only_approvers_waive_the_rehearsal(operator: Client, viewer: Client, company: Company, side: TestSide) -> None:
     require_rehearsals()
     rotation = make_prepared(company)
     for client in (operator, viewer):
@@ -315,9 +296,7 @@ def test_only_approvers_waive_the_rehearsal(
     assert stored_state(rotation) == "exchanging"
 
 
-def test_waiving_without_a_waiting_rehearsal_is_refused(
-    approver: Client, company: Company, side: TestSide
-) -> None:
+def test_waiving_without_a_waiting_rehearsal_is_refused(approver: Client, company: Company, side: TestSide) -> None:
     rotation = make_prepared(company)
     shows = page_text(get_page(approver, "rotation-waive-rehearsal", rotation.uid))
     assert "This rotation is scheduled: it waits for no rehearsal." in shows

@@ -35,9 +35,7 @@ from tests.rotations.pages import (
 
 
 def detail(rotation: Rotation, *, at: timedelta = timedelta()) -> RotationDetail:
-    return RotationDetail.of(
-        rotation, user=User.objects.get(username="alice"), now=NOW + at, zone="Europe/Berlin"
-    )
+    return RotationDetail.of(rotation, user=User.objects.get(username="alice"), now=NOW + at, zone="Europe/Berlin")
 
 
 def connect(company: Company, count: int) -> None:
@@ -69,9 +67,7 @@ def test_a_draft_shows_its_plan(viewer: Client, company: Company) -> None:
     assert rotation.steps.count() == 0
 
 
-def test_the_plan_of_a_draft_is_shown_while_the_successor_is_awaited(
-    viewer: Client, company: Company
-) -> None:
+def test_the_plan_of_a_draft_is_shown_while_the_successor_is_awaited(viewer: Client, company: Company) -> None:
     rotation = make_drafted(company)
     Rotation.objects.update(new_identity_certificate=None)
     shown = page_text(get_page(viewer, "rotation-detail", rotation.uid))
@@ -150,9 +146,7 @@ def test_every_step_is_in_exactly_one_group_in_order(company: Company) -> None:
 def test_silent_partners_are_named_with_the_days_left(operator: Client, company: Company) -> None:
     rotation = make_approved(company)
     shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
-    assert (
-        "Fabrikam and Northwind are not told yet, and no mail reaches them · the window opens in 10" in shown
-    )
+    assert "Fabrikam and Northwind are not told yet, and no mail reaches them · the window opens in 10" in shown
     for partner in company.partners:
         Contact.objects.create(partner=partner, name="Dana", email="dana@example.com")
     shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
@@ -173,9 +167,7 @@ def test_silent_partners_are_named_with_the_days_left(operator: Client, company:
         (timedelta(0), "urgent"),
     ],
 )
-def test_the_task_becomes_more_urgent_as_the_window_approaches(
-    company: Company, left: timedelta, meaning: str
-) -> None:
+def test_the_task_becomes_more_urgent_as_the_window_approaches(company: Company, left: timedelta, meaning: str) -> None:
     rotation = make_approved(company)
     assert detail(rotation, at=STARTS - NOW - left).tasks[0].meaning == meaning
 
@@ -260,17 +252,14 @@ def test_the_page_of_an_ended_rotation_does_not_poll(viewer: Client, company: Co
     rotation = make_drafted(company)
     endings.cancel(rotation, reason="no", by=company.by, now=NOW)
     assert (
-        "hx-trigger"
-        not in page_text(get_page(viewer, "rotation-detail", rotation.uid)).split('id="rotation-body"')[1]
+        "hx-trigger" not in page_text(get_page(viewer, "rotation-detail", rotation.uid)).split('id="rotation-body"')[1]
     )
 
 
 # Few queries
 
 
-def test_the_page_takes_as_many_queries_for_two_partners_as_for_sixty(
-    operator: Client, company: Company
-) -> None:
+def test_the_page_takes_as_many_queries_for_two_partners_as_for_sixty(operator: Client, company: Company) -> None:
     few = make_approved(company)
     url = reverse("rotation-detail", args=[few.uid])
     asked = queries(operator, url)
@@ -283,9 +272,7 @@ def test_the_page_takes_as_many_queries_for_two_partners_as_for_sixty(
     assert asked < 30
 
 
-def test_a_draft_takes_as_many_queries_for_two_partners_as_for_forty(
-    operator: Client, company: Company
-) -> None:
+def test_a_draft_takes_as_many_queries_for_two_partners_as_for_forty(operator: Client, company: Company) -> None:
     few = make_drafted(company)
     asked = queries(operator, reverse("rotation-detail", args=[few.uid]))
     endings.cancel(few, reason="more partners", by=company.by, now=NOW)
@@ -293,9 +280,7 @@ def test_a_draft_takes_as_many_queries_for_two_partners_as_for_forty(
     assert queries(operator, reverse("rotation-detail", args=[make_drafted(company).uid])) == asked
 
 
-def test_the_list_takes_as_many_queries_for_one_rotation_as_for_thirty(
-    viewer: Client, company: Company
-) -> None:
+def test_the_list_takes_as_many_queries_for_one_rotation_as_for_thirty(viewer: Client, company: Company) -> None:
     make_drafted(company)
     url = reverse("rotation-list")
     asked = queries(viewer, url)

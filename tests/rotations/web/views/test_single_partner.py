@@ -93,9 +93,7 @@ def test_a_concurrent_move_is_refused(operator: Client, per_partner: Company) ->
     rotation = make_scheduled(per_partner)
     fabrikam = first_participant(rotation)
     seen = rotation_version(rotation)
-    rescheduling.move_participant(
-        fabrikam, rescheduling.WindowChange(NEXT_DAY, reason="x"), by=per_partner.by, now=NOW
-    )
+    rescheduling.move_participant(fabrikam, rescheduling.WindowChange(NEXT_DAY, reason="x"), by=per_partner.by, now=NOW)
     response = move(operator, fabrikam, seen=seen)
     assert response.status_code == 422
     assert "has changed in the meantime" in page_text(response)
@@ -104,9 +102,7 @@ def test_a_concurrent_move_is_refused(operator: Client, per_partner: Company) ->
 def test_when_all_change_at_once_the_page_names_the_alternative(operator: Client, company: Company) -> None:
     rotation = make_scheduled(company)
     fabrikam = first_participant(rotation)
-    assert "postpone the rotation to move it" in page_text(
-        get_page(operator, "participant-move", fabrikam.uid)
-    )
+    assert "postpone the rotation to move it" in page_text(get_page(operator, "participant-move", fabrikam.uid))
     assert move(operator, fabrikam).status_code == 422
     assert "Another moment" not in page_text(get_page(operator, "participant-detail", fabrikam.uid))
 
@@ -145,18 +141,14 @@ def test_one_partner_is_taken_back_alone(operator: Client, per_partner: Company)
         get_page(operator, "rotation-detail", rotation.uid)
     )
     # Until the way back is done, the state of the AS2 system is unknown.
-    assert "is not done yet. Finish that first." in page_text(
-        get_page(operator, "participant-move", fabrikam.uid)
-    )
+    assert "is not done yet. Finish that first." in page_text(get_page(operator, "participant-move", fabrikam.uid))
 
 
 def test_the_partners_page_and_calendar_show_its_own_window(
     operator: Client, client: Client, per_partner: Company
 ) -> None:
     rotation = make_scheduled(per_partner)
-    fabrikam, northwind = rotation.participants.select_related("partner", "rotation").order_by(
-        "partner__name"
-    )
+    fabrikam, northwind = rotation.participants.select_related("partner", "rotation").order_by("partner__name")
     rescheduling.move_participant(
         fabrikam, rescheduling.WindowChange(NEXT_DAY, reason="Stocktaking"), by=per_partner.by, now=NOW
     )

@@ -20,9 +20,7 @@ from tests.rotations.pages import STARTS, get_page, page_text, post_approval, po
 @pytest.fixture
 def northwind(company: Company) -> Partner:
     partner = company.partners[1]
-    Contact.objects.create(
-        partner=partner, name="Nora North", email="nora@x.example", phone="+1 312 555 0100"
-    )
+    Contact.objects.create(partner=partner, name="Nora North", email="nora@x.example", phone="+1 312 555 0100")
     put_in_use(company, partner)
     return partner
 
@@ -47,9 +45,7 @@ def compare(client: Client, handed: HandedIn, **given: Any) -> Any:
     return post_form(client, "handed-in-accept", handed.uid, **answers(handed, **given))
 
 
-def test_the_page_shows_both_certificates_the_fingerprint_and_the_contacts(
-    operator: Client, handed: HandedIn
-) -> None:
+def test_the_page_shows_both_certificates_the_fingerprint_and_the_contacts(operator: Client, handed: HandedIn) -> None:
     shown = page_text(get_page(operator, "handed-in-accept", handed.uid))
     assert "Compare with Northwind" in shown
     assert pki.format_fingerprint(handed.certificate.sha256) in shown.replace("<wbr>", "")
@@ -112,9 +108,7 @@ def test_refusing_requires_a_reason(operator: Client, handed: HandedIn) -> None:
     assert (handed.accepted, handed.link.revoked_at) == (False, NOW)
 
 
-def test_choosing_a_refused_certificate_is_a_task(
-    operator: Client, company: Company, handed: HandedIn
-) -> None:
+def test_choosing_a_refused_certificate_is_a_task(operator: Client, company: Company, handed: HandedIn) -> None:
     post_form(operator, "handed-in-refuse", handed.uid, reason="Nobody there knows of it")
     rotation = Rotation.objects.get()
     assert "refused this certificate" not in page_text(operator.get(rotation.get_absolute_url()))
@@ -134,9 +128,7 @@ def test_only_operators_decide(viewer: Client, approver: Client, handed: HandedI
 
 
 @pytest.mark.parametrize("where", ["draft", "home", "partner", "certificate"])
-def test_a_pending_comparison_is_shown_wherever_it_matters(
-    operator: Client, handed: HandedIn, where: str
-) -> None:
+def test_a_pending_comparison_is_shown_wherever_it_matters(operator: Client, handed: HandedIn, where: str) -> None:
     address = {
         "draft": Rotation.objects.get().get_absolute_url(),
         "home": reverse("home"),
