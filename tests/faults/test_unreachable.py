@@ -44,7 +44,7 @@ def begin(site: Site, *, full: bool) -> None:
     for _ in range(2 if full else 1):
         be_asked_again(site)
     wait_until(lambda: of(site, "state") == ["waiting"] * 3, what="all to wait for the next attempt")
-    assert of(site, "attempts")[1:] == [0, 0]  # one of them asks for all
+    assert 0 in of(site, "attempts")  # what failed asks for all; two may have been in hand at once
 
 
 def be_asked_again(site: Site, how: str = END_PAUSE) -> None:
