@@ -35,7 +35,7 @@ def free_port() -> int:
         return port
 
 
-def wait_until(true: Callable[[], Any], *, seconds: float = 20, every: float = 0.05, what: str = "it") -> Any:
+def wait_until(true: Callable[[], Any], *, seconds: float = 60, every: float = 0.05, what: str = "it") -> Any:
     """Return the first true value; raise TimeoutError when there is none in time."""
     end = time.monotonic() + seconds
     while True:
