@@ -18,9 +18,9 @@ from tests.programs import libfaketime, other_time
 #: One process for each processor.
 BESIDE_EACH_OTHER = ("-n", "auto", "--dist", "worksteal")
 ON_POSTGRES = ("-p", "tests.on_postgres")
-#: Four for two processors, since these tests often wait. Those of one file share an installation, and files begin in
+#: Three for two processors, since these tests often wait. Those of one file share an installation, and files begin in
 #: the order of their names: the longest would otherwise begin last, since they have the fewest tests.
-WAITING = ("-n", "4", "--dist", "loadfile", "--no-loadscope-reorder")
+WAITING = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
 #: Tests that run within the process of pytest.
 WITHIN = "not processes and not alone"
 
