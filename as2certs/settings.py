@@ -536,6 +536,10 @@ if REDIS_URL and urlsplit(REDIS_URL).scheme not in ("redis", "rediss"):
 AS2CERTS_BROKER_FOLDER = VAR / "broker"
 if REDIS_URL:
     CELERY_BROKER_URL = REDIS_URL
+    CELERY_BROKER_TRANSPORT = "as2certs.redis_broker:Transport"
+    if urlsplit(REDIS_URL).scheme == "rediss":
+        # Celery's default would accept any certificate. ?ssl_ca_certs=FILE in the URL names a private CA.
+        CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": "required"}
     # A broker that hangs delays a page by a second. No retries: beat sends the task anyway.
     CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
         "socket_connect_timeout": 1,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 from django.db import connection, transaction
-from django.db.models import Count, Min, Q, Value
+from django.db.models import Count, Min, Q
 from django.template import Engine
 from django.urls import reverse
 
@@ -140,14 +140,18 @@ def _behind_busy_systems(due: StepQuerySet, now: datetime) -> Q:
 
     What a system failed to do is tried first: the system may be away, and the others keep the order of their moments.
     """
-    waiting = due.filter(state=StepState.WAITING, attempts__gte=1, system__isnull=False)
-    running = Step.objects.filter(state=StepState.RUNNING, lease_until__gte=now, system__isnull=False)
-    tried = [
-        *waiting.order_by().values("system").annotate(first=Min("earliest_at"), running=Value(0)),
-        *running.order_by()
+    running = Q(state=StepState.RUNNING, lease_until__gte=now)
+    failed = Q(pk__in=due.filter(state=StepState.WAITING, attempts__gte=1).order_by().values("pk"))
+    # One statement: between two, a step that begins or ends its attempt would be missed by both.
+    tried = (
+        Step.objects.filter(failed | running, system__isnull=False)
+        .order_by()
         .values("system")
-        .annotate(first=Min("earliest_at", filter=Q(attempts__gte=2)), running=Count("pk")),
-    ]
+        .annotate(
+            first=Min("earliest_at", filter=failed | (running & Q(attempts__gte=2))),
+            running=Count("pk", filter=running),
+        )
+    )
     behind = Q(system__in=[row["system"] for row in tried if row["running"] >= MAX_PER_SYSTEM])
     for row in tried:
         if row["first"] is not None:

@@ -6,7 +6,7 @@ import gc
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
         names = ", ".join(program.name for program in wanted)
         terminalreporter.write_sep("-", f"{len(skipped)} tests were skipped: {names} not installed")
         terminalreporter.write_line(f"To run them too: {programs.command_for(wanted)}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failure what the processes of the test's installations logged last."""
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            for process in value.processes if isinstance(value, Stack) else ():
+                report.sections.append((f"Log of {process.name}, {process.pid}", process.log[-3000:]))
+    return report
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

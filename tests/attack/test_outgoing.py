@@ -29,6 +29,7 @@ KNOWN: dict[str, tuple[set[str], str]] = {
     "as2certs/accounts/openid.py": ({"requests"}, "asks the provider of AS2CERTS_OIDC_ISSUER who somebody is"),
     "as2certs/background.py": ({"kombu"}, "names the errors of the broker of REDIS_URL"),
     "as2certs/folder_broker.py": ({"kombu"}, "keeps the messages of the broker in folders"),
+    "as2certs/redis_broker.py": ({"kombu"}, "acknowledges messages of the broker of REDIS_URL"),
     "as2certs/site/health.py": ({"redis"}, "asks the Redis of REDIS_URL whether it is there"),
     "as2certs/mail/delivery.py": ({"smtplib", "ssl"}, "names the errors of the mail server of EMAIL_URL"),
     "as2certs/mail/bounce_mailbox.py": ({"imaplib", "ssl"}, "reads the mailbox of AS2CERTS_BOUNCES_MAILBOX"),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from kombu import Connection, Message, Queue
 
 from tests.servers import Postgres, Redis, wait_until
 from tests.stack import Stack
@@ -79,6 +80,25 @@ def test_worker_and_beat_tick_on_through_quiet_and_hanging_and_killed_redis(stac
     redis_server.start()
     wait_until(lambda: seconds_since_tick(stack) < 2, seconds=60, what="a tick after Redis was emptied")
     assert worker.popen.poll() is None
+
+
+def test_a_worker_consumes_on_after_an_acknowledgement_failed(redis_server: Redis) -> None:
+    options = {"socket_timeout": 0.5, "max_retries": 0}
+    transport = "as2certs.redis_broker:Transport"
+    with Connection(redis_server.url, transport=transport, transport_options=options) as connection:
+        received: list[Message] = []
+        producer = connection.Producer(routing_key="of this test")
+        consumer = connection.Consumer([Queue("of this test")], on_message=received.append, prefetch_count=1)
+        with consumer:
+            producer.publish("first")
+            connection.drain_events(timeout=5)
+            redis_server.pause()
+            with pytest.raises(connection.connection_errors):
+                received[0].ack()
+            redis_server.resume()
+            producer.publish("second")
+            connection.drain_events(timeout=5)
+    assert [message.payload for message in received] == ["first", "second"]
 
 
 def test_the_loop_ticks_without_redis(stack: Stack, redis_server: Redis) -> None:

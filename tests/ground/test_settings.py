@@ -180,3 +180,11 @@ def test_the_documentation_lists_every_setting() -> None:
     assert [name for name in sorted(names) if f"`{name}`" not in text] == []
     marked = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `") and "🔑" in line}
     assert marked == SECRETS
+
+
+@pytest.mark.parametrize(("url", "ssl"), [("redis://host/0", None), ("rediss://host/0", {"ssl_cert_reqs": "required"})])
+def test_the_certificate_of_redis_is_checked(sound: dict[str, str], url: str, ssl: object) -> None:
+    code = "import json; from as2certs.celery import app; print(json.dumps(app.connection().ssl or None))"
+    done = load_settings("shell", "--no-imports", "-c", code, **sound, REDIS_URL=url)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == ssl
