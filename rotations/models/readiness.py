@@ -16,7 +16,7 @@ from django.db.models import Case, CharField, Exists, OuterRef, Q, QuerySet, Val
 
 from rotations.models.rotation import Participant, Rotation, Step, StepQuerySet
 from rotations.planning.change import CHECK_ACTS, PREPARATION_ACTS, Act, StepOwner
-from rotations.planning.states import SETTLED, RotationState
+from rotations.planning.states import SETTLED, RotationState, StepState
 
 #: States of a rotation before its change, in which a partner's objection matters.
 _BEFORE_CHANGE = (RotationState.EXCHANGING, RotationState.SCHEDULED)
@@ -202,3 +202,72 @@ def count_readiness(rotations: Iterable[int]) -> dict[int, ReadinessCount]:
     for rotation, readiness in rows.values_list("rotation", "readiness"):
         counts.setdefault(rotation, Counter())[Readiness(readiness)] += 1
     return {rotation: ReadinessCount(found) for rotation, found in counts.items()}
+
+
+# What is still open on our side
+
+#: Our own acts up to our cut-over.
+OWN_ACTS = (Act.CHECK, Act.STAGE, Act.ANNOUNCE, Act.HOLD, Act.CUT_OVER)
+
+
+def own_open_steps(steps: StepQuerySet) -> StepQuerySet:
+    """Return those of some steps that our own people still have to do up to our cut-over."""
+    return steps.filter(who=StepOwner.WE, automatic=False, act__in=OWN_ACTS).unsettled()
+
+
+def own_open_titles(rotation: Rotation) -> list[str]:
+    """Return the titles of a rotation's ``own_open_steps`` in their order; announcements to several count as one."""
+    rows = list(own_open_steps(rotation.steps).order_by("position").values_list("act", "title"))
+    announcements = sum(act == Act.ANNOUNCE for act, _ in rows)
+    together = f"Send the new certificate to {announcements} partners"
+    return list(dict.fromkeys(together if act == Act.ANNOUNCE and announcements > 1 else title for act, title in rows))
+
+
+@dataclass(frozen=True)
+class OwnStep:
+    """The title of a step of ours, and whether the application carries it out without a person."""
+
+    title: str
+    runs_by_itself: bool
+
+
+def first_own_steps(rotations: Iterable[int]) -> dict[int, OwnStep]:
+    """Return the first open step of ours for which partners wait, by the rotations' primary keys: one query."""
+    steps = Step.objects.filter(rotation__in=list(rotations), who=StepOwner.WE, act__in=PREPARATION_ACTS)
+    rows = steps.unsettled().order_by("-position").values_list("rotation", "title", "automatic", "state")
+    # The last one that is put in is the first one of its rotation.
+    return {
+        rotation: OwnStep(title, automatic and state != StepState.FAILED) for rotation, title, automatic, state in rows
+    }
+
+
+# Names for mails and lists
+
+
+@dataclass(frozen=True)
+class NotReady:
+    """The partners of a rotation that are not ready: names with reasons, in the order of the names.
+
+    ``is_answer_missing``: the change waits for what at least one of them has to do or to decide; ``waits_for_us``: at
+    least one waits for us. Neither: they object, and the change is made all the same.
+    """
+
+    partners: list[tuple[str, Readiness]]
+    is_answer_missing: bool
+    waits_for_us: bool
+
+
+def list_not_ready(rotation: Rotation) -> NotReady:
+    """Return the partners of a rotation that are not ready: one query."""
+    rows = with_readiness(rotation.participants.filter(removed_reason="")).filter(readiness__in=OUTSTANDING)
+    found = [
+        (name, Readiness(readiness), is_waited_for)
+        for name, readiness, is_waited_for in rows.order_by("partner__name", "pk").values_list(
+            "partner__name", "readiness", "is_waited_for"
+        )
+    ]
+    return NotReady(
+        partners=[(name, readiness) for name, readiness, _ in found],
+        is_answer_missing=any(waited and one is not Readiness.WAITS_FOR_US for _, one, waited in found),
+        waits_for_us=any(one is Readiness.WAITS_FOR_US for _, one, _ in found),
+    )

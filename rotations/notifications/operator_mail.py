@@ -22,6 +22,7 @@ from as2certs.mail.models import Message
 from as2certs.time_format import format_countdown, format_moment
 from identities.stations import AbstractCertificate
 from rotations.models import HandedIn, Participant, Rotation, RotationQuerySet, Step, rehearsal
+from rotations.models.readiness import own_open_titles
 from rotations.notifications.recipients import Recipient, recipients_of_rotations, unique_recipients
 from rotations.notifications.texts import (
     SilentPartner,
@@ -31,7 +32,6 @@ from rotations.notifications.texts import (
     format_names,
     format_not_ready,
     format_title,
-    own_open_steps,
     silent_verb,
     utc_fact,
     window_facts,
@@ -64,7 +64,7 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
     start = rotation.window_start
     assert start is not None  # _soon asks for it
     notice = next(name for span, name in reversed(WINDOW_REMINDERS) if start - now <= span)
-    outstanding, own_steps = format_not_ready(rotation), own_open_steps(rotation)
+    outstanding, own_steps = format_not_ready(rotation), own_open_titles(rotation)
     event = RotationEvent(
         "window_soon",
         rotation,
@@ -99,7 +99,7 @@ def notify_not_started(now: datetime) -> int:
 
 def _notify_not_started(rotation: Rotation, now: datetime) -> int:
     assert rotation.window_start is not None  # the query asks for it
-    outstanding, own_steps = format_not_ready(rotation), own_open_steps(rotation)
+    outstanding, own_steps = format_not_ready(rotation), own_open_titles(rotation)
     event = RotationEvent(
         "not_started",
         rotation,
@@ -339,7 +339,7 @@ def _missed_window_end(rotation: Rotation, now: datetime) -> datetime | None:
 
 def _notify_window_missed(rotation: Rotation, ended: datetime) -> int:
     outstanding = format_not_ready(rotation)
-    silent = f" Not ready by then: {outstanding}." if outstanding else ""
+    silent = f" Not ready by then: {outstanding.names}." if outstanding else ""
     if rotation.is_withdrawn:
         silent += f" The approval was withdrawn, since {rotation.withdrawn_because}, and nobody approved it again."
     if rotation.state == RotationState.EXCHANGING and (kept := rehearsal.rehearsal_obstacle(rotation)):
