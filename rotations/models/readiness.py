@@ -176,6 +176,11 @@ class ReadinessCount:
         return sum(self.counts.get(one, 0) for one in OUTSTANDING)
 
     @property
+    def waits_for_us(self) -> int:
+        """Return how many of the outstanding ones can do nothing before we have done something."""
+        return self.counts.get(Readiness.WAITS_FOR_US, 0)
+
+    @property
     def waived(self) -> int:
         return self.counts.get(Readiness.WAIVED, 0)
 

@@ -223,7 +223,7 @@ class RotationDetail:
         return rotation_text.status_sentence(
             self.rotation,
             self.steps,
-            partners=len(self.taking_part),
+            readiness=partner_table.count_rows(self.rows),
             now=self.now,
             unrehearsed=bool(self.rehearsal.obstacle),
         )
