@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from django.db.models import Case, CharField, Exists, OuterRef, Q, QuerySet, Value, When
+from django.db.models import Case, CharField, Count, Exists, OuterRef, Q, QuerySet, Value, When
 
 from rotations.models.rotation import Participant, Rotation, Step, StepQuerySet
 from rotations.planning.change import CHECK_ACTS, PREPARATION_ACTS, Act, StepOwner
@@ -203,9 +203,9 @@ class ReadinessCount:
 def count_readiness(rotations: Iterable[int]) -> dict[int, ReadinessCount]:
     """Return the readiness of the partners that take part in rotations, by the rotations' primary keys: one query."""
     rows = with_readiness(Participant.objects.filter(rotation__in=list(rotations), removed_reason="")).order_by()
-    counts: dict[int, Counter[Readiness]] = {}
-    for rotation, readiness in rows.values_list("rotation", "readiness"):
-        counts.setdefault(rotation, Counter())[Readiness(readiness)] += 1
+    counts: dict[int, dict[Readiness, int]] = {}
+    for rotation, readiness, number in rows.values_list("rotation", "readiness").annotate(Count("pk")):
+        counts.setdefault(rotation, {})[Readiness(readiness)] = number
     return {rotation: ReadinessCount(found) for rotation, found in counts.items()}
 
 

@@ -94,8 +94,9 @@ def status_sentence(
             if rotation.window_end and rotation.is_fuzzy:
                 until = format_at_place(rotation.window_end, rotation.window_zone, now)
                 return (
-                    f"{subject}. {_who_is_ready(readiness)}: between {when} and {until}, the change is made at the first "
-                    f"message that shows the other side’s, or on your word. {WINDOW_END_TEXTS[rotation.at_end]}"
+                    f"{subject}. {_who_is_ready(readiness)}: between {when} and {until}, the change is made at the "
+                    "first message that shows the other side’s, or on your word. "
+                    f"{WINDOW_END_TEXTS[rotation.at_end]}"
                 )
             return f"{subject}. {_who_is_ready(readiness)}: the change is made {when}."
         case RotationState.UNDER_WAY:

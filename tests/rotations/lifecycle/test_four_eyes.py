@@ -557,7 +557,7 @@ def test_approvers_are_notified_once_and_the_home_page_shows_it(company: Company
     postpone(rotation, kim, to=LATER + timedelta(days=1))
     mail = Message.objects.get(kind="needs_attention")
     assert "The approval is withdrawn, since Kim moved the window." in " ".join(mail.text.split())
-    (one,) = [r for r in get_active_rotations() if r.rotation.pk == rotation.pk]
+    (one,) = [r for r in get_active_rotations(AT_NIGHT) if r.rotation.pk == rotation.pk]
     assert any("its approval is withdrawn" in need.text for need in one.open_tasks(AT_NIGHT))
     assert rotation in Rotation.objects.needing_attention(AT_NIGHT)
 
