@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings
-from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 from django.urls import reverse
 
 from as2certs.mail.models import Message
@@ -18,6 +17,7 @@ from rotations.exchange.digest import WAITING_STATES, Blocker, find_blocker
 from rotations.exchange.partner_evidence import ParticipantHistory, load_histories
 from rotations.exchange.partner_status import PartnerStatus
 from rotations.letters.context import current_answer_lead
+from rotations.letters.schedule import AnswerLead
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.models.readiness import (
     OBJECTIONS,
@@ -28,7 +28,7 @@ from rotations.models.readiness import (
     with_readiness,
 )
 from rotations.planning.change import Act, StepOwner
-from rotations.planning.states import RotationState
+from rotations.planning.states import RotationState, StepState
 from rotations.web.presenters.partner_table import OUTSTANDING_FILTER
 from rotations.web.presenters.rotation_text import count_noun, join_names
 
@@ -86,13 +86,13 @@ class OwnOpenStep:
 
 @dataclass(frozen=True)
 class ActiveRotation:
-    """A rotation that has not ended, and what blocks it: failed steps, partners and a step of ours.
+    """A rotation that has not ended, and what blocks it: a failed step, partners and a step of ours.
 
     ``blocking`` are the partners about which our people have to do something.
     """
 
     rotation: Rotation
-    failed: int
+    failed: bool
     readiness: ReadinessCount
     own_step: OwnOpenStep | None = None
     blocking: Sequence[tuple[ParticipantHistory, Blocker]] = field(default=())
@@ -193,7 +193,7 @@ def get_active_rotations(now: datetime) -> list[ActiveRotation]:
             "new_partner_certificate__chain_pem",
         )
         .annotate(
-            failed=Count("steps", filter=Q(steps__state="failed")),
+            failed=Exists(Step.objects.filter(rotation=OuterRef("pk"), state=StepState.FAILED)),
             own_act=Subquery(own.values("act")[:1]),
             own_title=Subquery(own.values("title")[:1]),
         )
@@ -225,32 +225,43 @@ def _load_blocking(
     waiting = [pk for pk, rotation in rotations.items() if rotation.state in WAITING_STATES]
     if not waiting:
         return found
-    participants = list(_may_block(waiting, now).select_related("partner").order_by("partner__name", "pk"))
+    lead = current_answer_lead()
+    asked = [pk for pk in waiting if _is_answer_due(rotations[pk], lead, now)]
+    participants = list(_may_block(waiting, asked, now).select_related("partner").order_by("partner__name", "pk"))
     for participant in participants:
         participant.rotation = rotations[participant.rotation_id]
-    if not participants:
-        return found
-    lead = current_answer_lead()
-    for history in load_histories(participants).values():
+    for history in load_histories(participants).values() if participants else ():
         blocker = find_blocker(history, now=now, zone="UTC", lead=lead)
         if blocker is not None and blocker.is_ours:
             found[history.participant.rotation_id].append((history, blocker))
     return found
 
 
-def _may_block(rotations: Sequence[int], now: datetime) -> QuerySet[Participant]:
-    """Return the participants about which our people may have to do something; not those that only wait for us."""
-    # Answers are asked for some working days before the window, which may be one day of each week.
-    horizon = now + timedelta(days=7 * (settings.AS2CERTS_ANSWER_DAYS + 1))
+def _is_answer_due(rotation: Rotation, lead: AnswerLead, now: datetime) -> bool:
+    """Return whether the default deadline for answers to a rotation's window is over, unless they were asked late."""
+    start = rotation.window_start
+    return start is not None and lead.deadline(start, now=rotation.set_up_at) <= now
+
+
+def _may_block(rotations: Sequence[int], asked: Sequence[int], now: datetime) -> QuerySet[Any]:
+    """Return the participants about which our people may have to do something; not those that only wait for us.
+
+    ``asked`` are the rotations, by primary key, to which answers are due.
+    """
     letters = Letter.objects.filter(participant=OuterRef("pk"))
     returned = letters.filter(Q(message__state=Message.State.FAILED) | Q(message__bounced_at__isnull=False))
     late = Step.objects.filter(participant=OuterRef("pk"), who=StepOwner.PARTNER, blocked=False, latest_at__lte=now)
-    starts_soon = Q(window_start__lte=horizon) | Q(window_start=None, rotation__window_start__lte=horizon)
-    answer_late = Q(escalated_at__isnull=False) | Q(answer_by__lte=now) | starts_soon | Exists(returned)
+    answer_late = (
+        Q(rotation__in=asked)
+        | Q(escalated_at__isnull=False)
+        | Q(answer_by__lte=now)
+        | Q(window_start__isnull=False)
+        | Q(Exists(returned))
+    )
     participants = with_readiness(Participant.objects.filter(rotation__in=rotations, removed_reason=""))
     return participants.filter(
         Q(readiness__in=OBJECTIONS)
-        | Q(answer_late, readiness=Readiness.NO_ANSWER)
-        | Q(readiness=Readiness.WAITS_FOR_US, taken_back_at__isnull=False)
-        | Q(Exists(late.unsettled()), waived_reason="")
+        | Q(readiness=Readiness.NO_ANSWER) & answer_late
+        | Q(taken_back_at__isnull=False, readiness=Readiness.WAITS_FOR_US)
+        | Q(waived_reason="") & Q(Exists(late.unsettled()))
     )

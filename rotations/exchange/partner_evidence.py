@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from django.db.models import Max, QuerySet, prefetch_related_objects
 
@@ -50,7 +51,7 @@ class ParticipantHistory:
         """Return the open steps that its confirmation settles."""
         return [step for step in self.steps if step.act in CONFIRMED_ACTS and step.state not in SETTLED]
 
-    @property
+    @cached_property
     def readiness(self) -> Readiness:
         return find_readiness(self.participant, self.steps)
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from django.db.models import Case, CharField, Count, Exists, OuterRef, Q, QuerySet, Value, When
 
@@ -111,7 +112,7 @@ def _is_verified(participant: Participant, steps: Iterable[Step]) -> bool:
     return participant.agreed_at is not None and not installs
 
 
-def with_readiness(participants: QuerySet[Participant]) -> QuerySet[Participant]:
+def with_readiness(participants: QuerySet[Participant]) -> QuerySet[Any]:
     """Annotate participants with ``readiness`` (a value of ``Readiness``), as ``find_readiness`` returns it.
 
     ``is_waited_for`` says whether the runner waits for one of its preparations; an objection alone stops nothing.
@@ -120,7 +121,7 @@ def with_readiness(participants: QuerySet[Participant]) -> QuerySet[Participant]
     open_ = steps.unsettled()
     is_open = _in_preparation(open_)
     theirs = _in_preparation(open_.filter(who=StepOwner.PARTNER, blocked=False))
-    alone = Q(Exists(open_.filter(act=Act.CUT_OVER)), rotation__state=RotationState.UNDER_WAY)
+    alone = Q(rotation__state=RotationState.UNDER_WAY) & Q(Exists(open_.filter(act=Act.CUT_OVER)))
     before = Q(rotation__state__in=_BEFORE_CHANGE) | alone
     without_install = ~Q(Exists(steps.filter(act=Act.INSTALL)))
     verified = (
@@ -133,8 +134,8 @@ def with_readiness(participants: QuerySet[Participant]) -> QuerySet[Participant]
         When(works=False, then=Value(Readiness.DOES_NOT_WORK.value)),
         When(straggling_at__isnull=False, then=Value(Readiness.USES_OLD.value)),
         When(~Q(waived_reason=""), then=Value(Readiness.WAIVED.value)),
-        When(Q(before, declined_at__isnull=False), then=Value(Readiness.DECLINED.value)),
-        When(Q(before, proposed_at__isnull=False), then=Value(Readiness.OTHER_TIME.value)),
+        When(Q(declined_at__isnull=False) & before, then=Value(Readiness.DECLINED.value)),
+        When(Q(proposed_at__isnull=False) & before, then=Value(Readiness.OTHER_TIME.value)),
         When(theirs, then=Value(Readiness.NO_ANSWER.value)),
         When(waits, then=Value(Readiness.WAITS_FOR_US.value)),
         When(verified, then=Value(Readiness.VERIFIED.value)),
@@ -149,8 +150,9 @@ def with_readiness(participants: QuerySet[Participant]) -> QuerySet[Participant]
 
 def _in_preparation(steps: StepQuerySet) -> Q:
     """Return whether one of these steps is a preparation: ``Rotation.preparation_acts`` as a condition."""
-    needed = Q(Exists(steps.filter(act__in=CHECK_ACTS)))
-    return needed | Q(Exists(steps.filter(act__in=PREPARATION_ACTS)), rotation__emergency_reason="")
+    # The column comes first: it spares one of the two look-ups in the steps.
+    planned = Q(rotation__emergency_reason="") & Q(Exists(steps.filter(act__in=PREPARATION_ACTS)))
+    return planned | ~Q(rotation__emergency_reason="") & Q(Exists(steps.filter(act__in=CHECK_ACTS)))
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ def own_open_steps(steps: StepQuerySet) -> StepQuerySet:
 
 def own_open_titles(rotation: Rotation) -> list[str]:
     """Return the titles of a rotation's ``own_open_steps`` in their order; announcements to several count as one."""
-    rows = list(own_open_steps(rotation.steps).order_by("position").values_list("act", "title"))
+    rows = list(own_open_steps(rotation.steps.all()).order_by("position").values_list("act", "title"))
     announcements = sum(act == Act.ANNOUNCE for act, _ in rows)
     together = f"Send the new certificate to {announcements} partners"
     return list(dict.fromkeys(together if act == Act.ANNOUNCE and announcements > 1 else title for act, title in rows))

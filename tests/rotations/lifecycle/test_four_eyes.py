@@ -517,6 +517,8 @@ def test_the_page_shows_who_withdrew_it_and_who_can_approve_it_again(
 def test_the_page_explains_why_the_changer_cannot_approve_it(company: Company, clock: FakeClock, kim: Actor) -> None:
     rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     postpone(rotation, kim)
+    rotation.steps.filter(act="announce").update(state="done", done_at=NOW)
+    rotation.steps.filter(act="install").update(blocked=False)
     silent = "have not confirmed"
     assert silent in page_text(get_page(login(kim), "rotation-detail", rotation.uid))
     shown = page_text(get_page(login(kim), "rotation-approve", rotation.uid))

@@ -68,6 +68,7 @@ def store_combinations(rotation: Rotation, partners: list[Partner], chance: rand
     )
 
 
+@pytest.mark.on_postgres
 @pytest.mark.parametrize(
     ("state", "emergency"),
     [
