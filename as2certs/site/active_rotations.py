@@ -128,7 +128,11 @@ class ActiveRotation:
         start = rotation.window_start
         meaning = "urgent" if start is not None and start - now <= URGENT else "needs_you"
         if step.act == Act.ANNOUNCE:
-            text = f"{count_noun(max(waiting, 1), 'partner')} {'is' if waiting <= 1 else 'are'} not told yet"
+            verb = "is" if waiting == 1 else "are"
+            # In an emergency nobody waits for that, and all the same partners have to be told.
+            text = (
+                f"{count_noun(waiting, 'partner')} {verb} not told yet" if waiting else "not every partner is told yet"
+            )
             return OpenTask(meaning, text, "Announce it", reverse("rotation-announce", args=[rotation.uid]))
         for_whom = f", and {count_noun(waiting, 'partner')} {'waits' if waiting == 1 else 'wait'} for it"
         text = f"“{step.title}” is still to be done{for_whom if waiting else ''}"
@@ -200,7 +204,8 @@ def get_active_rotations(now: datetime) -> list[ActiveRotation]:
         .order_by(F("window_start").asc(nulls_last=True), "id")[:MAX_ROTATIONS]
     )
     rotations = {row.pk: row for row in rows}
-    counts, blocking = count_readiness(rotations), _load_blocking(rotations, now)
+    counts = count_readiness(rotations)
+    blocking = _load_blocking([row for pk, row in rotations.items() if _may_be_blocked(row, counts.get(pk))], now)
     return [
         ActiveRotation(
             row,
@@ -213,8 +218,16 @@ def get_active_rotations(now: datetime) -> list[ActiveRotation]:
     ]
 
 
+def _may_be_blocked(rotation: Rotation, count: ReadinessCount | None) -> bool:
+    """Return whether partners may block a rotation: mostly none does, and nothing more is read."""
+    if count is None or rotation.state not in WAITING_STATES:
+        return False
+    begun = rotation.state in (RotationState.UNDER_WAY, RotationState.APPLIED)
+    return begun or any(count.counts.get(one) for one in (*OBJECTIONS, Readiness.NO_ANSWER))
+
+
 def _load_blocking(
-    rotations: Mapping[int, Rotation], now: datetime
+    rotations: Sequence[Rotation], now: datetime
 ) -> defaultdict[int, list[tuple[ParticipantHistory, Blocker]]]:
     """Return the partners about which our people have to do something, by the rotation's primary key.
 
@@ -222,14 +235,14 @@ def _load_blocking(
     that may block.
     """
     found: defaultdict[int, list[tuple[ParticipantHistory, Blocker]]] = defaultdict(list)
-    waiting = [pk for pk, rotation in rotations.items() if rotation.state in WAITING_STATES]
-    if not waiting:
+    if not rotations:
         return found
+    by_pk = {rotation.pk: rotation for rotation in rotations}
     lead = current_answer_lead()
-    asked = [pk for pk in waiting if _is_answer_due(rotations[pk], lead, now)]
-    participants = list(_may_block(waiting, asked, now).select_related("partner").order_by("partner__name", "pk"))
+    asked = [rotation.pk for rotation in rotations if _is_answer_due(rotation, lead, now)]
+    participants = list(_may_block(list(by_pk), asked, now).select_related("partner").order_by("partner__name", "pk"))
     for participant in participants:
-        participant.rotation = rotations[participant.rotation_id]
+        participant.rotation = by_pk[participant.rotation_id]
     for history in load_histories(participants).values() if participants else ():
         blocker = find_blocker(history, now=now, zone="UTC", lead=lead)
         if blocker is not None and blocker.is_ours:
