@@ -128,3 +128,19 @@ def test_the_digest_and_the_mail_before_the_window_count_and_name_as_the_page_do
 def test_the_report_counts_as_the_page_does(rotation: Rotation) -> None:
     report = build_report(rotation, by="Vera", now=NOW)
     assert ("Partners ready", "2 of 5 ready (1 unverified), 1 waived") in report.sections[0].facts
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Blocked", "waits for us"),
+        ("Declined", "declined"),
+        ("Silent", "has not answered"),
+        ("Unverified", "unverified"),
+        ("Verified", "verified"),
+        ("Waived", "waived"),
+    ],
+)
+def test_the_page_of_a_partner_says_the_same(rotation: Rotation, viewer: Client, name: str, said: str) -> None:
+    partner = Partner.objects.get(name=name)
+    assert f'<div class="rows-end quiet">{said}</div>' in page_text(viewer.get(partner.get_absolute_url()))
