@@ -186,7 +186,7 @@ def _filter_name(kind: str) -> str:
 def get_active_rotations(now: datetime) -> list[ActiveRotation]:
     """Return the active rotations, those with the next window first, in a constant number of queries."""
     own = own_open_steps(Step.objects.filter(rotation=OuterRef("pk"), blocked=False)).order_by("position")
-    own = own.filter(Q(earliest_at=None) | Q(earliest_at__lte=now))
+    own = own.filter(Q(earliest_at=None) | Q(earliest_at__lte=now)).exclude(state=StepState.FAILED)
     rows: Any = (
         Rotation.objects.running()
         .select_related("identity", "partner", "new_identity_certificate", "new_partner_certificate")

@@ -218,8 +218,9 @@ OWN_ACTS = (Act.CHECK, Act.STAGE, Act.ANNOUNCE, Act.HOLD, Act.CUT_OVER)
 
 
 def own_open_steps(steps: StepQuerySet) -> StepQuerySet:
-    """Return those of some steps that our own people still have to do up to our cut-over."""
-    return steps.filter(who=StepOwner.WE, automatic=False, act__in=OWN_ACTS).unsettled()
+    """Return those of some steps that our own people still have to do up to our cut-over; failed ones need them too."""
+    by_hand = Q(automatic=False) | Q(state=StepState.FAILED)
+    return steps.filter(by_hand, who=StepOwner.WE, act__in=OWN_ACTS).unsettled()
 
 
 def own_open_titles(rotation: Rotation) -> list[str]:

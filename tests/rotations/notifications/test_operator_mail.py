@@ -209,6 +209,23 @@ def test_it_says_whether_the_change_waits_for_those_that_are_not_ready(
     assert "Everybody who takes part is ready" not in text
 
 
+def test_a_withdrawn_approval_is_named_although_the_partners_are_ready(planned: Rotation) -> None:
+    join(planned, "Contoso", "done", evidence="strong")
+    Rotation.objects.update(withdrawn_at=NOW, withdrawn_because="Kim moved the window")
+    operator_mail.notify_window_soon(NOW + 30 * HOUR)
+    said = "The approval is withdrawn, since Kim moved the window, and nobody has approved it again."
+    assert f"The partners are ready. {said}" in " ".join(only().text.split())
+    assert said in only().html
+    assert "starts at that moment" not in only().text
+
+
+def test_a_step_of_ours_that_failed_is_still_open(planned: Rotation) -> None:
+    step(planned, act="stage", key="stage", title="Load C2", automatic=True, state="failed")
+    operator_mail.notify_window_soon(NOW + 30 * HOUR)
+    assert "1. Load C2\n" in only().text
+    assert "Everybody who takes part is ready" not in only().text
+
+
 def test_announcements_that_are_left_are_one_step_of_ours(planned: Rotation) -> None:
     for number, name in enumerate(("Contoso", "Fabrikam")):
         title, participant = f"Send C2 to {name}", join(planned, name, blocked=True)
