@@ -88,6 +88,7 @@ PARTNER_STATUS_ICONS: dict[PartnerStatus, str] = {
     PartnerStatus.INSTALLED: "shield-check",
     PartnerStatus.AGREED: "calendar-check",
     PartnerStatus.READY: "check-circle-fill",
+    PartnerStatus.READY_UNVERIFIED: "chat-left-text",
     PartnerStatus.OTHER_TIME: "calendar-event",
     PartnerStatus.DECLINED: "x-octagon-fill",
     PartnerStatus.WAIVED: "dash-lg",

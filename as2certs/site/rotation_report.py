@@ -17,6 +17,8 @@ from as2certs.time_format import format_utc
 from identities.stations import AbstractCertificate
 from rotations.exchange.partner_evidence import partner_statuses
 from rotations.models import Participant, Rotation, Step
+from rotations.models.readiness import count_readiness
+from rotations.planning.states import RotationState
 
 #: Entries of the trail in a report; the export of the trail has all of them.
 MAX_ENTRIES = 5000
@@ -91,6 +93,7 @@ def _rotation_facts(rotation: Rotation) -> list[tuple[str, str]]:
             rotation.format_window(rotation.window_zone or "UTC") if rotation.window_start else "none",
         ),
         ("Window in UTC", rotation.format_window("UTC") if rotation.window_start else ""),
+        ("Partners ready", _count_ready(rotation)),
         ("Applied", _format_second(rotation.applied_at)),
         ("Ended", _format_second(rotation.ended_at)),
         ("Old one kept for", f"{rotation.grace_days} days after the window"),
@@ -99,6 +102,12 @@ def _rotation_facts(rotation: Rotation) -> list[tuple[str, str]]:
         ("Notes", rotation.notes),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _count_ready(rotation: Rotation) -> str:
+    """Return how many partners are ready; nothing for a draft, which has asked nobody."""
+    count = count_readiness([rotation.pk]).get(rotation.pk)
+    return str(count) if count and rotation.state != RotationState.DRAFT else ""
 
 
 def _when_and_who(at: datetime | None, person: object) -> str:

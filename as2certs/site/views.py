@@ -42,7 +42,7 @@ def home(request: HttpRequest) -> HttpResponse:
         "is_empty": bool(steps) and not any(step.done for step in steps),
     }
     if not context["is_empty"] and current_user(request).has_perm("rotations.view_rotation"):
-        running = active_rotations.get_active_rotations()
+        running = active_rotations.get_active_rotations(now)
         covered = coverage.get_coverage(now)
         context |= {
             "coverage": covered,

@@ -81,7 +81,7 @@ def partner_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
         "contacts": [contact for contact in partner.contacts.all() if not contact.suggested_by],
         "suggested": [contact for contact in partner.contacts.all() if contact.suggested_by],
         "needs": [] if partner.archived_at else tasks,
-        "participations": participations.select_related("rotation__identity")[:10],
+        "participations": participations.select_related("rotation__identity").prefetch_related("steps")[:10],
         "partnerships": partnerships,
         "signing_histories": [
             (partnership, signing_choices.signing_history(partnership))

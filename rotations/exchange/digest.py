@@ -26,14 +26,21 @@ from identities.models import Identity
 from partners.models import Partner
 from rotations.exchange.partner_evidence import ParticipantHistory, load_histories
 from rotations.exchange.partner_status import STATUS_MEANING, PartnerStatus, derive_status
-from rotations.execution.confirmations import CONFIRMED_ACTS
 from rotations.letters.context import answer_deadline, current_answer_lead
 from rotations.letters.schedule import AnswerLead
 from rotations.models import Participant, Rotation, RotationQuerySet, Step
+from rotations.models.readiness import (
+    OUTSTANDING,
+    OwnStep,
+    Readiness,
+    ReadinessCount,
+    first_own_steps,
+    with_readiness,
+)
 from rotations.notifications.recipients import Recipient, recipients_of, unique_recipients
 from rotations.notifications.texts import format_title, shorten_names
 from rotations.planning.change import Act, StepOwner
-from rotations.planning.states import SETTLED, RotationState
+from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState
 from rotations.planning.windows import load_zone
 
 log = logging.getLogger(__name__)
@@ -63,59 +70,91 @@ AWAITED_TEXT = {
 
 @dataclass(frozen=True)
 class Blocker:
-    """Why a rotation waits for a partner: for what, or what our people have to do, and until when."""
+    """Why a rotation waits for a partner: for what, or what our people have to do, and until when.
+
+    ``runs_by_itself``: neither has anything to do, the application has.
+    """
 
     status: PartnerStatus
     what: str
     until: datetime | None
     is_ours: bool = True
+    runs_by_itself: bool = False
 
 
 def waiting_for_partners(now: datetime) -> RotationQuerySet:
     """Return the rotations that may wait for a partner; ``find_blocker`` decides for each partner."""
-    steps = Step.objects.filter(
-        rotation=OuterRef("pk"), participant__removed_reason="", participant__waived_reason="", blocked=False
-    ).exclude(state__in=SETTLED)
-    theirs = steps.filter(Q(act__in=CONFIRMED_ACTS) | Q(who=StepOwner.PARTNER, latest_at__lte=now))
-    responded = Participant.objects.filter(
-        Q(declined_at__isnull=False) | Q(proposed_at__isnull=False) | Q(works=False) | Q(straggling_at__isnull=False),
-        rotation=OuterRef("pk"),
-        removed_reason="",
+    late = Step.objects.filter(
+        participant=OuterRef("pk"), participant__waived_reason="", who=StepOwner.PARTNER, blocked=False
     )
-    return Rotation.objects.filter(Exists(theirs) | Exists(responded), state__in=WAITING_STATES)
+    participants = with_readiness(Participant.objects.filter(rotation=OuterRef("pk"), removed_reason=""))
+    waiting = participants.filter(Q(readiness__in=OUTSTANDING) | Q(Exists(late.unsettled().filter(latest_at__lte=now))))
+    return Rotation.objects.filter(Exists(waiting), state__in=WAITING_STATES)
 
 
-def find_blocker(history: ParticipantHistory, *, now: datetime, zone: str, lead: AnswerLead) -> Blocker | None:
+def find_blocker(
+    history: ParticipantHistory, *, now: datetime, zone: str, lead: AnswerLead, own_step: OwnStep | None = None
+) -> Blocker | None:
     """Return why a rotation waits for one of its partners, if it does. ``zone`` is the reader's time zone.
 
-    The deadline is the one that the partner was given when it was last asked, so that it can have passed.
+    ``own_step`` is the first of our own steps for which all partners wait. The deadline is the one that the partner was
+    given when it was last asked, so that it can have passed.
     """
     participant = history.participant
-    rotation, status = participant.rotation, derive_status(history.evidence(now=now))
+    status = derive_status(history.evidence(now=now))
     until = answer_deadline(participant, lead, now=history.asked_at or now) if participant.starts else None
 
-    match status:
-        case PartnerStatus.DOES_NOT_WORK:
+    match history.readiness:
+        case Readiness.DOES_NOT_WORK:
             return Blocker(status, "find out with them what fails", participant.works_at or until)
-        case PartnerStatus.USES_OLD:
+        case Readiness.USES_OLD:
             what = "call them: their messages use the old certificate"
             return Blocker(status, what, participant.straggling_at)
-        case PartnerStatus.DECLINED if rotation.state in BEFORE_CHANGE:
+        case Readiness.DECLINED:
             return Blocker(status, "find another way with them", until)
-        case PartnerStatus.OTHER_TIME if rotation.state in BEFORE_CHANGE:
+        case Readiness.OTHER_TIME:
             start, end = participant.proposed_start, participant.proposed_end
             when = f" ({format_window(start, end, zone)})" if start and end else ""
             return Blocker(status, f"accept their time{when}, or stay with the window", until)
+        case Readiness.WAITS_FOR_US:
+            return _own_blocker(history, status, own_step)
+        case Readiness.NO_ANSWER:
+            return _answer_blocker(history, status, until, now=now)
+    return _overdue_blocker(history, status, now=now)
+
+
+def _answer_blocker(
+    history: ParticipantHistory, status: PartnerStatus, until: datetime | None, *, now: datetime
+) -> Blocker:
+    """Return that an answer is awaited, and from when on that is our turn."""
     awaited = [step for step in history.awaited if not step.blocked]
-    if not awaited:
-        return _overdue_blocker(history, status, now=now)
-    if status is PartnerStatus.NOT_INFORMED:
-        return Blocker(status, "tell them of the change", until)
     if status is PartnerStatus.UNREACHABLE:
         return Blocker(status, "call them: no mail gets there", until)
-    if participant.escalated_at is not None or (until is not None and until <= now):
+    if is_answer_late(history.participant, until, now=now):
         return Blocker(status, f"call them: {_format_awaited(awaited)}", until)
     return Blocker(status, _format_awaited(awaited), until, is_ours=False)
+
+
+def is_answer_late(participant: Participant, until: datetime | None, *, now: datetime) -> bool:
+    """Return whether a missing answer is a matter for our people: after its deadline, or once they were notified."""
+    return participant.escalated_at is not None or (until is not None and until <= now)
+
+
+def _own_blocker(history: ParticipantHistory, status: PartnerStatus, own_step: OwnStep | None) -> Blocker:
+    """Return what has to be done on our side before a partner can do anything."""
+    if history.participant.taken_back_at is not None:
+        return Blocker(status, "choose another moment with them", None)
+    ours = [step for step in history.steps if step.state not in SETTLED and not step.blocked]
+    acts = {step.act for step in ours if step.who == StepOwner.WE}
+    if Act.CHECK in acts:
+        return Blocker(status, "compare their new certificate with them", None)
+    if Act.ANNOUNCE in acts:
+        return Blocker(status, "tell them of the change", None)
+    if own_step is None:
+        return Blocker(status, "they wait for us: see the first open step", None)
+    by_itself = own_step.runs_by_itself
+    what = f"they wait for us: first “{own_step.title}”"
+    return Blocker(status, what, None, is_ours=not by_itself, runs_by_itself=by_itself)
 
 
 def _overdue_blocker(history: ParticipantHistory, status: PartnerStatus, *, now: datetime) -> Blocker | None:
@@ -159,11 +198,21 @@ class DueDigest:
 
 @dataclass(frozen=True)
 class WaitingRotation:
-    """A rotation that waits for partners, whose names are grouped by the reason."""
+    """A rotation that waits for partners, whose names are grouped by the reason, and how many partners are ready."""
 
     rotation: Rotation
     groups: Mapping[Blocker, Sequence[str]]
-    taking_part: int
+    readiness: ReadinessCount
+
+
+@dataclass(frozen=True)
+class DigestFacts:
+    """What all digests of one run are made of; histories and own steps by the rotation's primary key."""
+
+    histories: Mapping[int, list[ParticipantHistory]]
+    own_steps: Mapping[int, OwnStep]
+    our_name: str
+    lead: AnswerLead
 
 
 def send_digests(now: datetime) -> int:
@@ -177,10 +226,10 @@ def build_digests(now: datetime) -> list[Mail]:
     rotations = {rotation.pk: rotation for one in due for rotation in one.rotations}
     if not rotations:
         return []
-    by_rotation = _histories(rotations)
-    our_name = Installation.current().name
-    lead = current_answer_lead()
-    return [mail for one in due if (mail := _mail(one, by_rotation, our_name, lead, now)) is not None]
+    facts = DigestFacts(
+        _histories(rotations), first_own_steps(rotations), Installation.current().name, current_answer_lead()
+    )
+    return [mail for one in due if (mail := _mail(one, facts, now)) is not None]
 
 
 def find_due(now: datetime) -> list[DueDigest]:
@@ -232,20 +281,14 @@ def _histories(rotations: Mapping[int, Rotation]) -> Mapping[int, list[Participa
     return found
 
 
-def _mail(
-    due: DueDigest,
-    by_rotation: Mapping[int, list[ParticipantHistory]],
-    our_name: str,
-    lead: AnswerLead,
-    now: datetime,
-) -> Mail | None:
+def _mail(due: DueDigest, facts: DigestFacts, now: datetime) -> Mail | None:
     """Return one reader's digest; None if nothing waits."""
     reader = due.recipient
     waiting = [
         one
         for rotation in due.rotations
         if rotation.approved_at is None or rotation.approved_at < due.due_at
-        if (one := _waiting_rotation(rotation, by_rotation.get(rotation.pk, []), reader.time_zone, lead, now))
+        if (one := _waiting_rotation(rotation, facts, reader.time_zone, now))
     ]
     if not waiting:
         return None
@@ -257,7 +300,7 @@ def _mail(
         key=due.key,
         kind="digest",
         context={
-            "our_name": our_name,
+            "our_name": facts.our_name,
             "rotations": [_rotation_context(one, reader.time_zone, now) for one in waiting[:MAX_ROTATIONS]],
             "others": len(waiting) - 1,
             "more": max(0, len(waiting) - MAX_ROTATIONS),
@@ -268,19 +311,20 @@ def _mail(
     )
 
 
-def _waiting_rotation(
-    rotation: Rotation, histories: Sequence[ParticipantHistory], zone: str, lead: AnswerLead, now: datetime
-) -> WaitingRotation | None:
+def _waiting_rotation(rotation: Rotation, facts: DigestFacts, zone: str, now: datetime) -> WaitingRotation | None:
     groups: dict[Blocker, list[str]] = defaultdict(list)
+    histories, own_step = facts.histories.get(rotation.pk, []), facts.own_steps.get(rotation.pk)
     try:
         for history in histories:
-            if (blocker := find_blocker(history, now=now, zone=zone, lead=lead)) is not None:
+            blocker = find_blocker(history, now=now, zone=zone, lead=facts.lead, own_step=own_step)
+            if blocker is not None:
                 groups[blocker].append(history.participant.partner.name)
     except Exception:
         # An error in one rotation must not keep people from being notified of the others.
         log.exception("What rotation %s waits for can't be told", rotation.uid)
         return None
-    return WaitingRotation(rotation, groups, len(histories)) if groups else None
+    count = ReadinessCount.of(history.readiness for history in histories)
+    return WaitingRotation(rotation, groups, count) if groups else None
 
 
 def _rotation_context(one: WaitingRotation, zone: str, now: datetime) -> dict[str, Any]:
@@ -295,8 +339,9 @@ def _rotation_context(one: WaitingRotation, zone: str, now: datetime) -> dict[st
         "is_test": rotation.holder.is_test,
         "url": settings.AS2CERTS_BASE_URL + rotation.get_absolute_url(),
         "blocking": blocking,
-        "taking_part": one.taking_part,
-        "ready": one.taking_part - blocking,
+        "expected": one.readiness.expected,
+        # After the change nobody asks who is ready for it.
+        "ready": str(one.readiness) if rotation.state in AWAITING_WINDOW else "",
         "ours": sum(len(partners) for blocker, partners in groups if blocker.is_ours),
         "starts": format_moment(rotation.window_start, zone),
         "when": _format_window(rotation, now),
@@ -307,8 +352,6 @@ def _rotation_context(one: WaitingRotation, zone: str, now: datetime) -> dict[st
 def _format_window(rotation: Rotation, now: datetime) -> str:
     """Return the time until the window: "window in 10 days", "the window is open", "the window is over"."""
     start, end = rotation.window_start, rotation.window_end
-    if rotation.state not in BEFORE_CHANGE and end is not None and end <= now:
-        return "the window is over"
     if start is not None and start > now:
         return f"window {format_countdown(start, now)}"
     return "the window is open" if end is not None and end > now else "the window is over"
@@ -319,6 +362,7 @@ def _group_context(blocker: Blocker, partners: Sequence[str], zone: str, now: da
         "partners": shorten_names(partners, MAX_PARTNERS),
         "standing": blocker.status,
         "is_ours": blocker.is_ours,
+        "runs_by_itself": blocker.runs_by_itself,
         "is_urgent": STATUS_MEANING[blocker.status] == "urgent",
         "what": blocker.what,
         "until": format_moment(blocker.until, zone) if blocker.until else "",

@@ -28,16 +28,17 @@ from rotations.exchange.partner_evidence import (
 )
 from rotations.exchange.partner_status import STATUS_MEANING, PartnerStatus, derive_status
 from rotations.execution import transitions
-from rotations.execution.confirmations import CONFIRMED_ACTS, lock_for_answer, require_not_ended
+from rotations.execution.confirmations import lock_for_answer, require_not_ended
 from rotations.letters.contacts import contacts_for, explain_contact_gap
 from rotations.letters.context import LetterContext
 from rotations.letters.schedule import ReminderSchedule, ScheduledReminder
 from rotations.letters.sending import EVENT_SEPARATOR, send_letters
 from rotations.models import Letter, Participant, Rotation, Step
+from rotations.models.readiness import Readiness, with_readiness
 from rotations.notifications import operator_mail
 from rotations.notifications.recipients import escalation_recipient
 from rotations.notifications.texts import SilentPartner, join_names
-from rotations.planning.states import SETTLED, RotationState
+from rotations.planning.states import RotationState
 
 log = logging.getLogger(__name__)
 
@@ -102,20 +103,17 @@ class AwaitedParticipant:
 
 def awaited_participants(now: datetime) -> QuerySet[Participant]:
     """Return the participants that were informed and whose answer is awaited before the end of their window."""
-    theirs = Step.objects.filter(participant=OuterRef("pk"), act__in=CONFIRMED_ACTS, blocked=False)
     # If we sign per partner, others may have changed while this one has not answered.
     alone = Step.objects.for_one_partner().unsettled().filter(participant=OuterRef("pk"))
+    informed = Participant.objects.filter(
+        Q(rotation__state__in=FOLLOWED_STATES) | Q(Exists(alone), rotation__state=RotationState.UNDER_WAY),
+        Q(window_end__gt=now) | Q(window_end=None, rotation__window_end__gt=now),
+        announced_at__isnull=False,
+        removed_reason="",
+    )
     return (
-        Participant.objects.filter(
-            Exists(theirs.exclude(state__in=SETTLED)),
-            Q(rotation__state__in=FOLLOWED_STATES) | Q(Exists(alone), rotation__state=RotationState.UNDER_WAY),
-            Q(window_end__gt=now) | Q(window_end=None, rotation__window_end__gt=now),
-            announced_at__isnull=False,
-            removed_reason="",
-            waived_reason="",
-            declined_at=None,
-            proposed_at=None,
-        )
+        with_readiness(informed)
+        .filter(readiness=Readiness.NO_ANSWER)
         .order_by("rotation__window_start", "rotation_id", "partner__name", "pk")
         .prefetch_related("partner__contacts")
     )

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from django.db.models import Max, QuerySet, prefetch_related_objects
 
@@ -16,6 +17,7 @@ from rotations.exchange.partner_status import PartnerEvidence, PartnerStatus, de
 from rotations.execution.confirmations import CONFIRMED_ACTS
 from rotations.letters.schedule import ReminderSchedule
 from rotations.models import Letter, Link, Participant, Rotation, Step
+from rotations.models.readiness import Readiness, find_readiness
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED
 
@@ -48,6 +50,10 @@ class ParticipantHistory:
     def awaited(self) -> list[Step]:
         """Return the open steps that its confirmation settles."""
         return [step for step in self.steps if step.act in CONFIRMED_ACTS and step.state not in SETTLED]
+
+    @cached_property
+    def readiness(self) -> Readiness:
+        return find_readiness(self.participant, self.steps)
 
     @property
     def informed_at(self) -> datetime | None:
@@ -121,6 +127,7 @@ class ParticipantHistory:
             waived=bool(participant.waived_reason),
             works=participant.works,
             awaited=bool(self.awaited),
+            verified=self.readiness is Readiness.VERIFIED,
             migrated_at=participant.migrated_at,
             straggling_at=participant.straggling_at,
         )

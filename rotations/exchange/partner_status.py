@@ -16,10 +16,11 @@ class PartnerStatus(StrEnum):
     OPENED = "opened"
     DOWNLOADED = "downloaded"
     SILENT = "silent"
-    INSTALLED_WEAK = "installed (its word)"
+    INSTALLED_WEAK = "installed (unverified)"
     INSTALLED = "installed"
     AGREED = "agreed"
     READY = "ready"
+    READY_UNVERIFIED = "ready (unverified)"
     OTHER_TIME = "other time proposed"
     DECLINED = "said no"
     WAIVED = "waived"
@@ -41,6 +42,7 @@ STATUS_MEANING: dict[PartnerStatus, str] = {
     PartnerStatus.INSTALLED: "soon",
     PartnerStatus.AGREED: "soon",
     PartnerStatus.READY: "fine",
+    PartnerStatus.READY_UNVERIFIED: "soon",
     PartnerStatus.OTHER_TIME: "needs_you",
     PartnerStatus.DECLINED: "urgent",
     PartnerStatus.WAIVED: "neutral",
@@ -50,22 +52,12 @@ STATUS_MEANING: dict[PartnerStatus, str] = {
     PartnerStatus.DOES_NOT_WORK: "urgent",
 }
 
-#: Statuses of partners that were informed and have not answered.
-AWAITED_STATUSES = frozenset(
-    {
-        PartnerStatus.ANNOUNCED,
-        PartnerStatus.OPENED,
-        PartnerStatus.DOWNLOADED,
-        PartnerStatus.SILENT,
-        PartnerStatus.UNREACHABLE,
-    }
-)
-
 
 @dataclass(frozen=True)
 class PartnerEvidence:
     """The evidence about a participant. ``awaited``: an open step waits for its confirmation.
 
+    ``verified``: its readiness is proven, as ``rotations.models.readiness`` defines it.
     ``reminded``: a reminder was sent, or should have been by now. ``written``: a letter or link was sent. ``reached``:
     at least one of them arrived, as far as is known.
     """
@@ -83,6 +75,7 @@ class PartnerEvidence:
     waived: bool
     works: bool | None
     awaited: bool
+    verified: bool = False
     migrated_at: datetime | None = None
     straggling_at: datetime | None = None
 
@@ -108,7 +101,7 @@ def derive_status(evidence: PartnerEvidence) -> PartnerStatus:
 
 def _answered_status(evidence: PartnerEvidence) -> PartnerStatus:
     if not evidence.awaited:
-        return PartnerStatus.READY if evidence.strength != "weak" else PartnerStatus.INSTALLED_WEAK
+        return PartnerStatus.READY if evidence.verified else PartnerStatus.READY_UNVERIFIED
     if evidence.strength:
         return PartnerStatus.INSTALLED if evidence.strength == "strong" else PartnerStatus.INSTALLED_WEAK
     return PartnerStatus.AGREED

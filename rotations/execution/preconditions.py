@@ -21,6 +21,7 @@ from identities.stations import WRITER_ROLES, AbstractCertificate
 from partners.models import Partner, SigningChoice
 from rotations.execution import stored_plan
 from rotations.models import Rotation, Step, StepQuerySet, rehearsal
+from rotations.models.readiness import first_own_steps, list_not_ready
 from rotations.planning.change import PREPARATION_ACTS, Act, Role
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
 
@@ -47,6 +48,7 @@ class RotationFacts:
         self.rotations = rotations
         self._rehearsal_obstacles: dict[int, str] = {}
         self._prepared: dict[int, bool] = {}
+        self._preparation_obstacles: dict[int, str] = {}
 
     def certificates_by_role(self, rotation: Rotation) -> Mapping[str, Collection[Any]]:
         """Return the certificates in use in each role of a rotation's holder."""
@@ -86,6 +88,12 @@ class RotationFacts:
             open_steps = rotation.steps.filter(act__in=PREPARATION_ACTS).exclude(state__in=SETTLED)
             self._prepared[rotation.pk] = not open_steps.exists()
         return self._prepared[rotation.pk]
+
+    def preparation_obstacle(self, rotation: Rotation) -> str:
+        """Return what has to come before the window of a rotation that is not prepared: partners, or a step of ours."""
+        if rotation.pk not in self._preparation_obstacles:
+            self._preparation_obstacles[rotation.pk] = _preparation_obstacle(rotation)
+        return self._preparation_obstacles[rotation.pk]
 
     @cached_property
     def _role_assignments(self) -> dict[type[Identity] | type[Partner], RoleAssignments]:
@@ -228,9 +236,13 @@ def _window_obstacle(step: Step, facts: RotationFacts) -> str:
         return ""
     if step.participant_id is not None:
         return facts.rehearsal_obstacle(rotation)
-    return sole_rehearsal_obstacle(rotation, facts) or (
-        "Not every participant has confirmed or was waived: record their answers, or go on without them."
-    )
+    return sole_rehearsal_obstacle(rotation, facts) or facts.preparation_obstacle(rotation)
+
+
+def _preparation_obstacle(rotation: Rotation) -> str:
+    if not list_not_ready(rotation).is_answer_missing and (own := first_own_steps([rotation.pk]).get(rotation.pk)):
+        return f"Our own preparations are not done: first “{own.title}”."
+    return "Not every participant has confirmed or was waived: record their answers, or go on without them."
 
 
 def _steps_before(step: Step) -> str:

@@ -26,7 +26,7 @@ from rotations.execution.preconditions import RotationFacts, unknown_certificate
 from rotations.execution.stored_plan import ROLL_BACK
 from rotations.models import CERTIFICATE_FIELDS, Rotation, RotationQuerySet, Sighting, Step, rehearsal
 from rotations.notifications import operator_mail
-from rotations.planning.change import CHECK_ACTS, PREPARATION_ACTS, SWITCH_ACTS, Act, Move, Role
+from rotations.planning.change import SWITCH_ACTS, Act, Move, Role
 from rotations.planning.states import (
     SETTLED,
     RotationAction,
@@ -236,12 +236,12 @@ def _advance_rotation(rotation: Rotation, work: UnitOfWork) -> None:
 def _next_action(rotation: Rotation, steps: list[Step]) -> RotationAction | None:
     """Return the action that follows from what the steps have come to."""
     match RotationState(rotation.state):
-        case RotationState.EXCHANGING if _all_settled(steps, _preparing_acts(rotation)) and not rotation.is_withdrawn:
+        case RotationState.EXCHANGING if _all_settled(steps, rotation.preparation_acts) and not rotation.is_withdrawn:
             # Last, because it may cost queries: once all is settled, and not with each of thousands of steps.
             return None if rehearsal.rehearsal_obstacle(rotation) else RotationAction.READY
         case RotationState.EXCHANGING if _has_switched_for_one(steps):
             return RotationAction.BEGIN
-        case RotationState.SCHEDULED if not _all_settled(steps, _preparing_acts(rotation)):
+        case RotationState.SCHEDULED if not _all_settled(steps, rotation.preparation_acts):
             return RotationAction.UNREADY
         case RotationState.SCHEDULED if _has_switched(steps):
             return RotationAction.BEGIN
@@ -252,11 +252,6 @@ def _next_action(rotation: Rotation, steps: list[Step]) -> RotationAction | None
         case RotationState.ROLLING_BACK if all(s.state in SETTLED for s in steps):
             return RotationAction.ROLLED_BACK
     return None
-
-
-def _preparing_acts(rotation: Rotation) -> frozenset[Act]:
-    """Return the acts that come before our cut-over."""
-    return CHECK_ACTS if rotation.is_emergency else PREPARATION_ACTS
 
 
 def _has_switched(steps: list[Step]) -> bool:

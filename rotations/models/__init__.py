@@ -1,5 +1,5 @@
-"""The tables of rotations, one module per noun, and how a rehearsal is judged. Rules about more than one object belong
-into ``execution`` and ``lifecycle``; what a plan is, into ``planning``.
+"""The tables of rotations, one module per noun, how a rehearsal is judged, and which partners are ready. Rules about
+more than one object belong into ``execution`` and ``lifecycle``; what a plan is, into ``planning``.
 """
 
 from rotations.models.correspondence import Letter, Link, Phrase, Slot, SlotAnswer

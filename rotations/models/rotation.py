@@ -18,7 +18,7 @@ from as2certs.time_format import format_window
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate
 from rotations.planning import states
-from rotations.planning.change import PREPARATION_ACTS, Act
+from rotations.planning.change import CHECK_ACTS, PREPARATION_ACTS, Act
 from rotations.planning.plan import DECISION_LEAD
 from rotations.planning.windows import MAX_EXTENSIONS
 
@@ -277,6 +277,11 @@ class Rotation(models.Model):
     def is_emergency(self) -> bool:
         """Whether the old key may be compromised, so that there is no overlap and nobody is waited for."""
         return bool(self.emergency_reason)
+
+    @property
+    def preparation_acts(self) -> frozenset[Act]:
+        """The acts for which our cut-over waits; in an emergency, nobody is waited for."""
+        return CHECK_ACTS if self.is_emergency else PREPARATION_ACTS
 
     @property
     def is_withdrawn(self) -> bool:

@@ -22,6 +22,7 @@ from as2certs.mail.models import Message
 from as2certs.time_format import format_countdown, format_moment
 from identities.stations import AbstractCertificate
 from rotations.models import HandedIn, Participant, Rotation, RotationQuerySet, Step, rehearsal
+from rotations.models.readiness import own_open_titles
 from rotations.notifications.recipients import Recipient, recipients_of_rotations, unique_recipients
 from rotations.notifications.texts import (
     SilentPartner,
@@ -31,7 +32,6 @@ from rotations.notifications.texts import (
     format_names,
     format_not_ready,
     format_title,
-    own_open_steps,
     silent_verb,
     utc_fact,
     window_facts,
@@ -64,7 +64,8 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
     start = rotation.window_start
     assert start is not None  # _soon asks for it
     notice = next(name for span, name in reversed(WINDOW_REMINDERS) if start - now <= span)
-    outstanding, own_steps = format_not_ready(rotation), own_open_steps(rotation)
+    outstanding, own_steps = format_not_ready(rotation), own_open_titles(rotation)
+    kept_back = _kept_back(rotation)
     event = RotationEvent(
         "window_soon",
         rotation,
@@ -74,6 +75,7 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
             "starts": format_moment(start, reader.time_zone),
             "outstanding": outstanding,
             "own_steps": own_steps,
+            "kept_back": kept_back,
             "facts": [
                 *window_facts(rotation, reader),
                 *([("Moment", rotation.get_at_end_display())] if rotation.is_fuzzy else []),
@@ -82,6 +84,13 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
         },
     )
     return _notify(event, now=now)
+
+
+def _kept_back(rotation: Rotation) -> str:
+    """Return what keeps the change back besides partners and steps: its approval or its rehearsal; "" for nothing."""
+    if rotation.is_withdrawn:
+        return f"The approval is withdrawn, since {rotation.withdrawn_because}, and nobody has approved it again."
+    return rehearsal.rehearsal_obstacle(rotation) if rotation.state == RotationState.EXCHANGING else ""
 
 
 def notify_not_started(now: datetime) -> int:
@@ -99,7 +108,8 @@ def notify_not_started(now: datetime) -> int:
 
 def _notify_not_started(rotation: Rotation, now: datetime) -> int:
     assert rotation.window_start is not None  # the query asks for it
-    outstanding, own_steps = format_not_ready(rotation), own_open_steps(rotation)
+    outstanding, own_steps = format_not_ready(rotation), own_open_titles(rotation)
+    kept_back = _kept_back(rotation)
     event = RotationEvent(
         "not_started",
         rotation,
@@ -107,6 +117,7 @@ def _notify_not_started(rotation: Rotation, now: datetime) -> int:
         variables=lambda reader: {
             "outstanding": outstanding,
             "own_steps": own_steps,
+            "kept_back": kept_back,
             "facts": [*window_facts(rotation, reader), *certificate_facts(rotation, reader, now)],
         },
     )
@@ -339,11 +350,9 @@ def _missed_window_end(rotation: Rotation, now: datetime) -> datetime | None:
 
 def _notify_window_missed(rotation: Rotation, ended: datetime) -> int:
     outstanding = format_not_ready(rotation)
-    silent = f" Not ready by then: {outstanding}." if outstanding else ""
-    if rotation.is_withdrawn:
-        silent += f" The approval was withdrawn, since {rotation.withdrawn_because}, and nobody approved it again."
-    if rotation.state == RotationState.EXCHANGING and (kept := rehearsal.rehearsal_obstacle(rotation)):
-        silent += f" {kept}"
+    silent = f" Not ready by then: {outstanding.names}." if outstanding else ""
+    if kept_back := _kept_back(rotation):
+        silent += f" {kept_back}"
     return notify_needs_attention(
         rotation,
         None,

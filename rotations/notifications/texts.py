@@ -9,11 +9,11 @@ from datetime import datetime
 from as2certs.time_format import format_moment, format_relative_day
 from identities.stations import AbstractCertificate
 from rotations.models import Rotation
+from rotations.models.readiness import NotReady, Readiness, list_not_ready
 from rotations.notifications.expiry import ExpiringCertificate
 from rotations.notifications.recipients import Recipient
 from rotations.notifications.thresholds import Outlook
-from rotations.planning.change import Act, StepOwner
-from rotations.planning.states import SETTLED, RotationState
+from rotations.planning.states import RotationState
 
 #: How many partners are named in a list of those that are not ready.
 MAX_NOT_READY = 5
@@ -94,19 +94,34 @@ def format_title(name: str, is_test: bool) -> str:
     return f"TEST {name}" if is_test and not name.upper().startswith("TEST ") else name
 
 
-def format_not_ready(rotation: Rotation) -> str:
-    """Return the names of the partners that have not answered: "Northwind, Contoso and 3 more"."""
-    silent = rotation.participants.filter(
-        removed_reason="", waived_reason="", confirmed_at=None, agreed_at=None
-    ).order_by("partner__name", "pk")
-    return shorten_names(list(silent.values_list("partner__name", flat=True)), MAX_NOT_READY)
+@dataclass(frozen=True)
+class NotReadyText:
+    """The names of the partners that are not ready, with reasons, and what that means for the change."""
+
+    names: str
+    effect: str
 
 
-def own_open_steps(rotation: Rotation) -> list[str]:
-    """Return the titles of the steps that our own people still have to do up to our cut-over, in their order."""
-    acts = (Act.CHECK, Act.STAGE, Act.HOLD, Act.CUT_OVER)
-    steps = rotation.steps.filter(who=StepOwner.WE, automatic=False, act__in=acts).exclude(state__in=SETTLED)
-    return list(dict.fromkeys(steps.order_by("position").values_list("title", flat=True)))
+def format_not_ready(rotation: Rotation) -> NotReadyText | None:
+    """Return who is not ready: "Northwind (declined), Contoso and 3 more"; None if everybody is."""
+    found = list_not_ready(rotation)
+    if not found.partners:
+        return None
+    names = [
+        name if readiness is Readiness.NO_ANSWER else f"{name} ({readiness})" for name, readiness in found.partners
+    ]
+    return NotReadyText(shorten_names(names, MAX_NOT_READY), _not_ready_effect(rotation, found))
+
+
+def _not_ready_effect(rotation: Rotation, found: NotReady) -> str:
+    """Return whether the change is made although partners are not ready."""
+    if rotation.steps.for_one_partner().exists():
+        return "The change with each of them waits until it is ready or you leave it out; it goes on with the others."
+    if found.is_answer_missing:
+        return "Until they have confirmed or you leave them out, the change is not made."
+    if found.waits_for_us:
+        return "They can do nothing before you have done what is open on our side. Until then, the change is not made."
+    return "The change does not wait for them: it is made all the same, unless you postpone or cancel it."
 
 
 def format_certificate(certificate: AbstractCertificate, zone: str) -> str:

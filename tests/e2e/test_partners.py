@@ -164,7 +164,7 @@ def test_twelve_partners_take_part(site: Stack, smtp_server: MailServer, chromiu
         "Fabrikam": "other time proposed",
         "Humongous": "silent",
         "Lamna": "said no",
-        "Litware": "installed (its word)",
+        "Litware": "ready (unverified)",
         "Northwind": "ready",
         "Proseware": "silent",
         "Tailspin": "silent",

@@ -41,7 +41,7 @@ def test_the_partners_of_the_rehearsed_rotation_have_different_statuses() -> Non
     found = load_histories(list(load_participants(rotation.participants.all()))).values()
     assert {h.participant.partner.name: derive_status(h.evidence(now=NOW)) for h in found} == {
         "Adventure Cycles": PartnerStatus.UNREACHABLE,
-        "Contoso Logistics": PartnerStatus.INSTALLED_WEAK,
+        "Contoso Logistics": PartnerStatus.READY_UNVERIFIED,
         "Lamna Healthcare": PartnerStatus.DECLINED,
         "Litware Freight": PartnerStatus.READY,
         "Tailspin Toys": PartnerStatus.SILENT,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -11,18 +12,23 @@ from django.urls import reverse
 
 from as2certs import pki
 from as2certs.audit.recording import Actor
+from as2certs.mail.models import Message
 from as2certs.site import active_rotations, calendar_year, coverage, views
 from identities.certificates.single_import import stage_certificate
 from identities.models import AS2System, Identity, IdentityCertificate, IdentityService
 from identities.open_tasks import OpenTask
-from partners.models import Partner, PartnerCertificate
+from partners.models import Contact, Partner, PartnerCertificate, Partnership
+from rotations.exchange import responses
+from rotations.execution import confirmations
+from rotations.letters.context import LetterContext
+from rotations.letters.sending import send_letters
 from rotations.lifecycle import approval, drafts
-from rotations.models import Rotation
+from rotations.models import Letter, Participant, Rotation
 from rotations.notifications.expiry import OURS, ending_by
 from tests.certificates import make_pair
 from tests.mail.messages import make_message
 from tests.people import log_in, make_person
-from tests.rotations.company import NOW, Company, confirm_all, make_company, make_draft, partner_certificate
+from tests.rotations.company import NOW, Company, confirm_all, make_company, make_draft, partner_certificate, window
 
 pytestmark = [pytest.mark.django_db, pytest.mark.dates]
 
@@ -48,7 +54,7 @@ def company() -> Company:
 
 def needs_at(now: datetime) -> list[OpenTask]:
     return coverage.list_open_tasks(
-        coverage.get_coverage(now), active_rotations.get_active_rotations(), now=now, zone="UTC"
+        coverage.get_coverage(now), active_rotations.get_active_rotations(now), now=now, zone="UTC"
     )
 
 
@@ -145,20 +151,161 @@ def test_a_draft_is_listed_once_with_the_end_of_its_certificate(company: Company
     assert [n.text for n in needs_at(NOW)] == ["ACME sign + decrypt expires in 20 days, its rotation is a draft"]
 
 
-def test_silent_partners_are_named_from_three_days_before_the_window(company: Company) -> None:
-    approval.approve(make_draft(company, starts=NOW + 5 * DAY), by=company.approver, now=NOW)
-    assert needs_at(NOW + 2 * DAY - timedelta(seconds=1)) == []
-    texts = [n.text for n in needs_at(NOW + 2 * DAY)]
-    assert texts[0] == "Fabrikam has not confirmed · window of ACME: sign + decrypt in 3 days"
-    assert len(texts) == 2
+def lines_at(now: datetime) -> list[str]:
+    """Return what home says about rotations, without their names."""
+    return [n.text.removeprefix("ACME: sign + decrypt: ") for n in needs_at(now) if n.text.startswith("ACME: ")]
+
+
+@pytest.fixture
+def exchanging(company: Company) -> Rotation:
+    """Return a rotation with four partners that were informed, whose window starts in five days, on a Saturday."""
+    for name in ("Contoso", "Litware"):
+        partner = Partner.objects.create(name=name, as2_id=name.upper(), holds=Partner.Holds.SEVERAL)
+        Partnership.objects.create(identity=company.identity, partner=partner)
+        partner_certificate(partner, by=company.by, now=NOW, ends=NOW + 300 * DAY)
+    rotation = approval.approve(make_draft(company, starts=NOW + 5 * DAY), by=company.approver, now=NOW)
+    rotation.steps.filter(act__in=("stage", "announce")).update(state="done", done_at=NOW)
+    rotation.steps.filter(act="install").update(blocked=False)
+    rotation.participants.update(announced_at=NOW)
+    return rotation
+
+
+def participant_of(rotation: Rotation, name: str) -> Participant:
+    return rotation.participants.get(partner__name=name)
+
+
+#: The deadline for answers: two working days before the window.
+DEADLINE = NOW + 3 * DAY
+
+
+def test_silent_partners_are_our_task_from_the_deadline_for_their_answers_on(exchanging: Rotation) -> None:
+    assert lines_at(DEADLINE - timedelta(seconds=1)) == []
+    assert lines_at(DEADLINE) == ["4 have not answered"]
+    for name in ("Contoso", "Litware"):
+        exchanging.steps.filter(participant__partner__name=name, act="install").update(state="done")
+    assert lines_at(DEADLINE) == ["Fabrikam and Northwind have not answered"]
+
+
+def test_more_time_and_an_escalation_move_the_moment_at_which_silence_is_our_task(exchanging: Rotation) -> None:
+    exchanging.participants.update(answer_by=DEADLINE + DAY, extended_at=NOW)
+    assert lines_at(DEADLINE) == []
+    exchanging.participants.filter(partner__name="Northwind").update(escalated_at=NOW)
+    assert lines_at(DEADLINE) == ["Northwind has not answered, 3 have not answered yet"]
+
+
+def block(rotation: Rotation, company: Company, name: str, how: str) -> None:
+    """Let a partner block its rotation."""
+    participant = participant_of(rotation, name)
+    match how:
+        case "declined":
+            responses.decline(participant, reason="Closed", by=company.by, now=NOW)
+        case "another time":
+            other = window(NOW + 6 * DAY)
+            responses.propose_window(participant, other, note="", by=company.by, now=NOW)
+        case "unreachable":
+            contact = Contact.objects.create(partner=participant.partner, name="Nora", email="nora@northwind.example")
+            context = LetterContext.of(participant, now=NOW)
+            send_letters(context, Letter.Kind.ANNOUNCEMENT, [contact], by=company.by)
+            Message.objects.update(bounced_at=NOW)
+        case "went back":
+            Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
+            rotation.steps.filter(act="install").update(state="done")
+            Participant.objects.filter(pk=participant.pk).update(taken_back_at=NOW)
+        case "does not work" | "uses the old one" | "has not switched":
+            Rotation.objects.filter(pk=rotation.pk).update(
+                state="applied", window_start=NOW - 2 * DAY, window_end=NOW - DAY
+            )
+            rotation.steps.filter(act="install").update(state="done")
+            at = {"works": False} if how == "does not work" else {"straggling_at": NOW}
+            if how == "has not switched":
+                theirs = rotation.steps.filter(participant=participant, act="partner_cut_over")
+                theirs.update(blocked=False, latest_at=NOW)
+            else:
+                Participant.objects.filter(pk=participant.pk).update(**at)
+
+
+@pytest.mark.parametrize(
+    ("how", "said", "label", "meaning"),
+    [
+        ("declined", "Northwind declined, 3 have not answered yet", "Find another way", "urgent"),
+        (
+            "another time",
+            "Northwind proposes another time, 3 have not answered yet",
+            "Decide on the time",
+            "needs_you",
+        ),
+        (
+            "unreachable",
+            "Northwind can’t be reached by mail, 3 have not answered yet",
+            "See whom to call",
+            "urgent",
+        ),
+        ("does not work", "Northwind reports that it does not work", "Find out what fails", "urgent"),
+        ("uses the old one", "Northwind still uses the old certificate", "See whom to call", "urgent"),
+        ("has not switched", "Northwind has not switched", "See whom to call", "needs_you"),
+        ("went back", "Northwind went back and waits for another moment", "Choose a moment", "needs_you"),
+    ],
+)
+def test_a_partner_that_blocks_a_rotation_is_named_with_the_next_action(
+    exchanging: Rotation, company: Company, how: str, said: str, label: str, meaning: str
+) -> None:
+    block(exchanging, company, "Northwind", how)
+    assert lines_at(NOW) == [said]
+    (need,) = [n for n in needs_at(NOW) if n.text.startswith("ACME: ")]
+    url = reverse("participant-detail", args=[participant_of(exchanging, "Northwind").uid])
+    assert (need.label, need.meaning, need.url) == (label, meaning, url)
+
+
+@pytest.mark.on_postgres
+def test_a_rotation_has_one_line_whatever_blocks_it(exchanging: Rotation, company: Company) -> None:
+    block(exchanging, company, "Northwind", "another time")
+    block(exchanging, company, "Fabrikam", "declined")
+    assert lines_at(NOW) == ["Fabrikam declined, Northwind proposes another time, 2 have not answered yet"]
+    assert lines_at(DEADLINE) == [
+        "Fabrikam declined, Northwind proposes another time, Contoso and Litware have not answered"
+    ]
+    exchanging.steps.filter(act="stage").update(state="failed")
+    (line,) = lines_at(NOW)
+    assert line.startswith("a step failed, Fabrikam declined, ")
+
+
+def test_a_step_of_ours_that_holds_partners_up_is_named(company: Company) -> None:
+    rotation = approval.approve(make_draft(company, starts=NOW + 5 * DAY), by=company.approver, now=NOW)
+    assert lines_at(NOW) == []  # the application loads the certificate by itself
+    stage = rotation.steps.get(act="stage")
+    rotation.steps.filter(pk=stage.pk).update(automatic=False)
+    assert lines_at(NOW) == [f"“{stage.title}” is still to be done, and 2 partners wait for it"]
+    rotation.steps.filter(pk=stage.pk).update(state="done")
+    rotation.steps.filter(act="announce").update(blocked=False)
+    assert lines_at(NOW) == ["2 partners are not told yet"]
+    (need,) = [n for n in needs_at(NOW) if n.text.startswith("ACME: ")]
+    assert (need.label, need.url) == ("Announce it", reverse("rotation-announce", args=[rotation.uid]))
+
+
+def test_a_step_of_ours_at_the_window_is_named_once_it_may_be_done(company: Company) -> None:
+    rotation = approval.approve(make_draft(company, starts=NOW + 5 * DAY), by=company.approver, now=NOW)
+    rotation.steps.update(state="done", done_at=NOW)
+    Rotation.objects.update(state="scheduled")
+    may = NOW + 5 * DAY - timedelta(hours=1)
+    title, late = "Pause our outbound queue", {"earliest_at": may, "blocked": False}
+    rotation.steps.create(act="hold", who="we", title=title, position=99, key="hold", state="waiting", **late)
+    assert lines_at(may - timedelta(seconds=1)) == []
+    assert lines_at(may) == ["“Pause our outbound queue” is still to be done"]
+    assert needs_at(may)[0].meaning == "urgent"
+
+
+def test_waived_partners_block_nothing(exchanging: Rotation, company: Company) -> None:
+    for participant in exchanging.participants.all():
+        confirmations.waive(participant, reason="They only receive", by=company.by, now=NOW)
+    assert lines_at(DEADLINE) == []
 
 
 def test_partners_that_confirmed_are_not_named(company: Company) -> None:
     rotation = approval.approve(make_draft(company, starts=NOW + 5 * DAY), by=company.approver, now=NOW)
     confirm_all(rotation, company)
     assert needs_at(NOW + 3 * DAY) == []
-    (one,) = active_rotations.get_active_rotations()
-    assert (one.ready, one.participants) == (2, 2)
+    (one,) = active_rotations.get_active_rotations(NOW)
+    assert str(one.readiness) == "2 of 2 ready"
 
 
 def test_a_window_that_is_over_without_the_change_is_urgent(company: Company) -> None:
@@ -223,7 +370,7 @@ def test_an_archived_station_has_no_open_tasks(company: Company) -> None:
 
 
 def test_the_picture_has_a_row_per_station_ordered_by_end(company: Company) -> None:
-    picture = calendar_year.build_year(active_rotations.get_active_rotations(), now=NOW, zone="UTC")
+    picture = calendar_year.build_year(active_rotations.get_active_rotations(NOW), now=NOW, zone="UTC")
     assert [row.name for row in picture.rows] == ["ACME", "Fabrikam", "Northwind"]
     assert len(picture.rows[0].ends) == 1  # one certificate in two roles is one mark
     assert picture.today < picture.rows[0].ends[0].x < picture.rows[1].ends[0].x
@@ -231,7 +378,7 @@ def test_the_picture_has_a_row_per_station_ordered_by_end(company: Company) -> N
 
 def test_the_picture_shows_the_window(company: Company) -> None:
     make_draft(company, starts=NOW + 5 * DAY)
-    picture = calendar_year.build_year(active_rotations.get_active_rotations(), now=NOW, zone="UTC")
+    picture = calendar_year.build_year(active_rotations.get_active_rotations(NOW), now=NOW, zone="UTC")
     assert picture.today < picture.rows[0].windows[0].x < picture.rows[0].ends[0].x
 
 
@@ -261,6 +408,31 @@ def test_the_number_of_queries_is_constant(company: Company, clock: object) -> N
         text = page(client)
     assert len(many) <= len(few) <= 15
     assert text.count("Start rotation") <= coverage.MAX_PER_KIND
+
+
+def test_the_number_of_queries_does_not_depend_on_how_many_partners_block_how_many_rotations(
+    exchanging: Rotation, company: Company, clock: object
+) -> None:
+    client = log_in(make_person("vera", "viewer"))
+    block(exchanging, company, "Northwind", "declined")
+    Partner.objects.create(name="No certificate", as2_id="NONE")  # an open task of another kind, as those below are
+    with CaptureQueriesContext(connection) as few:
+        assert "Northwind declined" in page(client)
+    assert len(few) <= 22
+    like = participant_of(exchanging, "Northwind")
+    for number in range(5):
+        rotation = Rotation.objects.get(pk=exchanging.pk)
+        rotation.pk, rotation.uid = None, uuid.uuid4()
+        rotation.save()
+        partners = Partner.objects.bulk_create(
+            Partner(name=f"P{number}-{one}", as2_id=f"P{number}-{one}") for one in range(20)
+        )
+        for partner in partners:
+            like.pk, like.uid, like.partner, like.rotation = None, uuid.uuid4(), partner, rotation
+            like.save()
+    with CaptureQueriesContext(connection) as many:
+        assert page(client).count("and 16 more declined") == 5
+    assert len(many) == len(few)
 
 
 def test_viewers_get_no_buttons_for_changes(company: Company, clock: object) -> None:

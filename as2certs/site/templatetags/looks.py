@@ -19,6 +19,7 @@ from as2certs.site import badges
 from as2certs.site.badges import MEANING_ICONS, MEANING_WORDS
 from rotations.exchange.partner_status import PartnerStatus
 from rotations.models import Participant, Rotation, Slot, Step
+from rotations.models.readiness import find_readiness
 from rotations.planning.states import StepState
 
 register = template.Library()
@@ -71,6 +72,12 @@ def rotation_state(context: template.Context, rotation: Rotation) -> SafeString:
 def standing_badge(standing: PartnerStatus) -> SafeString:
     """Render a partner's status in a rotation."""
     return _render_badge(badges.partner_status_badge(standing))
+
+
+@register.filter
+def readiness(participant: Participant) -> str:
+    """Return whether a partner is ready for the change that it takes part in, and if not, why."""
+    return find_readiness(participant, participant.steps.all()).value
 
 
 @register.simple_tag

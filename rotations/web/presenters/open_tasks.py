@@ -34,6 +34,7 @@ from rotations.web.presenters.rotation_text import join_names
 from rotations.web.presenters.step_groups import (
     awaited_participants,
     is_unprepared,
+    outstanding_participants,
     settleable_steps,
 )
 
@@ -153,7 +154,7 @@ def running_tasks(
     if single_partner:
         found += _single_partner_tasks(single_partner, waiting, covered, now=now)
     elif is_overdue(state, rotation.window_end, now):
-        found.append(_overdue_task(rotation, waiting))
+        found.append(_overdue_task(rotation, outstanding_participants(steps)))
     elif state is RotationState.EXCHANGING and waiting:
         is_open = rotation.window_start is not None and rotation.window_start <= now
         unconfirmed = waiting if is_open else [p for p in waiting if p.pk not in covered]

@@ -24,6 +24,7 @@ from rotations.execution.stored_plan import PAST_PREFIX
 from rotations.letters.announcements import can_be_announced
 from rotations.letters.contacts import contacts_for
 from rotations.models import Letter, Participant, Rotation, Step
+from rotations.models.readiness import Readiness, ReadinessCount
 from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, ENDED, SETTLED, RotationState, StepState
 
@@ -38,6 +39,7 @@ class PartnerRow:
     contacts: list[Contact]
     steps: list[Step] = field(default_factory=list)
     status: PartnerStatus = PartnerStatus.NOT_INFORMED
+    readiness: Readiness = Readiness.WAITS_FOR_US
     announced_at: datetime | None = None
     reminded_at: datetime | None = None
     response: PartnerResponse | None = None
@@ -189,6 +191,7 @@ def _fill_row(
     row: PartnerRow, history: ParticipantHistory, responses: Mapping[str, PartnerResponse], *, now: datetime
 ) -> None:
     row.status = derive_status(history.evidence(now=now))
+    row.readiness = history.readiness
     row.announced_at = history.informed_at
     row.reminded_at = _next_reminder_at(history, now=now)
     partner = row.participant.partner
@@ -206,7 +209,8 @@ def _next_reminder_at(history: ParticipantHistory, *, now: datetime) -> datetime
 
 # Summary and filters
 
-#: Texts of the statuses in the order of a summary, for several partners and for one.
+#: Texts of the statuses in the order of a summary, for several partners and for one. Those that say no more than the
+#: readiness have none.
 STATUS_TEXTS: Mapping[PartnerStatus, tuple[str, str]] = {
     PartnerStatus.WORKS: ("confirm that it works", "confirms that it works"),
     PartnerStatus.MIGRATED: ("seen with the new one", "seen with the new one"),
@@ -216,21 +220,25 @@ STATUS_TEXTS: Mapping[PartnerStatus, tuple[str, str]] = {
     PartnerStatus.OTHER_TIME: ("propose another time", "proposes another time"),
     PartnerStatus.UNREACHABLE: ("unreachable", "unreachable"),
     PartnerStatus.SILENT: ("silent", "silent"),
-    PartnerStatus.INSTALLED_WEAK: ("only say that they have it", "only says that it has it"),
+    PartnerStatus.INSTALLED_WEAK: ("installed, unverified", "installed, unverified"),
     PartnerStatus.INSTALLED: ("have it", "has it"),
     PartnerStatus.AGREED: ("agreed to the window", "agreed to the window"),
     PartnerStatus.DOWNLOADED: ("downloaded it", "downloaded it"),
     PartnerStatus.OPENED: ("opened their page", "opened its page"),
     PartnerStatus.ANNOUNCED: ("told", "told"),
     PartnerStatus.NOT_INFORMED: ("not told yet", "not told yet"),
-    PartnerStatus.WAIVED: ("not waited for", "not waited for"),
 }
 
 
+def count_rows(rows: Iterable[PartnerRow]) -> ReadinessCount:
+    """Return how many partners are ready."""
+    return ReadinessCount.of(row.readiness for row in rows)
+
+
 def summarize_partners(rows: Sequence[PartnerRow]) -> str:
-    """Return the number of partners in each status: "9 of 12 ready, 1 said no, 1 proposes another time, 1 silent"."""
-    counts = Counter(row.status for row in rows)
-    parts = [f"{counts[PartnerStatus.READY]} of {len(rows)} ready"]
+    """Return who is ready and what the others have come to: "2 of 3 ready (1 unverified), 1 waived, 1 said no"."""
+    counts = Counter(row.status for row in rows if not row.readiness.is_ready)
+    parts = [str(count_rows(rows))]
     parts += [
         f"{counts[s]} {several if counts[s] != 1 else one}" for s, (several, one) in STATUS_TEXTS.items() if counts[s]
     ]
@@ -246,26 +254,34 @@ class StatusFilter:
     count: int
 
 
-#: Name of the filter for partners whose answers are awaited.
-AWAITED_FILTER = "awaited"
+#: Name in the URL of the filter for partners that are not ready.
+OUTSTANDING_FILTER = "awaited"
+#: The filters by readiness: name in the URL, label, and group of readiness.
+READINESS_FILTERS = (
+    (OUTSTANDING_FILTER, "Outstanding", "outstanding"),
+    ("unverified", "Unverified", "unverified"),
+    ("verified", "Verified", "verified"),
+    ("waived", "Waived", "waived"),
+)
 
 
 def status_filters(rows: Sequence[PartnerRow]) -> list[StatusFilter]:
-    """Return the filters that match at least one row, "All" first."""
+    """Return the filters that match at least one row: all, by readiness, and by the status of the outstanding ones."""
+    groups = Counter(row.readiness.group for row in rows)
     counts = Counter(row.status for row in rows)
     found = [
         StatusFilter("", "All", len(rows)),
-        StatusFilter(AWAITED_FILTER, "Waited for", sum(row.is_awaited for row in rows)),
+        *(StatusFilter(name, label, groups[group]) for name, label, group in READINESS_FILTERS),
+        *(StatusFilter(s.name.lower(), s.value, counts[s]) for s in STATUS_TEXTS if counts[s]),
     ]
-    order = (PartnerStatus.READY, *STATUS_TEXTS)
-    found += [StatusFilter(s.name.lower(), s.value, counts[s]) for s in order if counts[s]]
     return [entry for entry in found if entry.count or not entry.name]
 
 
 def filter_rows(rows: Sequence[PartnerRow], show: str) -> list[PartnerRow]:
     """Return the rows that match a filter; all of them for an unknown name."""
-    if show == AWAITED_FILTER:
-        return [row for row in rows if row.is_awaited]
+    groups = {name: group for name, _, group in READINESS_FILTERS}
+    if show in groups:
+        return [row for row in rows if row.readiness.group == groups[show]]
     if show.upper() in PartnerStatus.__members__:
         return [row for row in rows if row.status is PartnerStatus[show.upper()]]
     return list(rows)

@@ -93,7 +93,7 @@ class RotationActions:
         if self._may_change:
             if due := due_for_announcement(detail.rows):
                 return self._link(announce_label(due), "rotation-announce")
-            if detail.awaited and detail.state is RotationState.EXCHANGING:
+            if detail.outstanding and detail.state is RotationState.EXCHANGING:
                 return ActionLink("Record answers", "#partners", CHANGE_ROTATION)
         rehearsal = detail.rehearsal
         if rehearsal.link and rehearsal.obstacle and detail.user.has_perm(rehearsal.link.permission):

@@ -50,8 +50,8 @@ from rotations.web.presenters.rehearsal import REHEARSAL_RELATED, RehearsalSumma
 from rotations.web.presenters.rotation_text import LocalWindow
 from rotations.web.presenters.step_groups import (
     StepGroup,
-    awaited_participants,
     group_steps,
+    outstanding_participants,
     settleable_steps,
 )
 
@@ -162,8 +162,9 @@ class RotationDetail:
         return partner_table.summarize_partners(self.rows) if self.rows and not self.is_draft else ""
 
     @cached_property
-    def awaited(self) -> list[Participant]:
-        return [] if self.is_draft or self.has_ended else awaited_participants(self.steps)
+    def outstanding(self) -> list[Participant]:
+        """Return the partners that are not ready."""
+        return [] if self.is_draft or self.has_ended else outstanding_participants(self.steps)
 
     @cached_property
     def rehearsal(self) -> RehearsalSummary:
@@ -223,7 +224,7 @@ class RotationDetail:
         return rotation_text.status_sentence(
             self.rotation,
             self.steps,
-            partners=len(self.taking_part),
+            readiness=partner_table.count_rows(self.rows),
             now=self.now,
             unrehearsed=bool(self.rehearsal.obstacle),
         )
@@ -335,7 +336,7 @@ class RotationDetail:
         generating = (CertificateRequest.State.QUEUED, CertificateRequest.State.WORKING)
         if self.is_draft:
             return 1 if self.rotation.new is None and request and request.state in generating else 15
-        return 1 if self._is_close_to_due() else 5 if self.state is RotationState.UNDER_WAY or self.awaited else 15
+        return 1 if self._is_close_to_due() else 5 if self.state is RotationState.UNDER_WAY or self.outstanding else 15
 
     def _is_close_to_due(self) -> bool:
         return any(

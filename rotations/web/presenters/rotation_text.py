@@ -10,10 +10,11 @@ from as2certs.accounts.models import Installation
 from as2certs.time_format import format_near_moment, window_ends
 from rotations.execution.stored_plan import PAST_PREFIX
 from rotations.models import AtEnd, Participant, Rotation, Step
+from rotations.models.readiness import ReadinessCount
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepState
 from rotations.planning.windows import MAX_EXTENSIONS, Window
-from rotations.web.presenters.step_groups import awaited_participants, is_unprepared
+from rotations.web.presenters.step_groups import is_unprepared
 
 #: How many names a sentence lists.
 MAX_NAMES = 4
@@ -64,7 +65,7 @@ def join_names(names: Sequence[str]) -> str:
 
 
 def status_sentence(
-    rotation: Rotation, steps: Sequence[Step], *, partners: int, now: datetime, unrehearsed: bool = False
+    rotation: Rotation, steps: Sequence[Step], *, readiness: ReadinessCount, now: datetime, unrehearsed: bool = False
 ) -> str:
     """Return a sentence about what changes and how far it is. ``unrehearsed`` says that it waits for a rehearsal."""
     what = " and ".join(ROLE_TEXTS[role] for role in rotation.roles)
@@ -84,23 +85,20 @@ def status_sentence(
             cut_overs = _single_partner_cut_overs(steps)
             return f"{subject}. {_single_partner_progress(cut_overs, zone=rotation.window_zone, now=now)}"
         case RotationState.EXCHANGING:
-            waiting = len(awaited_participants(steps))
             if unrehearsed and not is_unprepared(steps):
                 return f"{subject}. Everything is prepared; the change waits for its rehearsal alone."
-            if not waiting:
-                return f"{subject}. No partner is waited for any more; our own preparations are still to be done."
-            ready = f"{partners - waiting} of {count_noun(partners, 'partner')} ready"
-            return f"{subject}. {ready}; the change waits for the rest."
+            return f"{subject}. {_exchange_progress(readiness)}"
         case RotationState.SCHEDULED:
             assert rotation.window_start is not None  # approved rotations have a window
             when = format_at_place(rotation.window_start, rotation.window_zone, now)
             if rotation.window_end and rotation.is_fuzzy:
                 until = format_at_place(rotation.window_end, rotation.window_zone, now)
                 return (
-                    f"{subject}. Everybody is ready: between {when} and {until}, the change is made at the first "
-                    f"message that shows the other side’s, or on your word. {WINDOW_END_TEXTS[rotation.at_end]}"
+                    f"{subject}. {_who_is_ready(readiness)}: between {when} and {until}, the change is made at the "
+                    "first message that shows the other side’s, or on your word. "
+                    f"{WINDOW_END_TEXTS[rotation.at_end]}"
                 )
-            return f"{subject}. Everybody is ready: the change is made {when}."
+            return f"{subject}. {_who_is_ready(readiness)}: the change is made {when}."
         case RotationState.UNDER_WAY:
             return f"{subject}. The change is being made now."
         case RotationState.APPLIED:
@@ -111,6 +109,25 @@ def status_sentence(
             return f"{subject}. It is in use, and the old one has left."
         case RotationState.CANCELLED:
             return f"{subject}. It was cancelled: the old certificate stayed, or is back."
+
+
+def _exchange_progress(readiness: ReadinessCount) -> str:
+    """Return how many partners are ready, and what the change waits for."""
+    if not readiness.outstanding:
+        return "No partner is waited for any more; our own preparations are still to be done."
+    unverified = f" ({readiness.unverified} unverified)" if readiness.unverified else ""
+    ready = f"{readiness.ready} of {count_noun(readiness.expected, 'partner')} ready{unverified}"
+    if readiness.outstanding == readiness.waits_for_us:
+        return f"{ready}; the rest wait for us."
+    return f"{ready}; the change waits for the rest."
+
+
+def _who_is_ready(readiness: ReadinessCount) -> str:
+    """Return the beginning of a sentence that the change is made: the partners have answered, but one may object."""
+    if not readiness.outstanding:
+        return "Everybody is ready"
+    objecting = "1 partner objects" if readiness.outstanding == 1 else f"{readiness.outstanding} partners object"
+    return f"{objecting}, but everybody has answered and nothing waits any more"
 
 
 def _partner_progress(steps: Sequence[Step]) -> str:

@@ -9,8 +9,8 @@ from datetime import datetime
 from itertools import groupby
 
 from rotations.execution import preconditions
-from rotations.execution.confirmations import CONFIRMED_ACTS
 from rotations.models import Participant, Rotation, Step
+from rotations.models.readiness import Readiness, find_readiness, open_preparations
 from rotations.planning.change import PREPARATION_ACTS, Act
 from rotations.planning.states import SETTLED, StepState
 
@@ -112,16 +112,8 @@ _DONE: dict[str, str] = {
 def _tally(act: str, steps: Sequence[Step]) -> str:
     counts = Counter(_step_state_text(act, step) for step in steps)
     order = (
-        "failed",
-        "running",
-        "confirmed",
-        *_DONE.values(),
-        "done",
-        "weak",
-        "waived",
-        "left out",
-        "silent",
-        "open",
+        *("failed", "running", "verified", *_DONE.values(), "done", "unverified"),
+        *("outstanding", "waived", "left out", "open"),
     )
     return ", ".join(f"{counts[text]} {text}" for text in order if counts[text])
 
@@ -130,30 +122,44 @@ def _step_state_text(act: str, step: Step) -> str:
     if step.state in (StepState.FAILED, StepState.RUNNING):
         return str(step.state)
     participant = step.participant
-    if act == Act.INSTALL and participant is not None:
-        return _install_state_text(step, participant)
+    if act in (Act.INSTALL, Act.AGREE) and participant is not None:
+        return _answer_text(act, step, participant)
     if step.state == StepState.DONE:
         return _DONE.get(act, "done")
     return "left out" if step.state == StepState.SKIPPED else "open"
 
 
-def _install_state_text(step: Step, participant: Participant) -> str:
-    if step.state == StepState.SKIPPED:
-        return "waived" if participant.waived_reason else "left out"
-    if participant.evidence == Participant.Evidence.STRONG:
-        return "confirmed"
-    if participant.evidence == Participant.Evidence.WEAK or step.state == StepState.DONE:
-        return "weak"
-    return "silent"
+def _answer_text(act: str, step: Step, participant: Participant) -> str:
+    """Return a partner's readiness as far as this step of it is concerned."""
+    if step.state == StepState.SKIPPED and not participant.waived_reason:
+        return "left out"
+    readiness = find_readiness(participant, [step])
+    return _DONE[act] if readiness.is_ready and act == Act.AGREE else readiness.group
 
 
-def awaited_participants(steps: Sequence[Step]) -> list[Participant]:
-    """Return the participants whose answers are awaited, without duplicates, in the order of the steps."""
-    found: dict[int, Participant] = {}
+def steps_by_participant(steps: Iterable[Step]) -> dict[Participant, list[Step]]:
+    """Return the steps of each participant, in the order of the steps."""
+    found: dict[Participant, list[Step]] = {}
     for step in steps:
-        if step.participant is not None and step.act in CONFIRMED_ACTS and step.state not in SETTLED:
-            found.setdefault(step.participant.pk, step.participant)
-    return list(found.values())
+        if step.participant is not None:
+            found.setdefault(step.participant, []).append(step)
+    return found
+
+
+def outstanding_participants(steps: Iterable[Step]) -> list[Participant]:
+    """Return the participants that are not ready, in the order of the steps, whoever has to do something."""
+    by_participant = steps_by_participant(steps).items()
+    return [participant for participant, own in by_participant if find_readiness(participant, own).is_outstanding]
+
+
+def awaited_participants(steps: Iterable[Step]) -> list[Participant]:
+    """Return those participants that the change waits for, except those that wait for us, in the order of the steps."""
+    return [
+        participant
+        for participant, own in steps_by_participant(steps).items()
+        if open_preparations(participant.rotation, own)
+        and find_readiness(participant, own) not in (Readiness.WAITS_FOR_US, Readiness.WAIVED)
+    ]
 
 
 def is_unprepared(steps: Sequence[Step]) -> bool:

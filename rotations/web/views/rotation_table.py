@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
 from as2certs.tables import CompactTable, template_column
 from rotations.models import Participant, Rotation
+from rotations.models.readiness import READY, Readiness, with_readiness
 
 _CERTIFICATE_BYTES = [
     f"{which}_{side}_certificate__{column}"
@@ -38,7 +39,7 @@ class RotationTable(CompactTable):
 def listed_rotations(now: datetime) -> QuerySet[Any]:
     """Return rotations with the columns of the list, in one query and without the bytes of their certificates."""
     taking_part = Participant.objects.filter(rotation=OuterRef("pk"), removed_reason="").order_by()
-    ready = ~Q(evidence="") | ~Q(waived_reason="") | Q(agreed_at__isnull=False)
+    readiness = with_readiness(taking_part)
     attention = Rotation.objects.needing_attention(now).filter(pk=OuterRef("pk"))
 
     def count(rows: QuerySet[Participant]) -> Coalesce:
@@ -56,8 +57,8 @@ def listed_rotations(now: datetime) -> QuerySet[Any]:
         .defer(*_CERTIFICATE_BYTES)
         .annotate(
             holder_name=Coalesce("identity__name", "partner__name"),
-            asked=count(taking_part),
-            ready=count(taking_part.filter(ready)),
+            expected=count(readiness.exclude(readiness=Readiness.WAIVED)),
+            ready=count(readiness.filter(readiness__in=READY)),
             attention=Exists(attention),
         )
     )

@@ -24,6 +24,7 @@ from rotations.letters.context import LetterContext
 from rotations.letters.sending import send_letters
 from rotations.lifecycle import endings
 from rotations.models import Letter, Participant, Rotation
+from rotations.notifications.texts import format_not_ready
 from tests.people import make_person
 from tests.rotations.company import NOW, Company, window
 from tests.rotations.pages import STARTS
@@ -205,7 +206,8 @@ def test_partners_in_the_same_case_share_a_line(informed: Participant, fabrikam:
 
 def test_who_is_ready_is_counted_and_not_named(informed: Participant, fabrikam: Participant, company: Company) -> None:
     waive(fabrikam, reason="It only receives", by=company.by, now=NOW)
-    assert "1 of 2 ready" in digest_text()
+    assert "waits for 1 of 1 partner (" in digest_text()
+    assert "0 of 1 ready, 1 waived" in digest_text()
     assert "Fabrikam" not in digest_text()
 
 
@@ -227,9 +229,50 @@ def test_rotations_that_wait_for_nobody_are_not_listed(informed: Participant, ro
     assert digest.send_digests(SEVEN) == 0
 
 
-def test_nobody_is_waited_for_while_our_own_preparation_is_not_done(northwind: Participant, rotation: Rotation) -> None:
-    rotation.steps.update(blocked=True)
-    assert digest.send_digests(SEVEN) == 0
+@pytest.mark.parametrize(("automatic", "turn"), [(False, "YOUR TURN"), (True, "By itself")])
+def test_partners_that_wait_for_a_step_of_ours_are_named_and_not_accused(
+    informed: Participant, rotation: Rotation, automatic: bool, turn: str
+) -> None:
+    stage = rotation.steps.get(act="stage")
+    rotation.steps.filter(pk=stage.pk).update(state="waiting", automatic=automatic)
+    rotation.steps.exclude(pk=stage.pk).update(blocked=True)
+    text = digest_text()
+    assert f"{turn}: Fabrikam Not told. They wait for us: first “{stage.title}”." in text
+    assert f"{turn}: Northwind Announced. They wait for us: first “{stage.title}”." in text
+    assert "They still have to" not in text
+    assert "0 of 2 ready" in text
+
+
+def not_ready_of_the_mail(rotation: Rotation) -> set[str]:
+    """Return the names that the mail before the window gives."""
+    found = format_not_ready(Rotation.objects.get(pk=rotation.pk))
+    return {name.partition(" (")[0] for name in found.names.split(", ")} if found else set()
+
+
+@pytest.mark.parametrize("answer", ["nothing", "word", "fingerprint", "declined", "another time", "waived"])
+@pytest.mark.parametrize("is_staged", [True, False], ids=["staged", "our step is open"])
+def test_the_digest_and_the_mail_before_the_window_name_the_same_partners(
+    informed: Participant, rotation: Rotation, company: Company, answer: str, is_staged: bool
+) -> None:
+    if not is_staged:
+        rotation.steps.filter(act="stage").update(state="waiting", automatic=False)
+        rotation.steps.exclude(act="stage").update(blocked=True)
+    said = PartnerAnswer("Nora", by=company.by, now=NOW)
+    match answer:
+        case "word":
+            confirm_installation(informed, said)
+        case "fingerprint":
+            confirm_installation(informed, said, fingerprint=pki.format_fingerprint(company.new.sha256))
+        case "declined":
+            responses.decline(informed, reason="Closed", by=company.by, now=NOW)
+        case "another time":
+            responses.propose_window(informed, window(STARTS + DAY), note="", by=company.by, now=NOW)
+        case "waived":
+            waive(informed, reason="It only receives", by=company.by, now=NOW)
+    text = digest_text()
+    named = {name for name in ("Fabrikam", "Northwind") if name in text}
+    assert named == not_ready_of_the_mail(rotation)
+    assert named == {"Fabrikam"} | ({"Northwind"} if answer in ("nothing", "declined", "another time") else set())
 
 
 def test_what_a_partner_has_not_done_after_the_change_is_listed(

@@ -119,7 +119,7 @@ def test_answers_come_before_silence(company: Company, northwind: Participant, f
     announce(northwind, by=company.by, now=NOW)
     late = STARTS - DAY
     confirm_installation(northwind, PartnerAnswer("Nora", by=company.by, now=NOW))
-    assert status_of(northwind, late) is PartnerStatus.INSTALLED_WEAK
+    assert status_of(northwind, late) is PartnerStatus.READY_UNVERIFIED
     confirm_installation(
         northwind,
         PartnerAnswer("Nora", by=company.by, now=NOW),

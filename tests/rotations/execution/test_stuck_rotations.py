@@ -179,7 +179,7 @@ def test_a_cut_over_waits_in_its_window_for_a_partner_that_was_not_notified(cloc
 
     clock.now = STARTS
     assert clock.apply_due() == 0
-    with pytest.raises(ActionRefused, match="Not every participant"):
+    with pytest.raises(ActionRefused, match="first “Tell Fabrikam that we accept"):
         complete_step(Step.objects.get(pk=_as_failed(step_with_act(rotation, "cut_over")).pk), company, STARTS)
     rotation.steps.filter(act="cut_over").update(state="waiting", error="")
 

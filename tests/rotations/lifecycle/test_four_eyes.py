@@ -517,6 +517,8 @@ def test_the_page_shows_who_withdrew_it_and_who_can_approve_it_again(
 def test_the_page_explains_why_the_changer_cannot_approve_it(company: Company, clock: FakeClock, kim: Actor) -> None:
     rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     postpone(rotation, kim)
+    rotation.steps.filter(act="announce").update(state="done", done_at=NOW)
+    rotation.steps.filter(act="install").update(blocked=False)
     silent = "have not confirmed"
     assert silent in page_text(get_page(login(kim), "rotation-detail", rotation.uid))
     shown = page_text(get_page(login(kim), "rotation-approve", rotation.uid))
@@ -557,7 +559,7 @@ def test_approvers_are_notified_once_and_the_home_page_shows_it(company: Company
     postpone(rotation, kim, to=LATER + timedelta(days=1))
     mail = Message.objects.get(kind="needs_attention")
     assert "The approval is withdrawn, since Kim moved the window." in " ".join(mail.text.split())
-    (one,) = [r for r in get_active_rotations() if r.rotation.pk == rotation.pk]
+    (one,) = [r for r in get_active_rotations(AT_NIGHT) if r.rotation.pk == rotation.pk]
     assert any("its approval is withdrawn" in need.text for need in one.open_tasks(AT_NIGHT))
     assert rotation in Rotation.objects.needing_attention(AT_NIGHT)
 

@@ -165,19 +165,73 @@ def test_only_rotations_that_wait_for_their_window_are_notified(planned: Rotatio
     assert operator_mail.notify_window_soon(NOW + 40 * HOUR) == 0
 
 
+def join(of: Rotation, name: str, install: str = "waiting", *, blocked: bool = False, **columns: Any) -> Participant:
+    """Store a participant whose step of installing is in this state."""
+    participant = Participant.objects.create(rotation=of, partner=make_partner(name), **columns)
+    key, title = f"install:{name}", "Add C2"
+    step(
+        of, key=key, act="install", who="partner", title=title, state=install, blocked=blocked, participant=participant
+    )
+    return participant
+
+
 def test_it_names_the_partners_that_are_not_ready(planned: Rotation) -> None:
-    for name, columns in (
-        ("Contoso", {}),
-        ("Fabrikam", {"confirmed_at": NOW}),
-        ("Northwind", {}),
-        ("Removed", {"removed_reason": "does not trade any more"}),
-        ("Waived", {"waived_reason": "reads anything"}),
-        ("Agreed", {"agreed_at": NOW}),
-    ):
-        Participant.objects.create(rotation=planned, partner=make_partner(name), **columns)
+    join(planned, "Contoso")
+    join(planned, "Declined", declined_at=NOW)
+    join(planned, "Fabrikam", "done", evidence="weak", confirmed_at=NOW)
+    join(planned, "Northwind", blocked=True)
+    join(planned, "Removed", removed_reason="does not trade any more")
+    join(planned, "Waived", "skipped", waived_reason="reads anything")
     operator_mail.notify_window_soon(NOW + 30 * HOUR)
-    assert "NOT READY YET: Contoso, Northwind.\n" in only().text
-    assert "Not ready yet: Contoso, Northwind." in only().html
+    names = "Contoso, Declined (declined), Northwind (waits for us)"
+    assert f"NOT READY YET: {names}.\nUntil they have confirmed" in only().text
+    assert f"Not ready yet: {names}." in only().html
+
+
+@pytest.mark.parametrize(
+    ("install", "columns", "effect"),
+    [
+        ("waiting", {}, "Until they have confirmed or you leave them out, the change is not made."),
+        ("waiting", {"declined_at": NOW}, "Until they have confirmed or you leave them out, the change is not made."),
+        ("waiting", {"blocked": True}, "They can do nothing before you have done what is open on our side."),
+        ("done", {"declined_at": NOW}, "The change does not wait for them: it is made all the same, unless"),
+    ],
+    ids=["no answer", "declined", "waits for us", "declined after its answer"],
+)
+def test_it_says_whether_the_change_waits_for_those_that_are_not_ready(
+    planned: Rotation, install: str, columns: dict[str, Any], effect: str
+) -> None:
+    join(planned, "Contoso", install, **columns)
+    operator_mail.notify_window_soon(NOW + 30 * HOUR)
+    text = " ".join(only().text.split())
+    assert effect in text
+    assert effect in only().html
+    assert "Everybody who takes part is ready" not in text
+
+
+def test_a_withdrawn_approval_is_named_although_the_partners_are_ready(planned: Rotation) -> None:
+    join(planned, "Contoso", "done", evidence="strong")
+    Rotation.objects.update(withdrawn_at=NOW, withdrawn_because="Kim moved the window")
+    operator_mail.notify_window_soon(NOW + 30 * HOUR)
+    said = "The approval is withdrawn, since Kim moved the window, and nobody has approved it again."
+    assert f"The partners are ready. {said}" in " ".join(only().text.split())
+    assert said in only().html
+    assert "starts at that moment" not in only().text
+
+
+def test_a_step_of_ours_that_failed_is_still_open(planned: Rotation) -> None:
+    step(planned, act="stage", key="stage", title="Load C2", automatic=True, state="failed")
+    operator_mail.notify_window_soon(NOW + 30 * HOUR)
+    assert "1. Load C2\n" in only().text
+    assert "Everybody who takes part is ready" not in only().text
+
+
+def test_announcements_that_are_left_are_one_step_of_ours(planned: Rotation) -> None:
+    for number, name in enumerate(("Contoso", "Fabrikam")):
+        title, participant = f"Send C2 to {name}", join(planned, name, blocked=True)
+        step(planned, position=number, key=name, act="announce", title=title, participant=participant)
+    operator_mail.notify_window_soon(NOW + 30 * HOUR)
+    assert "1. Send the new certificate to 2 partners\n" in only().text
 
 
 # To whom.
@@ -335,7 +389,7 @@ def test_a_change_that_was_made_or_has_no_fixed_moment_is_not_reported(
 
 
 def test_a_missed_window_is_notified_once(planned: Rotation) -> None:
-    Participant.objects.create(rotation=planned, partner=make_partner("Northwind"))
+    join(planned, "Northwind")
     end = planned.window_end
     assert end is not None
     assert operator_mail.notify_window_missed(end - MINUTE) == 0

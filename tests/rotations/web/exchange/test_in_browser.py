@@ -191,6 +191,6 @@ def test_the_selection_survives_a_refresh_of_the_page(
         fabrikam, confirmations.PartnerAnswer("Fay Fisher", by=company.by, now=database_now()), agreed=True
     )
     row = inside.locator(f"#partner-{fabrikam.uid}")
-    expect(row).to_contain_text("its word", timeout=20_000)  # the page has refreshed itself
+    expect(row).to_contain_text("unverified", timeout=20_000)  # the page has refreshed itself
     expect(inside.get_by_label("Tick Northwind")).to_be_checked()
     expect(inside.get_by_label("Tick Fabrikam")).not_to_be_checked()

@@ -192,7 +192,7 @@ def test_partners_are_awaited_too(operator: Client, company: Company, side: Test
     first, second, *_ = tasks(rotation)
     assert "are not told yet" in first.text
     assert second.text == "It waits for its rehearsal · the window opens in 10 days."
-    assert "0 of 2 partners ready; the change waits for the rest." in shown(operator, rotation)
+    assert "0 of 2 partners ready; the rest wait for us." in shown(operator, rotation)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from identities.models import AS2System
 from partners.models import Contact, Partner, Partnership
 from rotations.execution import confirmations
 from rotations.lifecycle import endings
-from rotations.models import Participant, Rotation
+from rotations.models import Rotation
 from rotations.web.presenters.rotation_actions import RotationActions
 from rotations.web.presenters.rotation_detail import RotationDetail
 from rotations.web.presenters.step_groups import group_steps
@@ -118,7 +118,7 @@ def test_the_same_steps_of_partners_are_grouped_with_a_tally(company: Company) -
     confirmations.confirm_installation(second, answer)
     confirmations.waive(third, reason="pilot", by=company.by, now=NOW)
     lines = {group.key: group for group in detail(rotation).groups}
-    assert lines["install"].tally == "1 confirmed, 1 weak, 1 waived, 2 silent"
+    assert lines["install"].tally == "1 verified, 1 unverified, 2 outstanding, 1 waived"
     assert lines["install"].state == "part"
     assert lines["install"].title == f"Partners add {company.new.short_name} beside {company.old.short_name}"
     assert lines["announce"].tally == "2 sent, 1 left out, 2 open"
@@ -153,6 +153,8 @@ def test_silent_partners_are_named_with_the_days_left(operator: Client, company:
     assert "Fabrikam and Northwind are not told yet · the window opens in 10 days." in shown
     assert "Announce to 2 partners …" in shown
     rotation.participants.update(announced_at=NOW)
+    rotation.steps.filter(act="announce").update(state="done", done_at=NOW)
+    rotation.steps.filter(act="install").update(blocked=False)
     shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
     assert "Fabrikam and Northwind have not confirmed · the window opens in 10 days." in shown
     assert "Record answers" in shown
@@ -175,7 +177,7 @@ def test_the_task_becomes_more_urgent_as_the_window_approaches(company: Company,
 def test_an_overdue_window_is_a_task(company: Company) -> None:
     rotation = make_approved(company)
     just_before, after = STARTS - NOW + timedelta(minutes=59), STARTS - NOW + timedelta(minutes=60)
-    assert "the window is open" in detail(rotation, at=just_before).tasks[0].text
+    assert detail(rotation, at=just_before).tasks[0].text == "The window is open, but not everything is prepared."
     task = detail(rotation, at=after).tasks[0]
     assert task.text == "The window is over, and the change is not complete."
     assert "Not ready by then: Fabrikam and Northwind." in task.more
@@ -300,7 +302,8 @@ def listed(client: Client, **query: str) -> list[Rotation]:
 
 def test_the_list_shows_how_many_partners_are_ready(viewer: Client, company: Company) -> None:
     rotation = make_approved(company)
-    Participant.objects.filter(pk=first_participant(rotation).pk).update(evidence="weak")
+    answer = confirmations.PartnerAnswer("", by=company.by, now=NOW)
+    confirmations.confirm_installation(first_participant(rotation), answer, agreed=True)
     assert "1 / 2" in page_text(get_page(viewer, "rotation-list"))
 
 
