@@ -67,6 +67,8 @@ VERB_TEXTS = {
     "participant.nudged": "reminded the partner to answer",
     "participant.escalated": "told our people that the partner does not answer",
     "participant.extended": "gave the partner more time",
+    "participant.fetched": "fetched the link of the partner’s page",
+    "participant.file_fetched": "fetched the link of the certificate",
     "participant.opened": "opened the partner’s page",
     "participant.downloaded": "downloaded the certificate",
     "participant.proposed": "proposed another time",
