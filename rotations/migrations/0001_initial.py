@@ -573,12 +573,20 @@ class Migration(migrations.Migration):
                     "serial",
                     models.CharField(help_text="Decimal.", max_length=80, verbose_name="serial number"),
                 ),
+                ("issuer", models.TextField(blank=True, help_text="As the AS2 system shows it.")),
+                ("sha256", models.CharField(blank=True, max_length=64, verbose_name="SHA-256 fingerprint")),
                 ("at", models.DateTimeField(help_text="Of the message.", verbose_name="when")),
                 (
                     "verdict",
                     models.CharField(
-                        choices=[("new", "the new one"), ("old", "the old one"), ("other", "another one")],
-                        max_length=5,
+                        choices=[
+                            ("new", "the new one"),
+                            ("old", "the old one"),
+                            ("other", "another one"),
+                            ("ahead", "one that is not in service yet"),
+                            ("unknown", "one that is not in the inventory"),
+                        ],
+                        max_length=7,
                     ),
                 ),
                 ("noted_at", models.DateTimeField()),

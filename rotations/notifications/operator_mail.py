@@ -20,9 +20,12 @@ from as2certs.audit.recording import Actor
 from as2certs.mail import outbox
 from as2certs.mail.models import Message
 from as2certs.time_format import format_countdown, format_moment
+from identities.models import Identity, IdentityCertificate
 from identities.stations import AbstractCertificate
-from rotations.models import HandedIn, Participant, Rotation, RotationQuerySet, Step, rehearsal
-from rotations.notifications.recipients import Recipient, recipients_of_rotations, unique_recipients
+from partners.models import Partner
+from rotations.models import HandedIn, Participant, Rotation, RotationQuerySet, Sighting, Step, rehearsal
+from rotations.models.evidence import EarlyEvidence
+from rotations.notifications.recipients import Recipient, recipients_of, recipients_of_rotations, unique_recipients
 from rotations.notifications.texts import (
     SilentPartner,
     certificate_facts,
@@ -316,6 +319,43 @@ def notify_submitted(handed: HandedIn, rotation: Rotation, *, at: datetime) -> i
         },
     )
     return _notify(event, now=at)
+
+
+def notify_early_evidence(sighting: Sighting, evidence: EarlyEvidence, *, at: datetime) -> int:
+    """Notify people, once per certificate and reason, of a message with a certificate that is not in service here."""
+    partner, certificate = sighting.partner, sighting.certificate
+    people = recipients_of(Partner, [partner.pk]).of(partner.pk)
+    if isinstance(certificate, IdentityCertificate):
+        people = [*people, *recipients_of(Identity, [certificate.identity_id]).of(certificate.identity_id)]
+    if not people:
+        log.warning("Nobody can be told of a message of %s: give it an owner with an e-mail address.", partner)
+    mails = [
+        outbox.Mail(
+            template="early_evidence",
+            to=reader.email,
+            to_name=reader.name,
+            key=f"early:{partner.uid}:{sighting.use}:{sighting.serial}:{sighting.sha256}:{evidence.kind}:{reader.key}",
+            kind="early_evidence",
+            context={
+                "holder": partner.name,
+                "title": format_title(partner.name, partner.is_test),
+                "is_test": partner.is_test,
+                "evidence": evidence,
+                "button_url": settings.AS2CERTS_BASE_URL + evidence.url,
+                "facts": [
+                    ("Seen", sighting.certificate_text),
+                    *([("Here", format_certificate(certificate, reader.time_zone))] if certificate else []),
+                    ("Message", format_moment(sighting.at, reader.time_zone, "offset")),
+                    *utc_fact("in UTC", sighting.at, reader),
+                    ("Noted by", sighting.noted_by),
+                ],
+            },
+            now=at,
+            time_zone=reader.time_zone,
+        )
+        for reader in unique_recipients(people)
+    ]
+    return len(outbox.queue(mails))
 
 
 def notify_window_missed(now: datetime) -> int:
