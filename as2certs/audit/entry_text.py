@@ -128,6 +128,7 @@ VERB_TEXTS = {
     "system.checked": "checked the AS2 system",
     "vault.resealed": "sealed all private keys again",
     "mail.sent_again": "sent the mail again",
+    "mail.withdrawn": "withdrew the mail, since it was no longer true",
     "trail.exported": "exported the trail",
     "trail.cut": "removed the oldest entries of the trail",
     "trail.broken": "found the end of the trail tampered with",

@@ -183,21 +183,35 @@ def build_digests(now: datetime) -> list[Mail]:
     return [mail for one in due if (mail := _mail(one, by_rotation, our_name, lead, now)) is not None]
 
 
+def build_current(key: str, now: datetime) -> Mail | None:
+    """Return the digest with this key as it would be written now; None if nothing waits, or its day is over."""
+    one = next((one for one in _find_due_today(now) if one.key == key), None)
+    if one is None:
+        return None
+    by_rotation = _histories({rotation.pk: rotation for rotation in one.rotations})
+    return _mail(one, by_rotation, Installation.current().name, current_answer_lead(), now)
+
+
 def find_due(now: datetime) -> list[DueDigest]:
     """Return the digests that are due and were not queued before."""
+    due = _find_due_today(now)
+    existing = Message.objects.filter(key__in=[one.key for one in due]).values_list("key", flat=True)
+    queued = set(existing)
+    return [one for one in due if one.key not in queued]
+
+
+def _find_due_today(now: datetime) -> list[DueDigest]:
+    """Return today's digest of each reader for whom it is seven by now, whether it was queued or not."""
     found = waiting_for_partners(now).select_related("identity", "partner", "set_up_by")
     readers: dict[str, tuple[Recipient, list[Rotation]]] = {}
     for rotation, recipients in _recipients(list(found.order_by("window_start", "pk"))):
         for recipient in recipients:
             readers.setdefault(recipient.key, (recipient, []))[1].append(rotation)
-    due = [
+    return [
         DueDigest(recipient, outbox.fit_key(f"digest:{due_at.date().isoformat()}:{key}"), due_at, rotations)
         for key, (recipient, rotations) in readers.items()
         if now >= (due_at := _due_from(recipient, now))
     ]
-    existing = Message.objects.filter(key__in=[one.key for one in due]).values_list("key", flat=True)
-    queued = set(existing)
-    return [one for one in due if one.key not in queued]
 
 
 def _due_from(recipient: Recipient, now: datetime) -> datetime:

@@ -230,6 +230,7 @@ def _escalate(rotation: Rotation, now: datetime) -> int:
     return operator_mail.notify_silent_partners(
         rotation,
         lambda zone: [_silent_partner(one, zone, now) for one in silent],
+        silent=[one.participant for one in silent],
         event=f"{new[0].uid}:{now.isoformat()}",
         escalate_to=escalation_recipient(Installation.current()),
         at=now,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,6 +35,7 @@ from rotations.notifications.texts import (
     format_not_ready,
     format_title,
     own_open_steps,
+    readiness_facts,
     silent_verb,
     utc_fact,
     window_facts,
@@ -83,6 +84,7 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
                 *certificate_facts(rotation, reader, now),
             ],
         },
+        facts=readiness_facts(rotation),
     )
     return _notify(event, now=now)
 
@@ -112,6 +114,7 @@ def _notify_not_started(rotation: Rotation, now: datetime) -> int:
             "own_steps": own_steps,
             "facts": [*window_facts(rotation, reader), *certificate_facts(rotation, reader, now)],
         },
+        facts=readiness_facts(rotation),
     )
     return _notify(event, now=now)
 
@@ -141,6 +144,12 @@ def _applied_event(rotation: Rotation, late: bool, at: datetime) -> RotationEven
 
 def notify_needs_attention(rotation: Rotation, step: Step | None, reason: str, at: datetime) -> int:
     """Notify people that a rotation needs a person to continue, in the caller's transaction."""
+    return _notify_attention(rotation, step, reason, at, facts={"step": str(step.uid)} if step else {})
+
+
+def _notify_attention(
+    rotation: Rotation, step: Step | None, reason: str, at: datetime, *, facts: Mapping[str, Any]
+) -> int:
     event = RotationEvent(
         "needs_attention",
         rotation,
@@ -156,6 +165,7 @@ def notify_needs_attention(rotation: Rotation, step: Step | None, reason: str, a
                 *certificate_facts(rotation, reader, at),
             ],
         },
+        facts=facts,
     )
     return _notify(event, now=at)
 
@@ -199,11 +209,11 @@ def notify_too_late(now: datetime) -> int:
     return sum(
         _notify_too_late(rotation, rotation.old, now)
         for rotation in _with_related(Rotation.objects.filter(state__in=PENDING_STATES))
-        if rotation.old is not None and _comes_too_late(rotation, rotation.old, now)
+        if rotation.old is not None and comes_too_late(rotation, rotation.old, now)
     )
 
 
-def _comes_too_late(rotation: Rotation, old: AbstractCertificate, now: datetime) -> bool:
+def comes_too_late(rotation: Rotation, old: AbstractCertificate, now: datetime) -> bool:
     """Return whether the change comes too late; False once the certificate has expired, which reminders report."""
     expected = rotation_outlook(RotationState(rotation.state), rotation.window_end, old.not_after, now)
     return expected is Outlook.TOO_LATE and now <= old.not_after
@@ -221,6 +231,7 @@ def _notify_too_late(rotation: Rotation, old: AbstractCertificate, now: datetime
             "why_late": explain_late(start, end, not_after, reader.time_zone),
             "facts": [*certificate_facts(rotation, reader, now), *window_facts(rotation, reader)],
         },
+        facts={"window": start.isoformat() if start else ""},
     )
     return _notify(event, now=now)
 
@@ -263,6 +274,7 @@ def notify_own_step_open(rotation: Rotation, step: Step, reason: str, *, at: dat
             "step": step,
             "facts": [("Step", step.title), *certificate_facts(rotation, reader, at)],
         },
+        facts={"step": str(step.uid)},
     )
     return _notify(event, now=at)
 
@@ -271,13 +283,14 @@ def notify_silent_partners(
     rotation: Rotation,
     silences: Callable[[str], Sequence[SilentPartner]],
     *,
+    silent: Sequence[Participant],
     event: str,
     escalate_to: Recipient | None,
     at: datetime,
 ) -> int:
     """Notify people, and ``escalate_to``, of silent partners, in the caller's transaction.
 
-    ``silences`` returns the partners for a reader's time zone, the new ones first.
+    ``silences`` returns the partners for a reader's time zone, the new ones first; ``silent`` are its participants.
     """
     start = rotation.window_start
     assert start is not None  # approved rotations have a window
@@ -295,7 +308,8 @@ def notify_silent_partners(
             "facts": [*window_facts(rotation, reader), *certificate_facts(rotation, reader, at)],
         }
 
-    return _notify(RotationEvent("silent", rotation, f"silent:{event}", variables, escalate_to), now=at)
+    facts = {"window": start.isoformat(), "silent": [str(participant.uid) for participant in silent]}
+    return _notify(RotationEvent("silent", rotation, f"silent:{event}", variables, escalate_to, facts), now=at)
 
 
 def notify_submitted(handed: HandedIn, rotation: Rotation, *, at: datetime) -> int:
@@ -317,6 +331,7 @@ def notify_submitted(handed: HandedIn, rotation: Rotation, *, at: datetime) -> i
                 ("Came", format_moment(handed.at, reader.time_zone, "offset")),
             ],
         },
+        facts={} if handed.accepted else {"handed_in": str(handed.uid)},
     )
     return _notify(event, now=at)
 
@@ -350,6 +365,7 @@ def notify_early_evidence(sighting: Sighting, evidence: EarlyEvidence, *, at: da
                     ("Noted by", sighting.noted_by),
                 ],
             },
+            facts={"sighting": str(sighting.uid), "kind": evidence.kind},
             now=at,
             time_zone=reader.time_zone,
         )
@@ -384,12 +400,13 @@ def _notify_window_missed(rotation: Rotation, ended: datetime) -> int:
         silent += f" The approval was withdrawn, since {rotation.withdrawn_because}, and nobody approved it again."
     if rotation.state == RotationState.EXCHANGING and (kept := rehearsal.rehearsal_obstacle(rotation)):
         silent += f" {kept}"
-    return notify_needs_attention(
+    return _notify_attention(
         rotation,
         None,
         f"The window ended and the change was not made.{silent} "
         "Agree a new window with the partners and postpone to it, or cancel.",
         at=ended,
+        facts={"missed": True},
     )
 
 
@@ -423,6 +440,8 @@ class RotationEvent:
     event: str
     variables: Callable[[Recipient], Mapping[str, Any]]
     escalate_to: Recipient | None = None
+    #: What the mails say that can change before they leave, see ``mail_checks``.
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def recipients(self, by_rotation: Mapping[int, list[Recipient]]) -> dict[str, Recipient]:
         """Return who is notified, by the key of the mail."""
@@ -451,6 +470,7 @@ def _notify(*events: RotationEvent, now: datetime) -> int:
             key=key,
             kind=event.template,
             context={"our_name": our_name, **_shared_context(event.rotation), **event.variables(recipient)},
+            facts={"rotation": str(event.rotation.uid), **event.facts},
             now=now,
             time_zone=recipient.time_zone,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from as2certs.time_format import format_moment, format_relative_day
 from identities.stations import AbstractCertificate
@@ -107,6 +108,16 @@ def own_open_steps(rotation: Rotation) -> list[str]:
     acts = (Act.CHECK, Act.STAGE, Act.HOLD, Act.CUT_OVER)
     steps = rotation.steps.filter(who=StepOwner.WE, automatic=False, act__in=acts).exclude(state__in=SETTLED)
     return list(dict.fromkeys(steps.order_by("position").values_list("title", flat=True)))
+
+
+def readiness_facts(rotation: Rotation) -> dict[str, Any]:
+    """Return what a mail before or after the start of a window says that can change, as JSON."""
+    assert rotation.window_start is not None  # only rotations with a window have such mails
+    return {
+        "window": rotation.window_start.isoformat(),
+        "outstanding": format_not_ready(rotation),
+        "own_steps": own_open_steps(rotation),
+    }
 
 
 def format_certificate(certificate: AbstractCertificate, zone: str) -> str:

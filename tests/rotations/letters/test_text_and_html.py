@@ -99,7 +99,9 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     )
     operator_mail.notify_partner_response(northwind, "Northwind proposes 17:30", "We are closed until 9.", at=at)
     partners = [SilentPartner("Northwind", "told", [("Nora North", "+1 312 555 0100")], "2 mails", "")]
-    operator_mail.notify_silent_partners(rotation, lambda zone: partners, event="e", escalate_to=None, at=at)
+    operator_mail.notify_silent_partners(
+        rotation, lambda zone: partners, silent=[northwind], event="e", escalate_to=None, at=at
+    )
     handed = HandedIn.objects.create(
         partner=northwind.partner,
         certificate=partner_certificate(northwind.partner, by=company.by, now=NOW, ends=NOW + 99 * DAY),
