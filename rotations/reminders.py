@@ -120,6 +120,7 @@ def run(now: datetime) -> int:
         + operator_mail.notify_not_started(now)
         + operator_mail.notify_window_missed(now)
         + operator_mail.notify_too_late(now)
+        + operator_mail.notify_forced_imports(now)
     )
     partners = (
         changeover_evidence.warn_and_release(now)

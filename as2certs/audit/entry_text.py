@@ -117,6 +117,7 @@ VERB_TEXTS = {
     "partner.key_thrown_away": "sent a private key, which was thrown away",
     "inventory.imported": "brought in a list of partners",
     "certificate.taken_in": "took in the certificate",
+    "certificate.warnings_accepted": "imported the certificate despite warnings",
     "certificate.expired_accepted": "recorded the expired certificate as in use",
     "certificate.key_added": "took in the private key of the certificate",
     "certificate.in_service": "put the certificate into service",

@@ -22,7 +22,7 @@ from as2certs.mail.models import Message
 from as2certs.time_format import format_countdown, format_moment
 from identities.models import Identity, IdentityCertificate
 from identities.stations import AbstractCertificate
-from partners.models import Partner
+from partners.models import Partner, PartnerCertificate
 from rotations.models import HandedIn, Participant, Rotation, RotationQuerySet, Sighting, Step, rehearsal
 from rotations.models.evidence import EarlyEvidence
 from rotations.notifications.recipients import Recipient, recipients_of, recipients_of_rotations, unique_recipients
@@ -55,6 +55,8 @@ log = logging.getLogger(__name__)
 WINDOW_REMINDERS = ((timedelta(hours=24), "24h"), (timedelta(hours=1), "1h"))
 #: A change that has not started so long after its moment is reported: somebody still has time to act in the window.
 STARTED_BY = timedelta(minutes=5)
+#: Imports despite warnings are reported within this time, also after the reminders were down.
+FORCED_IMPORTS_PERIOD = timedelta(days=2)
 #: A mail lists so many silent partners and counts the others.
 MAX_SILENT = 40
 
@@ -194,6 +196,50 @@ def notify_forced(rotation: Rotation, decision: str, reason: str, *, by: Actor, 
         },
     )
     return _notify(event, now=at)
+
+
+def notify_forced_imports(now: datetime) -> int:
+    """Notify people of certificates that somebody imported despite warnings, once per import."""
+    entries = Entry.objects.filter(verb="certificate.warnings_accepted", at__gt=now - FORCED_IMPORTS_PERIOD)
+    found = list(entries.exclude(source=Entry.Source.TASK).order_by("id"))
+    return sum(_notify_forced_import(entry, now) for entry in found)
+
+
+def _notify_forced_import(entry: Entry, now: datetime) -> int:
+    model = IdentityCertificate if entry.object_kind == IdentityCertificate._meta.label_lower else PartnerCertificate
+    certificate = model.objects.light().filter(uid=entry.object_uid).first()
+    if certificate is None:
+        return 0
+    holder = certificate.holder
+    readers = recipients_of(type(holder), [holder.pk]).of(holder.pk)
+    if not readers:
+        log.warning("Nobody can be told of what was imported for %s: give it an owner with an e-mail address.", holder)
+    mails = [
+        outbox.Mail(
+            template="forced",
+            to=reader.email,
+            to_name=reader.name,
+            key=f"forced-import:{entry.object_uid}:{entry.at.isoformat()}:{reader.key}",
+            kind="forced",
+            context={
+                "holder": holder.name,
+                "title": format_title(holder.name, holder.is_test),
+                "is_test": holder.is_test,
+                "decision": f"{entry.actor_name} imported a certificate despite warnings",
+                "reason": entry.reason,
+                "button_url": settings.AS2CERTS_BASE_URL + certificate.get_absolute_url(),
+                "facts": [
+                    ("Imported", format_moment(entry.at, reader.time_zone, "offset")),
+                    *utc_fact("in UTC", entry.at, reader),
+                    ("New", format_certificate(certificate, reader.time_zone)),
+                ],
+            },
+            now=now,
+            time_zone=reader.time_zone,
+        )
+        for reader in readers
+    ]
+    return len(outbox.queue(mails))
 
 
 def notify_approval_withdrawn(rotation: Rotation, at: datetime) -> int:

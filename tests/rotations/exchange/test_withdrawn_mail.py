@@ -16,7 +16,7 @@ from as2certs.mail.errors import ResendRefused
 from as2certs.mail.models import Message
 from partners.models import Partner
 from rotations import reminders
-from rotations.exchange import certificate_requests, follow_up
+from rotations.exchange import certificate_requests, digest, follow_up
 from rotations.execution.confirmations import PartnerAnswer, confirm_installation
 from rotations.letters.announcements import announce
 from rotations.lifecycle import endings, rescheduling
@@ -280,12 +280,12 @@ def test_a_digest_that_is_no_longer_true_is_written_anew_the_same_day(
     company: Company, informed: Participant, server: MailServer
 ) -> None:
     morning = NOW + DAY
-    assert reminders.digest.send_digests(morning) == 1
+    assert digest.send_digests(morning) == 1
     back = send_in_vain(server, morning)
     Participant.objects.filter(pk=informed.pk).update(declined_at=back, declined_reason="Away")
     outbox.send_due(now=back)
     assert withdrawn("digest") == ["What the rotations wait for has changed since this was written."]
-    assert reminders.digest.send_digests(back) == 1
+    assert digest.send_digests(back) == 1
     outbox.send_due(now=back)
     assert Message.objects.filter(kind="digest", state="sent").count() == 1
 
