@@ -500,6 +500,8 @@ if env.ENVIRON.get("EMAIL_URL"):
 else:
     EMAIL_BACKEND = "as2certs.mail.backends.FolderBackend"
 EMAIL_TIMEOUT = 20
+# Decides when a mail leaves whether what it says is still true.
+MAIL_VALIDITY_CHECK = "rotations.reminders.find_withdrawal"
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = read_setting(
     env.str, "AS2CERTS_MAIL_FROM", "an address", default=f"AS2 Certs <as2certs@{_base.hostname}>"
 )

@@ -12,6 +12,9 @@ from identities.open_tasks import OpenTask, role_tasks, rotation_tasks, sort_by_
 from identities.role_status import RoleStatus
 from partners.models import Partner, PartnerCertificate
 
+#: How many messages are looked at, the newest first.
+MAX_EARLY_SIGHTINGS = 20
+
 
 def partner_tasks(
     partner: Partner,
@@ -28,19 +31,35 @@ def partner_tasks(
         return partner.certificates.light().staged(now).filter(handed_in=None).first()
 
     tasks = [*role_tasks(partner, statuses, staged=staged, now=now), *rotation_tasks(rotations, now=now)]
-    tasks += [*_submitted_certificate_tasks(partner), *_setup_tasks(partner, connected)]
+    tasks += [*_submitted_certificate_tasks(partner), *_early_evidence_tasks(partner)]
+    tasks += _setup_tasks(partner, connected)
     return sort_by_urgency(tasks)
 
 
 def _submitted_certificate_tasks(partner: Partner) -> Iterator[OpenTask]:
-    for submitted in partner.handed_in.pending().order_by("id"):
+    for submitted in partner.handed_in.pending().select_related("certificate").order_by("id"):
+        is_used = partner.sightings.of_certificate(submitted.certificate).filter(use="signed").exists()
+        text = f"A new certificate came from {submitted.said_by}, and nobody has compared its fingerprint yet."
+        if is_used:
+            text = f"{partner} already signs with a certificate that you have not compared: compare it now."
         yield OpenTask(
-            "needs_you",
-            f"A new certificate came from {submitted.said_by}, and nobody has compared its fingerprint yet.",
+            "urgent" if is_used else "needs_you",
+            text,
             "Compare it",
             submitted.get_absolute_url(),
             "rotations.change_rotation",
         )
+
+
+def _early_evidence_tasks(partner: Partner) -> Iterator[OpenTask]:
+    """Yield what to do about messages with certificates that are not in service, each certificate once."""
+    seen: dict[tuple[str, str], Any] = {}
+    for sighting in partner.sightings.early()[:MAX_EARLY_SIGHTINGS]:
+        seen.setdefault((sighting.use, sighting.serial), sighting)
+    for sighting in seen.values():
+        evidence = sighting.early_evidence()
+        if evidence is not None and evidence.kind != "compare":  # those are submitted certificates
+            yield OpenTask("urgent", evidence.sentence, evidence.label, evidence.url)
 
 
 def _setup_tasks(partner: Partner, connected: bool) -> Iterator[OpenTask]:

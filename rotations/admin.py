@@ -294,14 +294,25 @@ class LinkAdmin(_RotationPermissions, ReadOnlyAdmin):
         "expires_at",
         "revoked_at",
         "revoked_by",
+        "fetched_at",
         "opened_at",
         "last_address",
     )
-    list_display = ("partner", "whose", "created_at", "created_by", "opened_at", "expires_at", "revoked_at")
+    list_display = (
+        "partner",
+        "whose",
+        "created_at",
+        "created_by",
+        "fetched_at",
+        "opened_at",
+        "expires_at",
+        "revoked_at",
+    )
     list_filter = (
         "confirmed",
         ("participant", admin.EmptyFieldListFilter),
         ("revoked_at", admin.EmptyFieldListFilter),
+        ("fetched_at", admin.EmptyFieldListFilter),
         ("opened_at", admin.EmptyFieldListFilter),
         "created_at",
     )

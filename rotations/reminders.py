@@ -1,5 +1,7 @@
 """Queue every mail that is due: reminders of expiring certificates, and what the other rooms have to send.
 
+A mail that is no longer true when it would leave is withdrawn, and queued anew by the next run if it is still due.
+
 A reminder is due if its threshold has been reached and none as urgent was sent to that address for that certificate.
 So nobody is reminded of a certificate more than once per threshold; after downtime only the most urgent threshold is
 sent; and a larger one never follows a smaller one.
@@ -17,10 +19,12 @@ from django.db import IntegrityError, transaction
 
 from as2certs.accounts.models import Installation
 from as2certs.mail import outbox
-from rotations.exchange import certificate_requests, digest, follow_up, window_notices
+from as2certs.mail.models import Message
+from as2certs.mail.validity import Withdrawal
+from rotations.exchange import certificate_requests, digest, follow_up, mail_feedback, window_notices
 from rotations.lifecycle import changeover_evidence
 from rotations.models import Heartbeat, Notice
-from rotations.notifications import operator_mail
+from rotations.notifications import mail_checks, operator_mail
 from rotations.notifications.expiry import (
     ALL_KINDS,
     ExpiringCertificate,
@@ -116,6 +120,7 @@ def run(now: datetime) -> int:
         + operator_mail.notify_not_started(now)
         + operator_mail.notify_window_missed(now)
         + operator_mail.notify_too_late(now)
+        + operator_mail.notify_forced_imports(now)
     )
     partners = (
         changeover_evidence.warn_and_release(now)
@@ -125,6 +130,21 @@ def run(now: datetime) -> int:
     queued = window + urgent + partners + send_due(now) + digest.send_digests(now)
     Heartbeat.objects.update_or_create(name="send_reminders", defaults={"at": now})
     return queued
+
+
+def find_withdrawal(message: Message, now: datetime) -> Withdrawal | None:
+    """Return why a queued mail is no longer true when it would leave at ``now`` (UTC); None if it is.
+
+    The outbox calls it by the setting MAIL_VALIDITY_CHECK.
+    """
+    if message.kind.startswith("partner_") and message.kind != "partner_said":
+        return mail_feedback.check_letter(message, now)
+    match message.kind:
+        case "silent":
+            return mail_feedback.check_silent(message, now)
+        case "digest":
+            return mail_feedback.check_digest(message, now)
+    return mail_checks.find_withdrawal(message, now)
 
 
 def send_due(now: datetime) -> int:

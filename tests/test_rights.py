@@ -41,6 +41,7 @@ BY_LINK = {
     "portal-hand-in-confirm",
     "portal-holds",
     "portal-installed",
+    "portal-opened",
     "portal-propose",
     "portal-report",
     "portal-slots",
@@ -267,8 +268,9 @@ class World:
         fresh = access_links.create_link(
             participant.partner, participant=participant, contact=None, by=self.company.by, now=NOW
         )
-        Link.objects.filter(pk=fresh.link.pk).update(opened_at=NOW, last_address="127.0.0.1")
-        Participant.objects.filter(pk=participant.pk).update(opened_at=NOW, downloaded_at=NOW)
+        Link.objects.filter(pk=fresh.link.pk).update(fetched_at=NOW, opened_at=NOW, last_address="127.0.0.1")
+        looks = ("fetched_at", "opened_at", "file_fetched_at", "downloaded_at")
+        Participant.objects.filter(pk=participant.pk).update(**dict.fromkeys(looks, NOW))
         return fresh.url.rstrip("/").rsplit("/", 1)[1]
 
     def address(self, name: str) -> str:

@@ -107,8 +107,8 @@ class MailConnection:
         with suppress(OSError):
             self._connection.close()
 
-    def deliver(self, message: Message) -> DeliveryResult:
-        """Attempt to transmit a mail once."""
+    def connect(self) -> DeliveryResult | None:
+        """Open the connection unless it is open; return the result for all mails if that fails."""
         try:
             self._connection.open()
         except OSError as error:  # smtplib's errors are OSErrors
@@ -116,6 +116,12 @@ class MailConnection:
             return DeliveryResult(
                 DeliveryVerdict.UNREACHABLE, f"{destination()} can't be used: {describe_error(error)}"
             )
+        return None
+
+    def deliver(self, message: Message) -> DeliveryResult:
+        """Attempt to transmit a mail once."""
+        if (failure := self.connect()) is not None:
+            return failure
         try:
             self._connection.send_messages([build_email(message)])
         except VaultError as error:

@@ -32,6 +32,7 @@ class Message(models.Model):
         SENDING = "sending", "being sent"
         SENT = "sent", "sent"
         FAILED = "failed", "given up"
+        WITHDRAWN = "withdrawn", "withdrawn"
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     key = models.CharField(
@@ -43,6 +44,12 @@ class Message(models.Model):
     to_address = models.EmailField("to")
     to_name = models.CharField(max_length=200, blank=True)
     reply_to = models.EmailField(blank=True)
+    facts = models.JSONField(
+        default=dict,
+        blank=True,
+        editable=False,
+        help_text="What it says that can change before it leaves: it is checked then.",
+    )
     subject = models.CharField(max_length=300)
     text = models.TextField()
     html = models.TextField(blank=True)

@@ -2,6 +2,9 @@
 
 Mail is delivered at least once: when a sender dies between the server's acceptance and the update of the row, the next
 sender sends the mail again, with the same Message-ID.
+
+A mail that is no longer true when it would leave is withdrawn instead, see ``as2certs.mail.validity``. Its key is free
+then, so that whoever queued it can queue a true one.
 """
 
 from __future__ import annotations
@@ -25,11 +28,12 @@ from django.utils import timezone
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import wake_task
-from as2certs.mail import delivery
+from as2certs.mail import delivery, validity
 from as2certs.mail.delivery import DeliveryResult, DeliveryVerdict
 from as2certs.mail.errors import ResendRefused
 from as2certs.mail.models import Attachment, Message
 from as2certs.mail.sealed_values import placeholder, seal_values
+from as2certs.mail.validity import Withdrawal
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +68,8 @@ class Mail:
 
     ``template`` names three files in templates/emails: ``.subject.txt``, ``.txt`` and ``.html``. Times in them are
     shown in ``time_zone``, the reader's. ``private`` holds parts for the reader only, by the names that the templates
-    use. A second mail with the same ``key`` is not queued.
+    use. A second mail with the same ``key`` is not queued. ``facts``, as JSON, are what it says that can change before
+    it leaves, for the check at that moment.
     """
 
     template: str
@@ -76,6 +81,7 @@ class Mail:
     context: Mapping[str, Any]
     private: Mapping[str, str] = field(default_factory=dict)
     attachments: Sequence[AttachedFile] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
     time_zone: str
     now: datetime
 
@@ -102,6 +108,7 @@ class Mail:
             to_address=self.to,
             to_name=" ".join(self.to_name.split()),  # a line end in a header would keep the mail from leaving
             reply_to=self.reply_to,
+            facts=dict(self.facts),
             subject=" ".join(subject.split())[:300],
             text=text.strip() + "\n",
             html=html,
@@ -152,7 +159,7 @@ def send_due(*, now: datetime, limit: int = 50) -> int:
     """Send at most ``limit`` due mails through one connection, and return how many were sent.
 
     1. Stop if another sender holds a lease: a mail server that hangs occupies one worker, not all of them.
-    2. Claim each due mail, deliver it and record the result.
+    2. Claim each due mail, check that it is still true, deliver it and record the result.
     3. If the server is unreachable, postpone all due mails and stop.
     """
     if Message.objects.filter(state=State.SENDING, lease_until__gte=now).exists():
@@ -165,7 +172,9 @@ def send_due(*, now: datetime, limit: int = 50) -> int:
             message = claim(pk, clock())
             if message is None:
                 continue
-            result = connection.deliver(message)
+            result = _deliver_if_true(connection, message, clock())
+            if result is None:
+                continue
             record_result(message, result, clock())
             sent += result.verdict is DeliveryVerdict.SENT
             if result.verdict is DeliveryVerdict.UNREACHABLE:
@@ -174,6 +183,49 @@ def send_due(*, now: datetime, limit: int = 50) -> int:
             if clock() - now > MAX_ROUND:
                 break
     return sent
+
+
+def _deliver_if_true(connection: delivery.MailConnection, message: Message, now: datetime) -> DeliveryResult | None:
+    """Attempt to transmit a mail, or withdraw it if it is no longer true, and then return None.
+
+    It is checked only once the server is reached: while that is down, mails would be withdrawn and written in vain.
+    """
+    if (failure := connection.connect()) is not None:
+        return failure
+    try:
+        withdrawal = validity.find_withdrawal(message, now=now)
+        if withdrawal is None:
+            return connection.deliver(message)
+        withdraw(message, withdrawal, now=now)
+    except Exception:
+        # One mail must not hold up the others, and what can't be checked must not leave: people see it as stuck.
+        log.exception("Whether mail %s is still true could not be checked", message.uid)
+        return DeliveryResult(DeliveryVerdict.LATER, "It could not be checked whether this mail is still true.")
+    return None
+
+
+@transaction.atomic
+def withdraw(message: Message, withdrawal: Withdrawal, *, now: datetime) -> None:
+    """Withdraw a claimed mail that is no longer true, and record why; nothing if another sender has claimed it."""
+    leased = Message.objects.filter(pk=message.pk, state=State.SENDING, lease_until=message.lease_until)
+    if not leased.update(
+        state=State.WITHDRAWN,
+        key=fit_key(f"withdrawn:{message.uid}:{message.key}"),
+        lease_until=None,
+        sealed=None,
+        error=withdrawal.reason,
+    ):
+        return
+    event = AuditEvent(
+        "mail.withdrawn",
+        message,
+        also=withdrawal.also,
+        new={"to": message.to_address, "subject": message.subject},
+        reason=withdrawal.reason,
+    )
+    record(event, by=Actor.runner(), now=now)
+    if withdrawal.follow_up is not None:
+        withdrawal.follow_up()
 
 
 def postpone_due(reason: str, now: datetime) -> None:
@@ -257,6 +309,8 @@ def send_again(message: Message, *, by: Actor, now: datetime) -> None:
     with transaction.atomic():
         waiting = Message.objects.filter(pk=message.pk, state__in=[State.FAILED, State.QUEUED])
         if not waiting.update(state=State.QUEUED, attempts=0, unanswered=0, due_at=now):
+            if Message.objects.filter(pk=message.pk, state=State.WITHDRAWN).exists():
+                raise ResendRefused("This mail was withdrawn, since it is no longer true: nothing was changed.")
             raise ResendRefused("This mail has left already, or is leaving right now: nothing was changed.")
         record(
             AuditEvent(

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db.models import Exists, OuterRef, Prefetch, QuerySet
+from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet
 from django.urls import reverse
 
 from as2certs.accounts.models import User
@@ -23,7 +23,7 @@ from identities.models import AS2System, CertificateRequest, Identity, IdentityC
 from identities.open_tasks import OpenTask, sort_by_urgency, staged_certificate_task
 from identities.role_status import ATTENTION_PERIOD
 from partners.models import Partner, PartnerCertificate, PartnerService
-from rotations.models import HandedIn, Rotation
+from rotations.models import HandedIn, Rotation, Sighting
 from rotations.notifications.expiry import (
     ALL_KINDS,
     ExpiringCertificate,
@@ -43,6 +43,10 @@ OPEN_REQUESTS = (CertificateRequest.State.AWAITING_CA, CertificateRequest.State.
 MAX_PER_KIND = 8
 #: How long a bounce of our own users is an open task, unless their address has changed.
 BOUNCE_AGE = timedelta(days=14)
+#: How long a message with a certificate that is not in service here is an open task.
+EARLY_EVIDENCE_AGE = timedelta(days=30)
+#: How many of these messages are looked at, the newest first.
+MAX_EARLY_SIGHTINGS = 50
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,10 @@ def _present_kinds(
     """Return the kinds of open tasks that exist, found by one query."""
     kinds: list[tuple[QuerySet[Any], Callable[[QuerySet[Any]], Iterator[OpenTask]]]] = [
         (HandedIn.objects.pending().filter(partner__archived_at=None), _submission_tasks),
+        (
+            Sighting.objects.early().filter(noted_at__gte=now - EARLY_EVIDENCE_AGE, partner__archived_at=None),
+            _early_evidence_tasks,
+        ),
         (
             _without_certificate(Identity, IdentityService, "identity"),
             partial(_identity_certificate_tasks, now=now),
@@ -158,14 +166,35 @@ def _rotation_problem(rotation: PendingRotation) -> str:
 
 
 def _submission_tasks(rows: QuerySet[HandedIn]) -> Iterator[OpenTask]:
-    for handed in rows.select_related("partner").order_by("id")[:MAX_PER_KIND]:
+    seen = Sighting.objects.filter(
+        Q(sha256="") | Q(sha256=OuterRef("certificate__sha256")),
+        partner=OuterRef("partner"),
+        use=Sighting.Use.SIGNED,
+        serial=OuterRef("certificate__serial"),
+    )
+    pending = rows.select_related("partner").annotate(is_used=Exists(seen)).order_by("-is_used", "id")
+    for handed in pending[:MAX_PER_KIND]:
+        is_used = handed.is_used
         yield OpenTask(
-            "needs_you",
-            f"{handed.partner} handed in a new certificate, not compared yet",
+            "urgent" if is_used else "needs_you",
+            f"{handed.partner} already signs with a certificate that you have not compared"
+            if is_used
+            else f"{handed.partner} handed in a new certificate, not compared yet",
             "Compare it",
             handed.get_absolute_url(),
             "rotations.change_rotation",
         )
+
+
+def _early_evidence_tasks(rows: QuerySet[Sighting]) -> Iterator[OpenTask]:
+    """Yield what to do about messages with certificates that are not in service, each certificate once."""
+    newest: dict[tuple[int, str, str], Sighting] = {}
+    for sighting in rows.select_related("partner")[:MAX_EARLY_SIGHTINGS]:
+        newest.setdefault((sighting.partner_id, sighting.use, sighting.serial), sighting)
+    found = [evidence for one in newest.values() if (evidence := one.early_evidence())]
+    # Those to compare are submitted certificates, which are tasks already.
+    for evidence in [one for one in found if one.kind != "compare"][:MAX_PER_KIND]:
+        yield OpenTask("urgent", evidence.sentence.removesuffix("."), evidence.label, evidence.url)
 
 
 def _without_certificate(

@@ -8,6 +8,7 @@ from typing import Any
 
 from crispy_forms.layout import Column, Fieldset, Row
 from django import forms
+from django.db import transaction
 
 from as2certs import pki
 from as2certs.accounts.forms import form_helper
@@ -21,7 +22,7 @@ from identities.certificates.single_import import CertificateImportResult
 from identities.forms import SUBJECT_ROWS, CountryField
 from identities.models import CertificateRequest, Identity
 from identities.role_assignments import certificates_by_role
-from identities.stations import AbstractStation
+from identities.stations import AbstractCertificate, AbstractStation
 
 MIN_FILE_PASSWORD = 10
 
@@ -140,8 +141,29 @@ class CertificateImportForm(forms.Form):
             self.add_error("expired_reason", single_import.EXPIRED_REASON_MISSING)
         self.must_confirm = bool(self.errors)
 
+    @transaction.atomic
     def save(self, *, by: Actor) -> CertificateImportResult:
         """Import the certificate of a valid form. Raises CertificateRefused, ExpiredCertificateRefused."""
+        result = self._import(by=by)
+        self.record_warnings(result.certificate, is_staged=self._is_staged, by=by)
+        return result
+
+    @property
+    def _is_staged(self) -> bool:
+        """Return whether the certificate is left to a rotation, since it is not valid yet."""
+        return self.can_wait and not self.cleaned_data.get("at_once")
+
+    def record_warnings(self, certificate: AbstractCertificate, *, is_staged: bool, by: Actor) -> None:
+        """Record that the certificate was imported despite warnings, if so.
+
+        That it is not valid yet overrides nothing if a rotation puts it into service later (``is_staged``).
+        """
+        warnings = [one for one in self.warnings if not (is_staged and one.code == "not-yet-valid")]
+        if warnings:
+            reason = self.cleaned_data.get("expired_reason", "") if self.is_expired else ""
+            single_import.record_accepted_warnings(certificate, warnings, reason=reason, by=by, now=self.now)
+
+    def _import(self, *, by: Actor) -> CertificateImportResult:
         holder, material, now = self.holder, self.material, self.now
         roles = self.cleaned_data["roles"]
         if self.is_expired:
@@ -149,7 +171,7 @@ class CertificateImportForm(forms.Form):
             return single_import.import_expired_certificate(
                 holder, material, roles=roles, reason=reason, by=by, now=now
             )
-        if self.can_wait and not self.cleaned_data.get("at_once"):
+        if self._is_staged:
             return single_import.stage_certificate(holder, material, roles=roles, by=by, now=now)
         return single_import.import_certificate(holder, material, roles=roles, by=by, now=now)
 

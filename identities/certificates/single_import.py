@@ -5,7 +5,7 @@ The only place where a certificate of an identity or partner gets into the inven
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -115,6 +115,29 @@ def stage_certificate(
         certificate = store_certificate(holder, material, roles=roles, by=by, now=now, source=source)
     serving = certificates_by_role(holder)
     return CertificateImportResult(certificate, (), tuple(role for role in roles if certificate not in serving[role]))
+
+
+def record_accepted_warnings(
+    certificate: AbstractCertificate,
+    warnings: Iterable[pki.CertificateFinding],
+    *,
+    reason: str = "",
+    by: Actor,
+    now: datetime,
+) -> None:
+    """Record that somebody imported a certificate despite warnings, of which its owners are notified."""
+    texts = [reason, *(finding.reason for finding in warnings)]
+    record(
+        AuditEvent(
+            "certificate.warnings_accepted",
+            certificate,
+            also=(certificate.holder,),
+            reason=" ".join(text for text in texts if text),
+        ),
+        by=by,
+        now=now,
+    )
+    wake_task("rotations.tasks.send_reminders")
 
 
 def _assign_free_roles(

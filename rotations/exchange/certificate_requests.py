@@ -39,7 +39,13 @@ from rotations.letters.mail_templates import MailText
 from rotations.letters.sending import store_letter
 from rotations.letters.texts import REQUEST_STEPS, Fact, request_lead_sentence
 from rotations.models import HandedIn, Letter, Notice, Phrase, Rotation
-from rotations.notifications.expiry import THEIRS, ExpiringCertificate, find_expiring, sent_thresholds
+from rotations.notifications.expiry import (
+    THEIRS,
+    ExpiringCertificate,
+    find_expiring,
+    find_still_expiring,
+    sent_thresholds,
+)
 from rotations.notifications.thresholds import reached_threshold
 from rotations.planning.states import ENDED, RotationState
 
@@ -224,6 +230,7 @@ class RequestMail:
                 "partner": partner.name,
                 "button": "Hand in your new certificate",
             },
+            facts={"certificates": [one.certificate.pk for one in certificates]},
             now=self.now,
             time_zone=self.zone,
             reply_to=self.support.email,
@@ -340,6 +347,18 @@ def _notice(certificate_id: int, threshold: int, contact: Contact, now: datetime
         recipient=contact.email.lower(),
         at=now,
     )
+
+
+def find_no_longer_requested(partner: Partner, certificates: Collection[int], *, now: datetime) -> set[int]:
+    """Return which of these certificates (primary keys) a partner no longer has to replace."""
+    successors = _successors_by_partner([partner.pk])[partner.pk]
+    left = {
+        one.certificate_id
+        for one in find_still_expiring(THEIRS, certificates, now=now)
+        for role in one.roles
+        if not any(role == served and end > one.not_after for served, end in successors)
+    }
+    return set(certificates) - left
 
 
 # Requests by an operator.

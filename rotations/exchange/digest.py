@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
-from typing import Any
+from typing import Any, Self
 
 from django.conf import settings
 from django.db.models import Exists, OuterRef, Q
@@ -214,6 +214,12 @@ class DigestFacts:
     our_name: str
     lead: AnswerLead
 
+    @classmethod
+    def of(cls, rotations: Mapping[int, Rotation]) -> Self:
+        """Query what digests about these rotations, by primary key, are made of."""
+        histories, own_steps = _histories(rotations), first_own_steps(rotations)
+        return cls(histories, own_steps, Installation.current().name, current_answer_lead())
+
 
 def send_digests(now: datetime) -> int:
     """Queue the digests that are due, and return how many were queued."""
@@ -226,27 +232,38 @@ def build_digests(now: datetime) -> list[Mail]:
     rotations = {rotation.pk: rotation for one in due for rotation in one.rotations}
     if not rotations:
         return []
-    facts = DigestFacts(
-        _histories(rotations), first_own_steps(rotations), Installation.current().name, current_answer_lead()
-    )
+    facts = DigestFacts.of(rotations)
     return [mail for one in due if (mail := _mail(one, facts, now)) is not None]
+
+
+def build_current(key: str, now: datetime) -> Mail | None:
+    """Return the digest with this key as it would be written now; None if nothing waits, or its day is over."""
+    one = next((one for one in _find_due_today(now) if one.key == key), None)
+    if one is None:
+        return None
+    return _mail(one, DigestFacts.of({rotation.pk: rotation for rotation in one.rotations}), now)
 
 
 def find_due(now: datetime) -> list[DueDigest]:
     """Return the digests that are due and were not queued before."""
+    due = _find_due_today(now)
+    existing = Message.objects.filter(key__in=[one.key for one in due]).values_list("key", flat=True)
+    queued = set(existing)
+    return [one for one in due if one.key not in queued]
+
+
+def _find_due_today(now: datetime) -> list[DueDigest]:
+    """Return today's digest of each reader for whom it is seven by now, whether it was queued or not."""
     found = waiting_for_partners(now).select_related("identity", "partner", "set_up_by")
     readers: dict[str, tuple[Recipient, list[Rotation]]] = {}
     for rotation, recipients in _recipients(list(found.order_by("window_start", "pk"))):
         for recipient in recipients:
             readers.setdefault(recipient.key, (recipient, []))[1].append(rotation)
-    due = [
+    return [
         DueDigest(recipient, outbox.fit_key(f"digest:{due_at.date().isoformat()}:{key}"), due_at, rotations)
         for key, (recipient, rotations) in readers.items()
         if now >= (due_at := _due_from(recipient, now))
     ]
-    existing = Message.objects.filter(key__in=[one.key for one in due]).values_list("key", flat=True)
-    queued = set(existing)
-    return [one for one in due if one.key not in queued]
 
 
 def _due_from(recipient: Recipient, now: datetime) -> datetime:

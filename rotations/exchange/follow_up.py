@@ -30,8 +30,8 @@ from rotations.exchange.partner_status import STATUS_MEANING, PartnerStatus, der
 from rotations.execution import transitions
 from rotations.execution.confirmations import lock_for_answer, require_not_ended
 from rotations.letters.contacts import contacts_for, explain_contact_gap
-from rotations.letters.context import LetterContext
-from rotations.letters.schedule import ReminderSchedule, ScheduledReminder
+from rotations.letters.context import LetterContext, current_answer_lead
+from rotations.letters.schedule import AnswerLead, ReminderSchedule, ScheduledReminder
 from rotations.letters.sending import EVENT_SEPARATOR, send_letters
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.models.readiness import Readiness, with_readiness
@@ -62,6 +62,7 @@ class AwaitedParticipant:
 
     history: ParticipantHistory
     contacts: Sequence[Contact]
+    lead: AnswerLead
 
     @property
     def participant(self) -> Participant:
@@ -83,6 +84,19 @@ class AwaitedParticipant:
         written = self.history.written_at
         return self.schedule.due(now, written_at=written) if written else None
 
+    @property
+    def escalates_at(self) -> datetime:
+        """Return when our people are notified of its silence: when the moment by which it was asked to answer is over.
+
+        Where that is the start of the window, since it was asked with short notice, the schedule's moment is earlier.
+        """
+        participant, asked, schedule = self.participant, self.history.asked_at, self.schedule
+        is_asked_before = asked is not None and schedule.starts == participant.starts and asked < schedule.starts
+        if participant.answer_by is None and is_asked_before:
+            deadline = self.lead.deadline(schedule.starts, now=asked or schedule.starts)
+            return deadline if deadline < schedule.starts else schedule.escalates_at
+        return schedule.escalates_at
+
     def is_escalated(self, now: datetime) -> bool:
         """Return whether our people have to act on its silence.
 
@@ -92,7 +106,7 @@ class AwaitedParticipant:
         if deadline is not None and now < deadline:
             return False
         missed = not self.contacts and self.due_reminder(now) is not None
-        return self.is_unreachable or missed or now >= self.schedule.escalates_at
+        return self.is_unreachable or missed or now >= self.escalates_at
 
     def is_due(self, now: datetime) -> bool:
         """Return whether a reminder or a notification is due."""
@@ -121,8 +135,9 @@ def awaited_participants(now: datetime) -> QuerySet[Participant]:
 
 def load_awaited(participants: QuerySet[Participant]) -> list[AwaitedParticipant]:
     """Load participants with their histories, in a constant number of queries."""
+    lead = current_answer_lead()
     return [
-        AwaitedParticipant(history, reachable_contacts(history))
+        AwaitedParticipant(history, reachable_contacts(history), lead)
         for history in load_histories(load_participants(participants)).values()
     ]
 
@@ -228,6 +243,7 @@ def _escalate(rotation: Rotation, now: datetime) -> int:
     return operator_mail.notify_silent_partners(
         rotation,
         lambda zone: [_silent_partner(one, zone, now) for one in silent],
+        silent=[one.participant for one in silent],
         event=f"{new[0].uid}:{now.isoformat()}",
         escalate_to=escalation_recipient(Installation.current()),
         at=now,
@@ -293,7 +309,8 @@ def load_awaited_participant(participant: Participant, history: ParticipantHisto
     """Load one participant for an operator, who may write to addresses again to which mail has failed."""
     history = history or load_histories([participant])[participant.pk]
     contacts = contacts_for(participant.partner, Letter.Kind.NUDGE)
-    return AwaitedParticipant(history, [contact for contact in contacts if contact.bounced_at is None])
+    reachable = [contact for contact in contacts if contact.bounced_at is None]
+    return AwaitedParticipant(history, reachable, current_answer_lead())
 
 
 def nudge_obstacle(one: AwaitedParticipant, *, now: datetime) -> str:
@@ -435,17 +452,18 @@ def preview_follow_up(rotation: Rotation, *, now: datetime) -> list[UpcomingFoll
     """
     taking_part = rotation.participants.filter(removed_reason="").select_related("partner")
     found = list(taking_part.prefetch_related("partner__contacts").order_by("partner__name", "pk"))
-    ahead = [_upcoming(history, now) for history in load_histories(found).values()]
+    lead = current_answer_lead()
+    ahead = [_upcoming(history, lead, now) for history in load_histories(found).values()]
     latest = now + timedelta(days=10_000)
     return sorted(ahead, key=lambda one: (bool(one.obstacle), one.reminded_at or one.escalated_at or latest))
 
 
-def _upcoming(history: ParticipantHistory, now: datetime) -> UpcomingFollowUp:
+def _upcoming(history: ParticipantHistory, lead: AnswerLead, now: datetime) -> UpcomingFollowUp:
     status = derive_status(history.evidence(now=now))
     obstacle = explain_not_awaited(history, now=now)
     if obstacle or history.schedule is None:
         return UpcomingFollowUp(history.participant, status, obstacle=obstacle)
-    one = AwaitedParticipant(history, reachable_contacts(history))
+    one = AwaitedParticipant(history, reachable_contacts(history), lead)
     reminder = one.due_reminder(now) or next(iter(one.schedule.upcoming(now)), None)
     return UpcomingFollowUp(
         participant=history.participant,
@@ -462,5 +480,5 @@ def _escalation_time(one: AwaitedParticipant, reminder: ScheduledReminder | None
     if one.is_escalated(now):
         return now
     if not one.contacts and reminder is not None and one.participant.answer_by is None:
-        return min(reminder.at, one.schedule.escalates_at)
-    return one.schedule.escalates_at
+        return min(reminder.at, one.escalates_at)
+    return one.escalates_at

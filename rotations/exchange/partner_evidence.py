@@ -177,6 +177,7 @@ def _steps(participants: Iterable[int]) -> Mapping[int, list[Step]]:
 def _sent(participants: Iterable[int]) -> Mapping[int, list[SentLetter]]:
     rows = (
         Letter.objects.filter(participant__in=list(participants))
+        .exclude(message__state=Message.State.WITHDRAWN)  # never sent
         .order_by("at", "pk")
         .values_list(
             "participant",

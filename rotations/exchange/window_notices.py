@@ -13,6 +13,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
 from as2certs.audit.recording import Actor
+from as2certs.mail.models import Message
 from rotations.execution import stored_plan, transitions
 from rotations.letters.context import LetterContext
 from rotations.letters.sending import informed_contacts, send_letters
@@ -119,8 +120,8 @@ def _notify_participant(rotation: Rotation, participant: Participant, kind: str,
     event = participant.starts.isoformat()
     asked_to_wait = participant.letters.filter(
         kind=Letter.Kind.NOT_NOW, at__gte=participant.starts - LEAD_TIME
-    ).exists()
-    if kind == Letter.Kind.NOW and not asked_to_wait:
+    ).exclude(message__state=Message.State.WITHDRAWN)
+    if kind == Letter.Kind.NOW and not asked_to_wait.exists():
         return 0
     contacts = informed_contacts(participant, kind)
     context = LetterContext.of(participant, now=now)

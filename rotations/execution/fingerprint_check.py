@@ -15,7 +15,8 @@ from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.time_format import format_moment
 from rotations.errors import ActionRefused, EditConflict
 from rotations.execution import transitions
-from rotations.models import HandedIn, Rotation, Step
+from rotations.models import HandedIn, Rotation, Sighting, Step
+from rotations.models.evidence import EarlyEvidence
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, StepAction
 
@@ -42,6 +43,22 @@ def require_compared(rotation: Rotation, step: Step) -> None:
 def check_step(rotation: Rotation) -> Step | None:
     """Return the step in which the fingerprint is compared, if the plan has one."""
     return rotation.steps.filter(act=Act.CHECK).first()
+
+
+def uncompared_evidence(rotation: Rotation) -> EarlyEvidence | None:
+    """Return what is to be done since the partner signs with a certificate of an approved rotation nobody compared.
+
+    None while no message showed that, and once the fingerprint was compared.
+    """
+    step = check_step(rotation)
+    if step is None or step.state in SETTLED:
+        return None
+    seen = Sighting.objects.filter(participant__rotation=rotation, verdict=Sighting.Verdict.NEW)
+    if not seen.filter(use=Sighting.Use.SIGNED).exists():
+        return None
+    submission = unverified_submission(rotation)
+    sentence = f"{rotation.holder} already signs with a certificate that you have not compared: compare it now."
+    return EarlyEvidence("compare", sentence, "Compare it", (submission or rotation).get_absolute_url())
 
 
 @dataclass(frozen=True)

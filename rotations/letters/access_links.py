@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -126,10 +126,26 @@ def revoke_link(link: Link, *, reason: str, by: Actor, now: datetime) -> bool:
     return True
 
 
-def record_opened(link: Link, *, by: Actor, now: datetime) -> None:
-    """Record the address that used a link and, the first time, that its page was opened.
+def record_fetched(link: Link, *, by: Actor, now: datetime) -> None:
+    """Record the address that used a link and, the first time, that it was fetched.
 
-    Mail scanners open links too, so an opened page is not an answer.
+    A GET shows nothing about a person: mail scanners fetch every link of a mail. See ``record_opened``.
+    """
+    if link.last_address != by.address:
+        Link.objects.filter(pk=link.pk).update(last_address=by.address)
+    if link.fetched_at is not None:
+        return
+    with transaction.atomic():
+        if not Link.objects.filter(pk=link.pk, fetched_at=None).update(fetched_at=now):
+            return
+        link.fetched_at = now
+        _record_first(link, "fetched_at", "participant.fetched", by=_unknown(link, by), now=now)
+
+
+def record_opened(link: Link, *, by: Actor, now: datetime) -> None:
+    """Record the address that used a link and, the first time, that a person opened its page.
+
+    Call this only for what a mail scanner does not do, such as posting a form. An opened page is not an answer.
     """
     if link.last_address != by.address:
         Link.objects.filter(pk=link.pk).update(last_address=by.address)
@@ -142,12 +158,24 @@ def record_opened(link: Link, *, by: Actor, now: datetime) -> None:
         _record_first(link, "opened_at", "participant.opened", by=by, now=now)
 
 
+def record_file_fetched(link: Link, form: str, *, by: Actor, now: datetime) -> None:
+    """Record the first GET of the certificate's file, by a person's curl or by a mail scanner: nobody can tell."""
+    with transaction.atomic():
+        _record_first(link, "file_fetched_at", "participant.file_fetched", by=_unknown(link, by), now=now, form=form)
+
+
 def record_download(link: Link, form: str, *, by: Actor, now: datetime) -> None:
-    """Record the first download of the certificate by a participant."""
-    if link.participant is None:
-        return
+    """Record the first download of the certificate by a person, who pressed a button of the page."""
     with transaction.atomic():
         _record_first(link, "downloaded_at", "participant.downloaded", by=by, now=now, form=form)
+
+
+def _unknown(link: Link, by: Actor) -> Actor:
+    """Return the actor of a GET: unless somebody is logged in, the trail must not name the owner of the link."""
+    if by.user is not None:
+        return by
+    owner = f"{link.whose} ({link.partner})" if link.whose else str(link.partner)
+    return replace(by, name=f"a person or a mail scanner, by the link of {owner}"[:200])
 
 
 def _record_first(link: Link, column: str, verb: str, *, by: Actor, now: datetime, **new: str) -> None:

@@ -125,8 +125,18 @@ def compose(context: LetterContext, kind: str, content: LetterContent, *, url: s
         reply_to=context.support.email,
         private={"link": url},
         attachments=[*_certificate_files(context, kind), *_calendar_files(context, kind, contact)],
+        facts=letter_facts(context),
     )
     return ComposedLetter(contact, mail)
+
+
+def letter_facts(context: LetterContext) -> dict[str, Any]:
+    """Return what a letter says that can change before it leaves, as JSON."""
+    starts, ends, deadline = context.participant.starts, context.participant.ends, context.deadline
+    return {
+        "window": [starts.isoformat() if starts else "", ends.isoformat() if ends else ""],
+        "answer_by": deadline.isoformat() if deadline else "",
+    }
 
 
 def letter_key(context: LetterContext, kind: str, contact: Contact, event: str) -> str:

@@ -17,7 +17,7 @@ from rotations.letters import mail_templates
 from rotations.letters.contacts import SupportContact, support_for_rotation
 from rotations.letters.instructions import Instruction, PartnerTask, build_instructions
 from rotations.letters.schedule import AnswerLead
-from rotations.models import Participant, Rotation, Step
+from rotations.models import Freeze, Participant, Rotation, Step
 
 #: The formats in which our certificate is attached; PKCS#7 only for partners that prefer it.
 CERTIFICATE_FORMATS = ("pem", "der", "zip", "p7b")
@@ -151,9 +151,13 @@ class LetterContext:
 
 
 def current_answer_lead() -> AnswerLead:
-    """Return how long before a window this installation asks for answers: one query."""
+    """Return how long before a window this installation asks for answers: two queries.
+
+    Freezes of the whole installation count as days off; those of one identity or partner say nothing about our people.
+    """
     ours = Installation.current()
-    return AnswerLead(settings.AS2CERTS_ANSWER_DAYS, frozenset(ours.works_days), ours.time_zone)
+    freezes = tuple(freeze.period for freeze in Freeze.objects.filter(identity=None, partner=None))
+    return AnswerLead(settings.AS2CERTS_ANSWER_DAYS, frozenset(ours.works_days), ours.time_zone, freezes)
 
 
 def answer_deadline(participant: Participant, lead: AnswerLead, *, now: datetime) -> datetime | None:

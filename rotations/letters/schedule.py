@@ -12,7 +12,7 @@ hours of elapsed time, regardless of DST changes. The rules:
 - Our people are notified halfway between the last reminder and the window, or at the end of an extension.
 
 Partners are asked to answer some working days before the window, so that our people can act on the answers: see
-``AnswerLead``.
+``AnswerLead``. Where that is before the window, our people are notified then, see ``exchange.follow_up``.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from rotations.errors import ThresholdError
+from rotations.planning.freeze_calendar import FreezePeriod
 
 #: The minimum distance between two reminders.
 MIN_DISTANCE = timedelta(days=1)
 #: The limits of a schedule.
 MAX_DAYS, MAX_REMINDERS = 60, 10
+#: How far back working days are counted: freezes that come back each week could leave none at all.
+MAX_LOOK_BACK = timedelta(days=400)
 
 
 @dataclass(frozen=True)
@@ -108,12 +111,13 @@ class AnswerLead:
     """How many working days before a window its partners are asked to answer.
 
     ``work_days`` are our weekdays (0 is Monday) by the calendar of ``zone``; our people need these days to act on the
-    answers, such as to move the window.
+    answers, such as to move the window. Days in one of ``freezes`` don't count as working days.
     """
 
     days: int
     work_days: Collection[int]
     zone: str
+    freezes: Sequence[FreezePeriod] = ()
 
     def deadline(self, starts: datetime, *, now: datetime) -> datetime:
         """Return the default deadline (UTC) for answers to a window that starts at ``starts``; both are aware.
@@ -126,11 +130,20 @@ class AnswerLead:
     def _days_before(self, starts: datetime, days: int) -> datetime:
         """Return the same time of day so many working days earlier, in UTC."""
         local = starts.astimezone(ZoneInfo(self.zone))
-        work_days = self.work_days or range(7)
-        while days:
+        earliest = starts - MAX_LOOK_BACK
+        frozen = [span for freeze in self.freezes for span in freeze.spans(earliest, starts)]
+        while days and local.astimezone(UTC) > earliest:
             local -= timedelta(days=1)  # the wall clock's time, whatever the clocks do
-            days -= local.weekday() in work_days
+            days -= self._is_working_day(local, frozen)
         return local.astimezone(UTC)
+
+    def _is_working_day(self, local: datetime, frozen: Sequence[tuple[datetime, datetime]]) -> bool:
+        """Return whether our people work on the day of a local moment; a freeze takes away the days that it touches."""
+        if local.weekday() not in (self.work_days or range(7)):
+            return False
+        begins = local.replace(hour=0, minute=0, second=0, microsecond=0)
+        ends = begins + timedelta(days=1)
+        return not any(since < ends and until > begins for since, until in frozen)
 
 
 def check_days(days: Sequence[int]) -> None:

@@ -19,11 +19,12 @@ from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.time_format import format_moment
 from partners.models import Partner
 from rotations.errors import ActionRefused
-from rotations.execution import transitions
+from rotations.execution import fingerprint_check, transitions
 from rotations.letters import sending
 from rotations.letters.context import LetterContext
 from rotations.lifecycle import open_window
 from rotations.models import Letter, Participant, Rotation, Sighting, Step
+from rotations.models.evidence import find_used_certificate
 from rotations.notifications import operator_mail
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepAction
@@ -57,13 +58,16 @@ log = logging.getLogger(__name__)
 class ObservedMessage:
     """A message of a partner's at ``at`` (UTC), and the certificate that it was signed with or encrypted to.
 
-    ``serial`` is its serial number, decimal or hex, in any notation.
+    ``serial`` is its serial number, decimal or hex, in any notation; ``issuer`` and ``sha256``, a fingerprint in any
+    notation, are given where the AS2 system shows them.
     """
 
     use: str
     serial: str
     at: datetime
     note: str = ""
+    issuer: str = ""
+    sha256: str = ""
 
 
 @transaction.atomic
@@ -71,7 +75,11 @@ def record_sighting(partner: Partner, message: ObservedMessage, *, by: Actor, no
     """Record which certificate a message of a partner used, for the newest rotation with that certificate.
 
     A message with the new certificate completes the steps that it proves; one with the old certificate after the
-    change notifies the owners. Raises ActionRefused for an impossible serial number, and for a message from the future.
+    change notifies the owners. One with a certificate that no approved rotation knows is kept, see
+    ``apply_early_sightings``, and the owners are notified of what they have to do about it.
+
+    Raises ActionRefused for an impossible serial number, and for a message from the future; PkiError for an impossible
+    fingerprint.
     """
     serials = pki.possible_serials(message.serial)
     if not serials:
@@ -83,12 +91,15 @@ def record_sighting(partner: Partner, message: ObservedMessage, *, by: Actor, no
             f"This message would come from the future, {format_moment(message.at, 'UTC', 'offset')}. "
             "Check day and time zone."
         )
-    participant, serial, verdict = _match_participant(partner, message.use, serials)
+    sha256 = pki.normalise_fingerprint(message.sha256) if message.sha256 else ""
+    participant, serial, verdict = _match_participant(partner, message.use, serials, sha256)
     sighting = Sighting.objects.create(
         partner=partner,
         participant=participant,
         use=message.use,
         serial=serial,
+        issuer=message.issuer,
+        sha256=sha256,
         at=message.at,
         verdict=verdict,
         noted_at=now,
@@ -104,6 +115,7 @@ def record_sighting(partner: Partner, message: ObservedMessage, *, by: Actor, no
             new={
                 "what": f"{sighting.get_use_display()} {sighting.get_verdict_display()}",
                 "at": message.at.isoformat(),
+                **({} if participant else {"certificate": sighting.certificate_text}),
             },
             reason=message.note,
         ),
@@ -112,10 +124,14 @@ def record_sighting(partner: Partner, message: ObservedMessage, *, by: Actor, no
     )
     if participant is not None:
         _apply_sighting(sighting, participant, by=by, now=now)
+    elif verdict != Sighting.Verdict.OTHER and (evidence := sighting.early_evidence()):
+        operator_mail.notify_early_evidence(sighting, evidence, at=now)
     return sighting
 
 
-def _match_participant(partner: Partner, use: str, serials: list[str]) -> tuple[Participant | None, str, str]:
+def _match_participant(
+    partner: Partner, use: str, serials: list[str], sha256: str
+) -> tuple[Participant | None, str, str]:
     """Return the newest participant whose rotation has one of the serials, that serial, and the verdict."""
     role = Sighting.Use(use).role
     parts = Participant.objects.filter(partner=partner, removed_reason="", rotation__state__in=OBSERVED_STATES)
@@ -132,9 +148,47 @@ def _match_participant(partner: Partner, use: str, serials: list[str]) -> tuple[
             (rotation.new, Sighting.Verdict.NEW),
             (rotation.old, Sighting.Verdict.OLD),
         ):
-            if certificate is not None and certificate.serial in serials:
+            if certificate is None or sha256 not in ("", certificate.sha256):
+                continue
+            if certificate.serial in serials:
                 return participant, certificate.serial, verdict
-    return None, serials[0], Sighting.Verdict.OTHER
+    known = find_used_certificate(partner, use, serials, sha256)
+    if known is None:
+        return None, serials[0], Sighting.Verdict.UNKNOWN
+    has_role = known.service.exists()
+    return None, known.serial, Sighting.Verdict.OTHER if has_role else Sighting.Verdict.AHEAD
+
+
+def apply_early_sightings(rotation: Rotation, *, by: Actor, now: datetime) -> None:
+    """Count the messages with the new certificate that were noted before the rotation was approved.
+
+    Call it in the transaction of the approval, before steps are unblocked: a step that such a message proves is
+    completed as soon as it opens.
+    """
+    if rotation.new is None:
+        return
+    use = Sighting.Use.SIGNED if rotation.partner_id else Sighting.Use.ENCRYPTED
+    if use.role not in rotation.roles:
+        return
+    participants = {one.partner_id: one for one in rotation.participants.filter(removed_reason="")}
+    early = Sighting.objects.early().of_certificate(rotation.new).filter(use=use, partner__in=participants)
+    for sighting in early.select_related("partner").order_by("at", "id"):
+        participant = participants[sighting.partner_id]
+        sighting.participant, sighting.verdict = participant, Sighting.Verdict.NEW
+        sighting.save(update_fields=["participant", "verdict"])
+        if participant.migrated_at is None:
+            participant.migrated_at = sighting.at
+            participant.save(update_fields=["migrated_at"])
+        record(
+            AuditEvent(
+                "partner.seen_early",
+                rotation,
+                also=[rotation.holder, sighting.partner],
+                new={"partner": sighting.partner.name, "at": sighting.at.isoformat()},
+            ),
+            by=by,
+            now=now,
+        )
 
 
 def _apply_sighting(sighting: Sighting, participant: Participant, *, by: Actor, now: datetime) -> None:
@@ -142,6 +196,8 @@ def _apply_sighting(sighting: Sighting, participant: Participant, *, by: Actor, 
     participant = rotation.participants.select_related("partner").get(pk=participant.pk)
     if sighting.verdict == Sighting.Verdict.NEW:
         _mark_migrated(rotation, participant, sighting, by=by, now=now)
+        if evidence := fingerprint_check.uncompared_evidence(rotation):
+            operator_mail.notify_early_evidence(sighting, evidence, at=now)
     elif sighting.verdict == Sighting.Verdict.OLD and is_late(participant, sighting.at):
         _mark_straggling(rotation, participant, sighting, now=now)
 

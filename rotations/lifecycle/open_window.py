@@ -20,6 +20,7 @@ from rotations.errors import ActionRefused
 from rotations.execution import preconditions, transitions
 from rotations.lifecycle import endings, rescheduling
 from rotations.models import AtEnd, Participant, Rotation, Step, StepQuerySet
+from rotations.notifications import operator_mail
 from rotations.planning import plan, windows
 from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction, StepState
@@ -60,6 +61,8 @@ def switch_now(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> 
     if obstacle := switch_obstacle(rotation, now=now):
         raise ActionRefused(obstacle)
     _make_due(_waiting_cut_overs(rotation), rotation, reason, by=by, now=now)
+    decision = "switched without a message that shows the other side’s change"
+    operator_mail.notify_forced(rotation, decision, reason, by=by, at=now)
     return rotation
 
 

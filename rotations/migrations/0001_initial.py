@@ -76,7 +76,12 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("extended_at", models.DateTimeField(blank=True, null=True, verbose_name="given more time")),
+                ("fetched_at", models.DateTimeField(blank=True, null=True, verbose_name="link first fetched")),
                 ("opened_at", models.DateTimeField(blank=True, null=True, verbose_name="page first opened")),
+                (
+                    "file_fetched_at",
+                    models.DateTimeField(blank=True, null=True, verbose_name="link of the certificate first fetched"),
+                ),
                 (
                     "downloaded_at",
                     models.DateTimeField(blank=True, null=True, verbose_name="certificate first downloaded"),
@@ -196,7 +201,16 @@ class Migration(migrations.Migration):
                 ("expires_at", models.DateTimeField(blank=True, null=True)),
                 ("revoked_at", models.DateTimeField(blank=True, null=True)),
                 ("revoked_by", models.CharField(blank=True, max_length=200)),
-                ("opened_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "fetched_at",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="By a person or by a mail scanner: nobody can tell.",
+                        null=True,
+                        verbose_name="link first fetched",
+                    ),
+                ),
+                ("opened_at", models.DateTimeField(blank=True, null=True, verbose_name="first opened by a person")),
                 ("last_address", models.GenericIPAddressField(blank=True, null=True)),
                 (
                     "contact",
@@ -559,12 +573,20 @@ class Migration(migrations.Migration):
                     "serial",
                     models.CharField(help_text="Decimal.", max_length=80, verbose_name="serial number"),
                 ),
+                ("issuer", models.TextField(blank=True, help_text="As the AS2 system shows it.")),
+                ("sha256", models.CharField(blank=True, max_length=64, verbose_name="SHA-256 fingerprint")),
                 ("at", models.DateTimeField(help_text="Of the message.", verbose_name="when")),
                 (
                     "verdict",
                     models.CharField(
-                        choices=[("new", "the new one"), ("old", "the old one"), ("other", "another one")],
-                        max_length=5,
+                        choices=[
+                            ("new", "the new one"),
+                            ("old", "the old one"),
+                            ("other", "another one"),
+                            ("ahead", "one that is not in service yet"),
+                            ("unknown", "one that is not in the inventory"),
+                        ],
+                        max_length=7,
                     ),
                 ),
                 ("noted_at", models.DateTimeField()),

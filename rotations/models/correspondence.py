@@ -42,7 +42,10 @@ class Link(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     revoked_by = models.CharField(max_length=200, blank=True)
-    opened_at = models.DateTimeField(null=True, blank=True)
+    fetched_at = models.DateTimeField(
+        "link first fetched", null=True, blank=True, help_text="By a person or by a mail scanner: nobody can tell."
+    )
+    opened_at = models.DateTimeField("first opened by a person", null=True, blank=True)
     last_address = models.GenericIPAddressField(null=True, blank=True)
 
     objects = LinkQuerySet.as_manager()

@@ -343,7 +343,10 @@ class Participant(models.Model):
         help_text="Until when an answer is asked for; empty: some working days before the window.",
     )
     extended_at = models.DateTimeField("given more time", null=True, blank=True)
+    # A mail scanner fetches links too; what a person did is recorded apart. See ``letters.access_links``.
+    fetched_at = models.DateTimeField("link first fetched", null=True, blank=True)
     opened_at = models.DateTimeField("page first opened", null=True, blank=True)
+    file_fetched_at = models.DateTimeField("link of the certificate first fetched", null=True, blank=True)
     downloaded_at = models.DateTimeField("certificate first downloaded", null=True, blank=True)
     declined_at = models.DateTimeField("said no", null=True, blank=True)
     declined_reason = models.TextField(blank=True)

@@ -138,6 +138,12 @@ def find_expiring(kind: HolderKind, *, now: datetime, thresholds: Iterable[int])
     return find_unattended(*parts, now=now, pending=pending_rotations(kind))
 
 
+def find_still_expiring(kind: HolderKind, certificates: Iterable[int], *, now: datetime) -> list[ExpiringCertificate]:
+    """Return which of these certificates (primary keys) are still in use and not replaced in time."""
+    rows = _open_services(kind).filter(certificate__in=list(certificates))
+    return find_unattended((kind, rows), now=now, pending=pending_rotations(kind))
+
+
 def find_unattended(
     *parts: tuple[HolderKind, QuerySet[Any]], now: datetime, pending: PendingByHolder
 ) -> list[ExpiringCertificate]:

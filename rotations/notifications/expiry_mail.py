@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.urls import reverse
@@ -55,6 +57,21 @@ def build_reminder(recipient: Recipient, certificates: Sequence[ExpiringCertific
             "more": len(certificates) - len(lines),
             "list_url": settings.AS2CERTS_BASE_URL + reverse("certificate-list"),
         },
+        facts=reminder_facts(recipient, certificates, now, zone=zone),
         now=now,
         time_zone=zone,
     )
+
+
+def reminder_facts(
+    recipient: Recipient, certificates: Sequence[ExpiringCertificate], now: datetime, *, zone: str
+) -> dict[str, Any]:
+    """Return what a reminder says that can change before it leaves, as JSON: the days left, and each rotation."""
+    return {
+        "recipient": recipient.key,
+        "zone": zone,
+        "day": now.astimezone(ZoneInfo(zone)).date().isoformat(),
+        "certificates": [
+            [one.kind.name, one.certificate_id, sorted(one.roles), rotation_note(one, zone)] for one in certificates
+        ],
+    }

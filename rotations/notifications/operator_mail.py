@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,18 +20,23 @@ from as2certs.audit.recording import Actor
 from as2certs.mail import outbox
 from as2certs.mail.models import Message
 from as2certs.time_format import format_countdown, format_moment
+from identities.models import Identity, IdentityCertificate
 from identities.stations import AbstractCertificate
-from rotations.models import HandedIn, Participant, Rotation, RotationQuerySet, Step, rehearsal
+from partners.models import Partner, PartnerCertificate
+from rotations.models import HandedIn, Participant, Rotation, RotationQuerySet, Sighting, Step
+from rotations.models.evidence import EarlyEvidence
 from rotations.models.readiness import own_open_titles
-from rotations.notifications.recipients import Recipient, recipients_of_rotations, unique_recipients
+from rotations.notifications.recipients import Recipient, recipients_of, recipients_of_rotations, unique_recipients
 from rotations.notifications.texts import (
     SilentPartner,
     certificate_facts,
+    explain_kept_back,
     explain_late,
     format_certificate,
     format_names,
     format_not_ready,
     format_title,
+    readiness_facts,
     silent_verb,
     utc_fact,
     window_facts,
@@ -51,6 +56,8 @@ log = logging.getLogger(__name__)
 WINDOW_REMINDERS = ((timedelta(hours=24), "24h"), (timedelta(hours=1), "1h"))
 #: A change that has not started so long after its moment is reported: somebody still has time to act in the window.
 STARTED_BY = timedelta(minutes=5)
+#: Imports despite warnings are reported within this time, also after the reminders were down.
+FORCED_IMPORTS_PERIOD = timedelta(days=2)
 #: A mail lists so many silent partners and counts the others.
 MAX_SILENT = 40
 
@@ -65,7 +72,7 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
     assert start is not None  # _soon asks for it
     notice = next(name for span, name in reversed(WINDOW_REMINDERS) if start - now <= span)
     outstanding, own_steps = format_not_ready(rotation), own_open_titles(rotation)
-    kept_back = _kept_back(rotation)
+    kept_back = explain_kept_back(rotation)
     event = RotationEvent(
         "window_soon",
         rotation,
@@ -82,15 +89,9 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
                 *certificate_facts(rotation, reader, now),
             ],
         },
+        facts=readiness_facts(rotation),
     )
     return _notify(event, now=now)
-
-
-def _kept_back(rotation: Rotation) -> str:
-    """Return what keeps the change back besides partners and steps: its approval or its rehearsal; "" for nothing."""
-    if rotation.is_withdrawn:
-        return f"The approval is withdrawn, since {rotation.withdrawn_because}, and nobody has approved it again."
-    return rehearsal.rehearsal_obstacle(rotation) if rotation.state == RotationState.EXCHANGING else ""
 
 
 def notify_not_started(now: datetime) -> int:
@@ -109,7 +110,7 @@ def notify_not_started(now: datetime) -> int:
 def _notify_not_started(rotation: Rotation, now: datetime) -> int:
     assert rotation.window_start is not None  # the query asks for it
     outstanding, own_steps = format_not_ready(rotation), own_open_titles(rotation)
-    kept_back = _kept_back(rotation)
+    kept_back = explain_kept_back(rotation)
     event = RotationEvent(
         "not_started",
         rotation,
@@ -120,6 +121,7 @@ def _notify_not_started(rotation: Rotation, now: datetime) -> int:
             "kept_back": kept_back,
             "facts": [*window_facts(rotation, reader), *certificate_facts(rotation, reader, now)],
         },
+        facts=readiness_facts(rotation),
     )
     return _notify(event, now=now)
 
@@ -149,6 +151,12 @@ def _applied_event(rotation: Rotation, late: bool, at: datetime) -> RotationEven
 
 def notify_needs_attention(rotation: Rotation, step: Step | None, reason: str, at: datetime) -> int:
     """Notify people that a rotation needs a person to continue, in the caller's transaction."""
+    return _notify_attention(rotation, step, reason, at, facts={"step": str(step.uid)} if step else {})
+
+
+def _notify_attention(
+    rotation: Rotation, step: Step | None, reason: str, at: datetime, *, facts: Mapping[str, Any]
+) -> int:
     event = RotationEvent(
         "needs_attention",
         rotation,
@@ -164,6 +172,7 @@ def notify_needs_attention(rotation: Rotation, step: Step | None, reason: str, a
                 *certificate_facts(rotation, reader, at),
             ],
         },
+        facts=facts,
     )
     return _notify(event, now=at)
 
@@ -194,6 +203,50 @@ def notify_forced(rotation: Rotation, decision: str, reason: str, *, by: Actor, 
     return _notify(event, now=at)
 
 
+def notify_forced_imports(now: datetime) -> int:
+    """Notify people of certificates that somebody imported despite warnings, once per import."""
+    entries = Entry.objects.filter(verb="certificate.warnings_accepted", at__gt=now - FORCED_IMPORTS_PERIOD)
+    found = list(entries.exclude(source=Entry.Source.TASK).order_by("id"))
+    return sum(_notify_forced_import(entry, now) for entry in found)
+
+
+def _notify_forced_import(entry: Entry, now: datetime) -> int:
+    model = IdentityCertificate if entry.object_kind == IdentityCertificate._meta.label_lower else PartnerCertificate
+    certificate = model.objects.light().filter(uid=entry.object_uid).first()
+    if certificate is None:
+        return 0
+    holder = certificate.holder
+    readers = recipients_of(type(holder), [holder.pk]).of(holder.pk)
+    if not readers:
+        log.warning("Nobody can be told of what was imported for %s: give it an owner with an e-mail address.", holder)
+    mails = [
+        outbox.Mail(
+            template="forced",
+            to=reader.email,
+            to_name=reader.name,
+            key=f"forced-import:{entry.object_uid}:{entry.at.isoformat()}:{reader.key}",
+            kind="forced",
+            context={
+                "holder": holder.name,
+                "title": format_title(holder.name, holder.is_test),
+                "is_test": holder.is_test,
+                "decision": f"{entry.actor_name} imported a certificate despite warnings",
+                "reason": entry.reason,
+                "button_url": settings.AS2CERTS_BASE_URL + certificate.get_absolute_url(),
+                "facts": [
+                    ("Imported", format_moment(entry.at, reader.time_zone, "offset")),
+                    *utc_fact("in UTC", entry.at, reader),
+                    ("New", format_certificate(certificate, reader.time_zone)),
+                ],
+            },
+            now=now,
+            time_zone=reader.time_zone,
+        )
+        for reader in readers
+    ]
+    return len(outbox.queue(mails))
+
+
 def notify_approval_withdrawn(rotation: Rotation, at: datetime) -> int:
     """Notify people that the approval was withdrawn by a change, in the caller's transaction."""
     why = f"The approval is withdrawn, since {rotation.withdrawn_because}."
@@ -207,11 +260,11 @@ def notify_too_late(now: datetime) -> int:
     return sum(
         _notify_too_late(rotation, rotation.old, now)
         for rotation in _with_related(Rotation.objects.filter(state__in=PENDING_STATES))
-        if rotation.old is not None and _comes_too_late(rotation, rotation.old, now)
+        if rotation.old is not None and comes_too_late(rotation, rotation.old, now)
     )
 
 
-def _comes_too_late(rotation: Rotation, old: AbstractCertificate, now: datetime) -> bool:
+def comes_too_late(rotation: Rotation, old: AbstractCertificate, now: datetime) -> bool:
     """Return whether the change comes too late; False once the certificate has expired, which reminders report."""
     expected = rotation_outlook(RotationState(rotation.state), rotation.window_end, old.not_after, now)
     return expected is Outlook.TOO_LATE and now <= old.not_after
@@ -229,6 +282,7 @@ def _notify_too_late(rotation: Rotation, old: AbstractCertificate, now: datetime
             "why_late": explain_late(start, end, not_after, reader.time_zone),
             "facts": [*certificate_facts(rotation, reader, now), *window_facts(rotation, reader)],
         },
+        facts={"window": start.isoformat() if start else ""},
     )
     return _notify(event, now=now)
 
@@ -271,6 +325,7 @@ def notify_own_step_open(rotation: Rotation, step: Step, reason: str, *, at: dat
             "step": step,
             "facts": [("Step", step.title), *certificate_facts(rotation, reader, at)],
         },
+        facts={"step": str(step.uid)},
     )
     return _notify(event, now=at)
 
@@ -279,13 +334,14 @@ def notify_silent_partners(
     rotation: Rotation,
     silences: Callable[[str], Sequence[SilentPartner]],
     *,
+    silent: Sequence[Participant],
     event: str,
     escalate_to: Recipient | None,
     at: datetime,
 ) -> int:
     """Notify people, and ``escalate_to``, of silent partners, in the caller's transaction.
 
-    ``silences`` returns the partners for a reader's time zone, the new ones first.
+    ``silences`` returns the partners for a reader's time zone, the new ones first; ``silent`` are its participants.
     """
     start = rotation.window_start
     assert start is not None  # approved rotations have a window
@@ -303,7 +359,8 @@ def notify_silent_partners(
             "facts": [*window_facts(rotation, reader), *certificate_facts(rotation, reader, at)],
         }
 
-    return _notify(RotationEvent("silent", rotation, f"silent:{event}", variables, escalate_to), now=at)
+    facts = {"window": start.isoformat(), "silent": [str(participant.uid) for participant in silent]}
+    return _notify(RotationEvent("silent", rotation, f"silent:{event}", variables, escalate_to, facts), now=at)
 
 
 def notify_submitted(handed: HandedIn, rotation: Rotation, *, at: datetime) -> int:
@@ -325,8 +382,47 @@ def notify_submitted(handed: HandedIn, rotation: Rotation, *, at: datetime) -> i
                 ("Came", format_moment(handed.at, reader.time_zone, "offset")),
             ],
         },
+        facts={} if handed.accepted else {"handed_in": str(handed.uid)},
     )
     return _notify(event, now=at)
+
+
+def notify_early_evidence(sighting: Sighting, evidence: EarlyEvidence, *, at: datetime) -> int:
+    """Notify people, once per certificate and reason, of a message with a certificate that is not in service here."""
+    partner, certificate = sighting.partner, sighting.certificate
+    people = recipients_of(Partner, [partner.pk]).of(partner.pk)
+    if isinstance(certificate, IdentityCertificate):
+        people = [*people, *recipients_of(Identity, [certificate.identity_id]).of(certificate.identity_id)]
+    if not people:
+        log.warning("Nobody can be told of a message of %s: give it an owner with an e-mail address.", partner)
+    mails = [
+        outbox.Mail(
+            template="early_evidence",
+            to=reader.email,
+            to_name=reader.name,
+            key=f"early:{partner.uid}:{sighting.use}:{sighting.serial}:{sighting.sha256}:{evidence.kind}:{reader.key}",
+            kind="early_evidence",
+            context={
+                "holder": partner.name,
+                "title": format_title(partner.name, partner.is_test),
+                "is_test": partner.is_test,
+                "evidence": evidence,
+                "button_url": settings.AS2CERTS_BASE_URL + evidence.url,
+                "facts": [
+                    ("Seen", sighting.certificate_text),
+                    *([("Here", format_certificate(certificate, reader.time_zone))] if certificate else []),
+                    ("Message", format_moment(sighting.at, reader.time_zone, "offset")),
+                    *utc_fact("in UTC", sighting.at, reader),
+                    ("Noted by", sighting.noted_by),
+                ],
+            },
+            facts={"sighting": str(sighting.uid), "kind": evidence.kind},
+            now=at,
+            time_zone=reader.time_zone,
+        )
+        for reader in unique_recipients(people)
+    ]
+    return len(outbox.queue(mails))
 
 
 def notify_window_missed(now: datetime) -> int:
@@ -351,14 +447,15 @@ def _missed_window_end(rotation: Rotation, now: datetime) -> datetime | None:
 def _notify_window_missed(rotation: Rotation, ended: datetime) -> int:
     outstanding = format_not_ready(rotation)
     silent = f" Not ready by then: {outstanding.names}." if outstanding else ""
-    if kept_back := _kept_back(rotation):
+    if kept_back := explain_kept_back(rotation):
         silent += f" {kept_back}"
-    return notify_needs_attention(
+    return _notify_attention(
         rotation,
         None,
         f"The window ended and the change was not made.{silent} "
         "Agree a new window with the partners and postpone to it, or cancel.",
         at=ended,
+        facts={"missed": True},
     )
 
 
@@ -392,6 +489,8 @@ class RotationEvent:
     event: str
     variables: Callable[[Recipient], Mapping[str, Any]]
     escalate_to: Recipient | None = None
+    #: What the mails say that can change before they leave, see ``mail_checks``.
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def recipients(self, by_rotation: Mapping[int, list[Recipient]]) -> dict[str, Recipient]:
         """Return who is notified, by the key of the mail."""
@@ -420,6 +519,7 @@ def _notify(*events: RotationEvent, now: datetime) -> int:
             key=key,
             kind=event.template,
             context={"our_name": our_name, **_shared_context(event.rotation), **event.variables(recipient)},
+            facts={"rotation": str(event.rotation.uid), **event.facts},
             now=now,
             time_zone=recipient.time_zone,
         )

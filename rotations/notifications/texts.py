@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from as2certs.time_format import format_moment, format_relative_day
 from identities.stations import AbstractCertificate
-from rotations.models import Rotation
-from rotations.models.readiness import NotReady, Readiness, list_not_ready
+from rotations.models import Rotation, rehearsal
+from rotations.models.readiness import NotReady, Readiness, list_not_ready, own_open_titles
 from rotations.notifications.expiry import ExpiringCertificate
 from rotations.notifications.recipients import Recipient
 from rotations.notifications.thresholds import Outlook
@@ -122,6 +123,25 @@ def _not_ready_effect(rotation: Rotation, found: NotReady) -> str:
     if found.waits_for_us:
         return "They can do nothing before you have done what is open on our side. Until then, the change is not made."
     return "The change does not wait for them: it is made all the same, unless you postpone or cancel it."
+
+
+def explain_kept_back(rotation: Rotation) -> str:
+    """Return what keeps the change back besides partners and steps: its approval or its rehearsal; "" for nothing."""
+    if rotation.is_withdrawn:
+        return f"The approval is withdrawn, since {rotation.withdrawn_because}, and nobody has approved it again."
+    return rehearsal.rehearsal_obstacle(rotation) if rotation.state == RotationState.EXCHANGING else ""
+
+
+def readiness_facts(rotation: Rotation) -> dict[str, Any]:
+    """Return what a mail before or after the start of a window says that can change, as JSON."""
+    assert rotation.window_start is not None  # only rotations with a window have such mails
+    outstanding = format_not_ready(rotation)
+    return {
+        "window": rotation.window_start.isoformat(),
+        "outstanding": [outstanding.names, outstanding.effect] if outstanding else None,
+        "own_steps": own_open_titles(rotation),
+        "kept_back": explain_kept_back(rotation),
+    }
 
 
 def format_certificate(certificate: AbstractCertificate, zone: str) -> str:

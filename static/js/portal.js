@@ -1,5 +1,19 @@
-// Progressive enhancement: show at once which certificate a pasted fingerprint belongs to. The server decides.
+// Progressive enhancement: say that a person looks at the page, and show at once which certificate a pasted
+// fingerprint belongs to. The server decides.
 "use strict";
+
+// Tell the server that a person touched the page: a mail scanner that fetches or renders it sends no real input.
+const openedForm = document.querySelector("form[data-opened]");
+
+if (openedForm) {
+  const signs = ["pointerdown", "keydown", "wheel"];
+  const report = (event) => {
+    if (!event.isTrusted) return;
+    for (const sign of signs) removeEventListener(sign, report);
+    fetch(openedForm.action, { method: "POST", body: new FormData(openedForm), keepalive: true }).catch(() => {});
+  };
+  for (const sign of signs) addEventListener(sign, report, { passive: true });
+}
 
 const verdict = document.querySelector("[data-verdict]");
 const field = verdict && document.getElementById(verdict.dataset.verdict);

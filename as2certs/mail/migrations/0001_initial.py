@@ -32,6 +32,15 @@ class Migration(migrations.Migration):
                 ("to_address", models.EmailField(max_length=254, verbose_name="to")),
                 ("to_name", models.CharField(blank=True, max_length=200)),
                 ("reply_to", models.EmailField(blank=True, max_length=254)),
+                (
+                    "facts",
+                    models.JSONField(
+                        blank=True,
+                        default=dict,
+                        editable=False,
+                        help_text="What it says that can change before it leaves: it is checked then.",
+                    ),
+                ),
                 ("subject", models.CharField(max_length=300)),
                 ("text", models.TextField()),
                 ("html", models.TextField(blank=True)),
@@ -52,6 +61,7 @@ class Migration(migrations.Migration):
                             ("sending", "being sent"),
                             ("sent", "sent"),
                             ("failed", "given up"),
+                            ("withdrawn", "withdrawn"),
                         ],
                         default="queued",
                         max_length=10,

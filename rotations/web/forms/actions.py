@@ -245,6 +245,16 @@ class SightingForm(forms.Form):
         widget=forms.TextInput(attrs={"class": "font-monospace", "autocomplete": "off", "spellcheck": "false"}),
         help_text="As your system shows it: decimal, or hex in any spelling.",
     )
+    issuer = forms.CharField(
+        required=False, max_length=1000, help_text="If your system shows it: it tells certificates of one number apart."
+    )
+    sha256 = forms.CharField(
+        required=False,
+        max_length=1000,
+        label="SHA-256 fingerprint",
+        widget=forms.TextInput(attrs={"class": "font-monospace", "autocomplete": "off", "spellcheck": "false"}),
+        help_text="If your system shows it.",
+    )
     day = forms.DateField(label="Day", widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}))
     time = forms.TimeField(label="Time", widget=forms.TimeInput(format="%H:%M", attrs={"type": "time"}))
     note = forms.CharField(
@@ -258,6 +268,13 @@ class SightingForm(forms.Form):
         super().__init__(data, **kwargs)
         self.zone = zone
         self.fields["time"].help_text = f"On the clock of {zone}; where a time comes twice, the later one is meant."
+
+    def clean_sha256(self) -> str:
+        value: str = self.cleaned_data["sha256"]
+        try:
+            return pki.normalise_fingerprint(value) if value else ""
+        except pki.PkiError as error:
+            raise forms.ValidationError(str(error)) from None
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

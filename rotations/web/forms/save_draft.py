@@ -45,6 +45,7 @@ def _draft_content(form: DraftForm, *, by: Actor, now: datetime) -> drafts.Draft
     elif chosen["successor"] == "upload":
         # The rotation puts it into service, also where no certificate is in use yet.
         new = stage_certificate(form.holder, form.upload.material, roles=chosen["roles"], by=by, now=now).certificate
+        form.upload.record_warnings(new, is_staged=True, by=by)
     return drafts.DraftSpec(
         roles=tuple(chosen["roles"]),
         old=form.chosen_old,  # type: ignore[arg-type]  # a certificate of this very holder

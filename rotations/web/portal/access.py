@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any
 
+from django.conf import settings
+from django.core.signing import BadSignature, Signer
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils import timezone
 
 from as2certs.audit.models import Entry
@@ -21,15 +24,27 @@ from rotations.letters.contacts import SupportContact, support_for_partner
 from rotations.models import Link
 from rotations.web.portal import rate_limit
 
+#: Another GET by the same browser counts as a person's from this time after its first. Mail scanners fetch a page
+#: several times within seconds, sandboxes within a minute or two, and neither keeps the cookie of an earlier visit.
+SECOND_LOOK_AFTER = timedelta(minutes=5)
+#: The cookie that holds the time of a browser's first visit; its path is that of one partner's page.
+VISIT_COOKIE = "visit"
+#: As long as a link is good after its rotation, so that a partner's browser is known when it looks again afterwards.
+VISIT_COOKIE_AGE = timedelta(days=30)
+
 
 @dataclass(frozen=True)
 class PortalVisit:
-    """A request with a valid link. ``by`` is the actor for the audit trail: the owner of the link."""
+    """A request with a valid link. ``by`` is the actor for the audit trail: the owner of the link.
+
+    ``first_at`` is when this browser first used the link (UTC); None on its first visit.
+    """
 
     link: Link
     token: str
     by: Actor
     now: datetime
+    first_at: datetime | None = None
 
     def __repr__(self) -> str:
         return f"<Visit by {self.link!r}>"
@@ -67,8 +82,51 @@ def _respond(view: Callable[..., HttpResponse], request: HttpRequest, token: str
         return _access_denied(request, "gone", 410, text=str(gone), support=support_for_partner(link.partner))
     if request.method == "POST" and rate_limit.is_over_limit(link, now=now):
         return _access_denied(request, "busy", 429)
+    visit = PortalVisit(link, token, link_actor(request, link), now, _read_first_visit(request, link))
+    if request.method == "POST":
+        # With the CSRF token of the page: a person pressed a button, or touched the page (static/js/portal.js).
+        access_links.record_opened(link, by=visit.by, now=now)
     with timezone.override(link.partner.time_zone):
-        return view(request, PortalVisit(link, token, link_actor(request, link), now), **kwargs)
+        response = view(request, visit, **kwargs)
+    if visit.first_at is None and request.method != "HEAD":
+        _remember_visit(response, visit)
+    return response
+
+
+def record_look(visit: PortalVisit) -> None:
+    """Record a GET of a page: as opened if the same browser has looked before, or else as fetched only.
+
+    A first GET may be a mail scanner's. People without JavaScript who press no button are recognized when they look
+    again.
+    """
+    if visit.first_at is not None and visit.now - visit.first_at >= SECOND_LOOK_AFTER:
+        access_links.record_opened(visit.link, by=visit.by, now=visit.now)
+    else:
+        access_links.record_fetched(visit.link, by=visit.by, now=visit.now)
+
+
+def _visit_signer(link: Link) -> Signer:
+    return Signer(salt=f"portal visit {link.uid}")
+
+
+def _read_first_visit(request: HttpRequest, link: Link) -> datetime | None:
+    try:
+        seconds = _visit_signer(link).unsign(request.COOKIES.get(VISIT_COOKIE, ""))
+        return datetime.fromtimestamp(int(seconds), UTC)
+    except (BadSignature, ValueError):
+        return None
+
+
+def _remember_visit(response: HttpResponse, visit: PortalVisit) -> None:
+    response.set_cookie(
+        VISIT_COOKIE,
+        _visit_signer(visit.link).sign(str(int(visit.now.timestamp()))),
+        max_age=VISIT_COOKIE_AGE,
+        path=reverse("portal", args=[visit.token]),
+        secure=settings.SESSION_COOKIE_SECURE,
+        httponly=True,
+        samesite="Lax",  # sent when a link in a mail is clicked
+    )
 
 
 def link_actor(request: HttpRequest, link: Link) -> Actor:

@@ -8,14 +8,14 @@ from typing import Any
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from identities.certificates.public_files import PUBLIC_FORMATS, public_file
 from identities.views.common import download_response
 from rotations.letters import access_links
 from rotations.letters.calendar_invite import build_calendar_file
 from rotations.models import Participant
-from rotations.web.portal.access import PortalVisit, link_required
+from rotations.web.portal.access import PortalVisit, link_required, record_look
 from rotations.web.portal.forms import (
     AnswerSlotsForm,
     ColleagueForm,
@@ -64,9 +64,9 @@ class RejectedForm:
 @require_safe
 @link_required
 def portal(request: HttpRequest, visit: PortalVisit) -> HttpResponse:
-    """Render the page and record that it was opened. HEAD requests, as of mail scanners, are not recorded."""
+    """Render the page and record the look at it, but no HEAD requests."""
     if request.method == "GET":
-        access_links.record_opened(visit.link, by=visit.by, now=visit.now)
+        record_look(visit)
     participant = visit.link.participant
     if participant is None:
         return redirect("portal-hand-in", visit.token)
@@ -78,8 +78,13 @@ def render_page(
 ) -> HttpResponse:
     """Render a partner's page, with a rejected form in its section."""
     page = PortalPage.of(participant, now=visit.now)
-    context = page_context(page, token=visit.token, rejected=rejected)
+    context = page_context(page, token=visit.token, rejected=rejected) | {"opened_url": opened_url(visit)}
     return render(request, "portal/rotation.html", context, status=422 if rejected else 200)
+
+
+def opened_url(visit: PortalVisit) -> str:
+    """Return the URL to which the page's script posts once a person touches the page; "" when that is known."""
+    return "" if visit.link.opened_at else reverse("portal-opened", args=[visit.token])
 
 
 def page_context(page: PortalPage, *, token: str, rejected: RejectedForm | None = None) -> dict[str, Any]:
@@ -149,17 +154,31 @@ def page_urls(token: str) -> dict[str, str]:
     }
 
 
-@require_safe
+@require_http_methods(["GET", "HEAD", "POST"])
+@link_required
+def portal_opened(request: HttpRequest, visit: PortalVisit) -> HttpResponse:
+    """Respond to the page's script, which posts once a person touches the page; ``link_required`` has recorded it."""
+    return HttpResponse(status=204) if request.method == "POST" else redirect("portal", visit.token)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
 @link_required
 def portal_download(request: HttpRequest, visit: PortalVisit, form: str) -> HttpResponse:
-    """Respond with our new certificate as a file, and record the download; redirect to the page if there is none."""
+    """Respond with our new certificate as a file, and record it; redirect to the page if there is none.
+
+    The page's buttons post, which counts as a download. A GET, as by curl, gets the same file, but a mail scanner does
+    the same: it is recorded as a fetched link only.
+    """
     if form not in PUBLIC_FORMATS:
         raise Http404("There is no such form of a certificate.")
     page = _visited_page(visit)
     if page is None or not page.gives_files:
         return redirect("portal", visit.token)
-    if request.method == "GET":
-        access_links.record_download(visit.link, form, by=visit.by, now=visit.now)
+    match request.method:
+        case "POST":
+            access_links.record_download(visit.link, form, by=visit.by, now=visit.now)
+        case "GET":
+            access_links.record_file_fetched(visit.link, form, by=visit.by, now=visit.now)
     file = public_file(page.new, form)
     return download_response(file.content, file.name, file.content_type)
 

@@ -48,7 +48,8 @@ def may_bypass_lockout(link: Link, address: str | None) -> bool:
 
     Otherwise somebody who guesses tokens behind the same proxy could lock out a partner.
     """
-    return link.opened_at is not None and link.last_address == address
+    has_been_used = link.fetched_at is not None or link.opened_at is not None
+    return has_been_used and link.last_address == address
 
 
 def is_over_limit(link: Link, *, now: datetime) -> bool:

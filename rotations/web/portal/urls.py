@@ -7,6 +7,7 @@ from rotations.web.portal.submissions import views as submission_views
 
 urlpatterns = [
     path("p/<str:token>/", page_views.portal, name="portal"),
+    path("p/<str:token>/opened/", page_views.portal_opened, name="portal-opened"),
     path("p/<str:token>/files/<slug:form>/", page_views.portal_download, name="portal-download"),
     path("p/<str:token>/change.ics", page_views.portal_calendar, name="portal-calendar"),
     path("p/<str:token>/installed/", answer_views.portal_installed, name="portal-installed"),

@@ -12,10 +12,12 @@ from as2certs.pki import CertificateFinding
 from as2certs.time_format import format_window
 from identities.models import CertificateRequest
 from identities.open_tasks import ActionLink, OpenTask, sort_by_urgency
+from partners.models import Partner, PartnerCertificate
 from rotations.exchange.time_slots import Availability
 from rotations.execution.concurrent import ConcurrentRotation
 from rotations.execution.confirmations import CONFIRMED_ACTS
-from rotations.models import HandedIn, Participant, Rotation, Step
+from rotations.execution.fingerprint_check import uncompared_evidence, unverified_submission
+from rotations.models import HandedIn, Participant, Rotation, Sighting, Step
 from rotations.models.rehearsal import RehearsalResult
 from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState, is_overdue
@@ -47,7 +49,7 @@ def draft_tasks(
     four_eyes: str,
 ) -> list[OpenTask]:
     """Return what keeps a draft from being approved. ``four_eyes`` says why the reader may not approve it."""
-    found = [*successor_tasks(rotation), *submission_tasks(rotation)]
+    found = [*successor_tasks(rotation), *submission_tasks(rotation), *early_evidence_tasks(rotation)]
     edit = reverse("rotation-update", args=[rotation.uid])
     if rotation.window_start is None:
         found.append(change_task("needs_you", "No window is chosen yet.", "Choose a window", edit))
@@ -116,13 +118,14 @@ def submission_tasks(rotation: Rotation) -> Iterator[OpenTask]:
                 submitted.note,
             )
         elif submitted.certificate_id == new:
-            yield change_task(
-                "needs_you",
-                "The new certificate came by a link, and nobody has compared its fingerprint yet.",
-                "Compare it",
-                url,
-                f"From {submitted.said_by}. Nothing is set up with it before that.",
-            )
+            text = "The new certificate came by a link, and nobody has compared its fingerprint yet."
+            is_used = rotation.partner is not None and is_signed_with(rotation.partner, submitted.certificate)
+            if is_used:
+                text = (
+                    f"{rotation.partner} already signs with a certificate that you have not compared: compare it now."
+                )
+            more = f"From {submitted.said_by}. Nothing is set up with it before that."
+            yield change_task("urgent" if is_used else "needs_you", text, "Compare it", url, more)
         elif set(submitted.roles) & set(rotation.roles):
             yield change_task(
                 "needs_you",
@@ -131,6 +134,23 @@ def submission_tasks(rotation: Rotation) -> Iterator[OpenTask]:
                 url,
                 f"From {submitted.said_by}. Nothing was set up with it: decide which of the two is to take over.",
             )
+
+
+def is_signed_with(partner: Partner, certificate: PartnerCertificate) -> bool:
+    """Return whether a message of the partner was noted that this certificate signed."""
+    return partner.sightings.of_certificate(certificate).filter(use=Sighting.Use.SIGNED).exists()
+
+
+def early_evidence_tasks(rotation: Rotation) -> Iterator[OpenTask]:
+    """Yield the partners of a draft that use its new certificate already; ``submission_tasks`` has those to compare."""
+    if rotation.new is None:
+        return
+    early = Sighting.objects.early().of_certificate(rotation.new).select_related("partner")
+    seen = {sighting.partner_id: sighting for sighting in early.filter(partner__participations__rotation=rotation)}
+    for sighting in seen.values():
+        evidence = sighting.early_evidence()
+        if evidence is not None and evidence.kind == "approve":
+            yield OpenTask("urgent", evidence.sentence)
 
 
 def running_tasks(
@@ -149,6 +169,10 @@ def running_tasks(
     found = [_failed_step_task(step) for step in steps if step.state == StepState.FAILED]
     found += [_retrying_step_task(step) for step in steps if step.error and step.state == StepState.WAITING]
     found += submission_tasks(rotation)
+    if any(step.act == Act.CHECK and step.state not in SETTLED for step in steps):
+        evidence = uncompared_evidence(rotation)
+        if evidence is not None and unverified_submission(rotation) is None:  # or else it is a task already
+            found.append(change_task("urgent", evidence.sentence, "Look", "#runbook"))
     waiting = awaited_participants(steps)
     single_partner = [step for step in steps if step.act == Act.CUT_OVER and step.participant_id]
     if single_partner:

@@ -374,6 +374,7 @@ class RotationDetail:
     def _row_facts(row: PartnerRow) -> tuple[object, ...]:
         """Return what the table shows of a partner in addition to its steps."""
         p = row.participant
-        answers = (p.announced_at, p.opened_at, p.downloaded_at, p.proposed_at, p.proposed_start, p.works_at)
+        looks = (p.fetched_at, p.opened_at, p.file_fetched_at, p.downloaded_at)
+        answers = (p.announced_at, *looks, p.proposed_at, p.proposed_start, p.works_at)
         slots = [(answer.slot_id, answer.can) for answer in p.slot_answers.all()]
         return (row.status, row.announced_at, row.reminded_at, row.response, slots, *answers)

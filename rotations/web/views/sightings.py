@@ -30,7 +30,7 @@ def sighting_create(request: HttpRequest, uid: UUID) -> HttpResponse:
     local = timezone.localtime(now)
     form = SightingForm(post_data(request), zone=zone, initial={"day": local.date(), "time": local.time()})
     if request.method == "POST" and form.is_valid():
-        found = {name: form.cleaned_data[name] for name in ("use", "serial", "at", "note")}
+        found = {name: form.cleaned_data[name] for name in ("use", "serial", "issuer", "sha256", "at", "note")}
         try:
             sighting = record_sighting(partner, ObservedMessage(**found), by=Actor.of(request), now=now)
         except DomainError as error:
@@ -54,5 +54,8 @@ def _success_message(sighting: Sighting) -> str:
             return f"Noted: {sighting.partner} uses the new certificate."
         case Sighting.Verdict.OLD:
             return f"Noted: {sighting.partner} used the old certificate."
+        case Sighting.Verdict.OTHER:
+            return "Noted. No running rotation is about this certificate, which has or had a role here."
         case _:
-            return "Noted. No rotation knows a certificate with this serial number: look which one it is."
+            evidence = sighting.early_evidence()
+            return f"Noted. {evidence.sentence}" if evidence else "Noted."

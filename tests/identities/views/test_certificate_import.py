@@ -229,7 +229,12 @@ def test_an_expired_certificate_in_use_is_recorded_with_a_reason(operator: Clien
     certificate = IdentityCertificate.objects.get()
     assert answer["Location"] == certificate.get_absolute_url()
     assert sorted(row.role for row in certificate.service.all()) == ["decrypt", "sign"]
-    assert verbs() == ["certificate.taken_in", "certificate.expired_accepted", "certificate.in_service"]
+    assert verbs() == [
+        "certificate.taken_in",
+        "certificate.expired_accepted",
+        "certificate.in_service",
+        "certificate.warnings_accepted",
+    ]
     accepted = trail()[1]
     assert accepted.reason == CONFIRMED["expired_reason"]
     assert accepted.new["not_after"] == certificate.not_after.isoformat()

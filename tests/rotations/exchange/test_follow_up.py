@@ -9,6 +9,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -25,7 +26,7 @@ from rotations.letters.announcements import announce, share_link
 from rotations.letters.context import LetterContext
 from rotations.letters.sending import send_letters
 from rotations.lifecycle import endings, rescheduling
-from rotations.models import Heartbeat, Letter, Link, Participant, Rotation
+from rotations.models import Freeze, Heartbeat, Letter, Link, Participant, Rotation
 from tests.rotations.company import NOW, Company, window
 from tests.rotations.pages import STARTS
 
@@ -39,7 +40,8 @@ DAY, HOUR, MINUTE, SECOND = (
 )
 #: Of the usual ladder, in a window ten days and 16 hours after the announcement: "after 7" is on the day of "before 3".
 FIRST, SECOND_RUNG, LAST = STARTS - 7 * DAY, STARTS - 3 * DAY, STARTS - DAY
-TOLD_AT = STARTS - 12 * HOUR
+#: Two working days before the window, until when an answer is asked for.
+TOLD_AT = STARTS - 2 * DAY
 
 
 @pytest.fixture
@@ -103,7 +105,7 @@ def test_just_before_and_at_each_reminder(informed: Participant, at: datetime, r
 
 
 def test_after_downtime_over_three_reminders_only_the_last_is_sent(informed: Participant) -> None:
-    assert follow_up.run_follow_up(LAST + HOUR) == 1
+    assert follow_up.run_follow_up(LAST + HOUR) == 2  # and our people are notified: the time to answer is over
     assert follow_up.run_follow_up(LAST + 2 * HOUR) == 0
     assert nudges() == [("nora@northwind.example", "before 1")]
 
@@ -220,7 +222,7 @@ def test_the_trail_records_who_was_reminded(informed: Participant) -> None:
 # Our people.
 
 
-def test_our_people_are_notified_halfway_from_the_last_reminder_to_the_window(informed: Participant) -> None:
+def test_our_people_are_notified_when_the_time_to_answer_is_over(informed: Participant) -> None:
     run_every(HOUR, until=TOLD_AT)
     assert escalations() == []
     assert follow_up.run_follow_up(TOLD_AT - SECOND) == 0
@@ -228,10 +230,40 @@ def test_our_people_are_notified_halfway_from_the_last_reminder_to_the_window(in
     run_every(HOUR, since=TOLD_AT, until=STARTS + HOUR)
     (message,) = escalations()
     assert message.to_address == "alice@example.com"
-    assert message.subject == ("ACME: Northwind has not answered, window in 12 hours, Fri 4 Dec 2026, 05:00 CET")
+    assert message.subject == ("ACME: Northwind has not answered, window in 48 hours, Fri 4 Dec 2026, 05:00 CET")
     informed.refresh_from_db()
     assert informed.escalated_at == TOLD_AT
     assert Entry.objects.filter(verb="participant.escalated").count() == 1
+
+
+def test_without_working_days_to_act_our_people_are_notified_halfway_from_the_last_reminder_to_the_window(
+    informed: Participant, settings: LazySettings
+) -> None:
+    settings.AS2CERTS_ANSWER_DAYS = 0
+    run_every(HOUR, until=STARTS - 12 * HOUR)
+    assert escalations() == []
+    assert follow_up.run_follow_up(STARTS - 12 * HOUR) == 1
+
+
+def test_asked_within_the_last_working_day_the_deadline_is_the_window_and_notifies_nobody_late(
+    company: Company, northwind: Participant
+) -> None:
+    asked = STARTS - 20 * HOUR
+    announce(northwind, by=company.by, now=asked)
+    assert follow_up.run_follow_up(STARTS - 10 * HOUR - SECOND) == 0
+    assert follow_up.run_follow_up(STARTS - 10 * HOUR) == 1
+    assert len(escalations()) == 1
+
+
+def test_a_freeze_of_the_whole_installation_moves_the_end_of_the_time_to_answer(
+    informed: Participant, company: Company
+) -> None:
+    day = (TOLD_AT - DAY).date()
+    Freeze.objects.create(name="Elsewhere", identity=company.identity, first=day, last=TOLD_AT.date(), zone="UTC")
+    assert follow_up.run_follow_up(TOLD_AT - SECOND) == 1  # a reminder
+    Freeze.objects.create(name="Stock count", first=TOLD_AT.date(), last=TOLD_AT.date(), zone="UTC")
+    assert follow_up.run_follow_up(TOLD_AT - DAY) == 1
+    assert len(escalations()) == 1
 
 
 def test_the_mail_lists_whom_to_call_and_what_was_tried(informed: Participant) -> None:
@@ -244,7 +276,7 @@ def test_the_mail_lists_whom_to_call_and_what_was_tried(informed: Participant) -
         words = " ".join(part.split())
         assert "+1 312 555 0100" in words
         assert "no telephone number known" in words
-        assert "Told 23 Nov, opened its page 24 Nov, reminded 27 Nov, 1 Dec and 3 Dec." in words
+        assert "Told 23 Nov, opened its page 24 Nov, reminded 27 Nov and 1 Dec." in words
 
 
 def test_one_mail_lists_all_that_are_silent(informed: Participant, fabrikam: Participant, company: Company) -> None:
@@ -256,7 +288,7 @@ def test_one_mail_lists_all_that_are_silent(informed: Participant, fabrikam: Par
 
 def test_the_escalation_address_is_notified_too(informed: Participant) -> None:
     Installation(escalation_email="boss@example.com").save()
-    follow_up.run_follow_up(LAST)
+    follow_up.run_follow_up(SECOND_RUNG)
     assert follow_up.run_follow_up(TOLD_AT) == 2
     assert {m.to_address for m in escalations()} == {"alice@example.com", "boss@example.com"}
 
@@ -536,7 +568,7 @@ def test_looking_costs_the_same_for_any_number(informed: Participant, company: C
         return len(found)
 
     before = queries()
-    assert before <= 6
+    assert before <= 7
     for n in range(10):
         another_rotation(informed, company, f"P{n}")
     assert queries() == before

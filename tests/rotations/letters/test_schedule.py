@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from rotations.letters.schedule import AnswerLead, ReminderSchedule
+from rotations.planning.freeze_calendar import FreezePeriod
 
 ASKED = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
 DAY, HOUR, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
@@ -156,3 +157,24 @@ def test_without_lead_or_work_days_the_deadline_is_still_found() -> None:
     starts, asked = datetime(2026, 12, 3, 22, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
     assert AnswerLead(0, {0, 1}, "UTC").deadline(starts, now=asked) == starts
     assert AnswerLead(2, (), "UTC").deadline(starts, now=asked) == starts - timedelta(days=2)
+
+
+def test_days_of_a_freeze_are_no_working_days() -> None:
+    def before(freeze: FreezePeriod) -> str:
+        lead = AnswerLead(2, {0, 1, 2, 3, 4}, "Europe/Berlin", (freeze,))
+        starts, asked = datetime(2026, 12, 30, 21, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+        return lead.deadline(starts, now=asked).isoformat(" ", "minutes")
+
+    first, last = date(2026, 12, 21), date(2026, 12, 28)
+    assert before(FreezePeriod("Long over", date(2025, 12, 21), date(2025, 12, 28), "UTC")) == "2026-12-28 21:00+00:00"
+    # Wednesday 22:00: Tuesday counts, and then the Friday before the freeze.
+    assert before(FreezePeriod("Christmas", first, last, "Europe/Berlin")) == "2026-12-18 21:00+00:00"
+    assert before(
+        FreezePeriod("Each year", date(2020, 12, 21), date(2020, 12, 28), "Europe/Berlin", "FREQ=YEARLY")
+    ) == ("2026-12-18 21:00+00:00")
+
+
+def test_a_freeze_that_leaves_no_working_day_makes_the_start_of_the_window_the_deadline() -> None:
+    always = FreezePeriod("Always", date(2020, 1, 6), date(2020, 1, 12), "UTC", "FREQ=WEEKLY")
+    starts, asked = datetime(2026, 12, 3, 22, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+    assert AnswerLead(2, {0, 1, 2, 3, 4}, "UTC", (always,)).deadline(starts, now=asked) == starts

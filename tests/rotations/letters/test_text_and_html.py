@@ -19,6 +19,7 @@ from rotations.letters import announcements
 from rotations.letters.context import LetterContext
 from rotations.letters.sending import send_letters
 from rotations.letters.texts import FIXED_TEXTS
+from rotations.lifecycle.changeover_evidence import ObservedMessage, record_sighting
 from rotations.models import HandedIn, Letter, Participant
 from rotations.notifications import operator_mail
 from rotations.notifications.texts import SilentPartner
@@ -98,7 +99,9 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     )
     operator_mail.notify_partner_response(northwind, "Northwind proposes 17:30", "We are closed until 9.", at=at)
     partners = [SilentPartner("Northwind", "told", [("Nora North", "+1 312 555 0100")], "2 mails", "")]
-    operator_mail.notify_silent_partners(rotation, lambda zone: partners, event="e", escalate_to=None, at=at)
+    operator_mail.notify_silent_partners(
+        rotation, lambda zone: partners, silent=[northwind], event="e", escalate_to=None, at=at
+    )
     handed = HandedIn.objects.create(
         partner=northwind.partner,
         certificate=partner_certificate(northwind.partner, by=company.by, now=NOW, ends=NOW + 99 * DAY),
@@ -107,6 +110,9 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
         at=NOW,
     )
     operator_mail.notify_submitted(handed, rotation, at=at)
+    northwind.partner.owners.add(company.alice)
+    seen = ObservedMessage("signed", "0x1A2B", at, issuer="CN=Northwind CA 7", sha256="AB" * 32)
+    record_sighting(northwind.partner, seen, by=company.by, now=at)
     digest.send_digests(NOW + DAY)
     type(rotation).objects.filter(pk=rotation.pk).update(window_end=company.old.not_after + DAY)
     operator_mail.notify_too_late(at)

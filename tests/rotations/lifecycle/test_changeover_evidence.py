@@ -102,7 +102,7 @@ def test_a_signed_message_is_no_evidence_about_encryption(company: Company, nort
         by=company.by,
         now=ENDED,
     )
-    assert (sighting.verdict, sighting.participant) == ("other", None)
+    assert (sighting.verdict, sighting.participant) == ("unknown", None)
     assert switched(northwind) == "waiting"
 
 

@@ -168,6 +168,9 @@ def test_an_operator_can_trigger_the_cut_over(company: Company, clock: FakeClock
     with pytest.raises(ActionRefused, match="The window is not open"):
         open_window.switch_now(rotation, reason="they called", by=company.by, now=NOW)
     open_window.switch_now(rotation, reason="they called", by=company.by, now=INSIDE)
+    forced = Message.objects.filter(kind="forced").latest("id")
+    assert forced.subject.endswith("Alice switched without a message that shows the other side’s change")
+    assert "they called" in forced.text
     run(clock, INSIDE)
     assert role_assignments.certificates_by_role(company.partners[0])["encrypt"] == [rotation.new]
     with pytest.raises(ActionRefused):

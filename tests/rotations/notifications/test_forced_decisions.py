@@ -8,11 +8,15 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
+from partners.models import Partner, PartnerCertificate
 from rotations.execution import confirmations
 from rotations.lifecycle import approval, emergency, endings, rescheduling, step_actions
 from rotations.models import Freeze, Rotation
+from rotations.notifications import operator_mail
 from rotations.planning.change import Act
+from tests.certificates import cert_pem, make_pair
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, make_company, make_draft, window
 from tests.rotations.pages import STARTS
@@ -112,3 +116,58 @@ def test_moving_the_window_without_warnings_is_no_forced_decision(rotation: Rota
     change = rescheduling.WindowChange(window(STARTS + timedelta(days=1)), reason="They asked")
     rescheduling.postpone(rotation, change, by=company.approver, now=NOW)
     assert not Message.objects.filter(kind="forced").exists()
+
+
+# Imports, which have no rotation.
+
+
+@pytest.fixture
+def operator() -> Client:
+    return log_in(make_person("olivia", "operator"))
+
+
+def upload(client: Client, company: Company, monkeypatch: pytest.MonkeyPatch, *, days: float, **fields: str) -> None:
+    """Upload a certificate of Northwind with a validity that ends in so many days."""
+    monkeypatch.setattr("identities.views.certificate_import.database_now", lambda: NOW)
+    pem = cert_pem(
+        make_pair("NORTHWIND-2", not_before=NOW - timedelta(days=1), not_after=NOW + timedelta(days=days))[0]
+    )
+    northwind = Partner.objects.get(name="Northwind")
+    northwind.owners.add(company.alice)
+    given = {"certificate_text": pem.decode(), "roles": ["verify", "encrypt"], **fields}
+    client.post(reverse("partner-upload", args=[northwind.uid]), given)
+
+
+def test_importing_a_certificate_despite_warnings(
+    operator: Client, company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(operator, company, monkeypatch, days=4000)
+    assert not PartnerCertificate.objects.filter(partner__name="Northwind").exists()
+    upload(operator, company, monkeypatch, days=4000, despite_warnings="on")
+    certificate = PartnerCertificate.objects.get(partner__name="Northwind")
+    warning = Entry.objects.get(verb="certificate.warnings_accepted").reason
+    assert warning
+    for now in (NOW, NOW + timedelta(minutes=1)):
+        operator_mail.notify_forced_imports(now)
+    message = Message.objects.get(kind="forced")
+    assert message.to_address == "alice@example.com"
+    assert message.subject.startswith("Northwind: ")
+    assert message.subject.endswith(" imported a certificate despite warnings")
+    assert " ".join(warning.split()) in " ".join(message.text.split())
+    assert certificate.get_absolute_url() in message.text
+
+
+def test_an_expired_certificate_that_is_in_use(
+    operator: Client, company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(operator, company, monkeypatch, days=-0.5, despite_warnings="on", expired_reason=REASON)
+    operator_mail.notify_forced_imports(NOW)
+    assert "imported a certificate despite warnings" in forced().subject
+
+
+def test_an_import_without_warnings_is_no_forced_decision(
+    operator: Client, company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(operator, company, monkeypatch, days=400)
+    assert PartnerCertificate.objects.filter(partner__name="Northwind").exists()
+    assert operator_mail.notify_forced_imports(NOW) == 0

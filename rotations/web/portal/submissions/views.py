@@ -20,11 +20,11 @@ from partners.models import Partner
 from rotations.errors import PrivateKeySubmitted, SubmissionRefused
 from rotations.exchange import submitted_certificates
 from rotations.exchange.submitted_certificates import ReadSubmission
-from rotations.letters import access_links
 from rotations.letters.contacts import support_for_partner
 from rotations.models import HandedIn
 from rotations.notifications.thresholds import format_expiry
-from rotations.web.portal.access import PortalVisit, link_required
+from rotations.web.portal.access import PortalVisit, link_required, record_look
+from rotations.web.portal.page_views import opened_url
 from rotations.web.portal.submissions.forms import ConfirmSubmissionForm, SubmissionForm, use_for_roles
 
 #: From this long before its expiry, a certificate is marked as urgent.
@@ -38,10 +38,10 @@ MAX_SUBMISSIONS = 5
 @require_http_methods(["GET", "HEAD", "POST"])
 @link_required
 def portal_hand_in(request: HttpRequest, visit: PortalVisit) -> HttpResponse:
-    """Show the upload form, and the parsed certificate after a POST. Opening the page is recorded."""
+    """Show the upload form, and the parsed certificate after a POST. The look at it is recorded."""
     partner = visit.link.partner
     if request.method == "GET":
-        access_links.record_opened(visit.link, by=visit.by, now=visit.now)
+        record_look(visit)
     if request.method != "POST":
         return _submission_page(request, visit, SubmissionForm(partner, now=visit.now))
     form = SubmissionForm(partner, request.POST, request.FILES, now=visit.now)
@@ -158,6 +158,7 @@ def _context(visit: PortalVisit) -> dict[str, Any]:
         "environment": partner.environment,
         "link": visit.link,
         "token": visit.token,
+        "opened_url": opened_url(visit),
         "in_use": used,
         "submissions": [_submission_row(row) for row in _submissions(partner) if row.certificate_id not in used_pks],
         "support": support_for_partner(partner),

@@ -52,7 +52,7 @@ def test_the_page_shows_reminders_recipients_and_escalations(
     assert 'name="before" value="7, 3, 1"' in shown
     assert 'Thu 26 Nov 2026, 22:00 CST</time><div class="quiet small">7 days before the window' in shown
     assert "<div>Nora North</div>" in shown
-    assert "Thu 3 Dec 2026, 10:00 CST" in shown
+    assert "Tue 1 Dec 2026, 22:00 CST" in shown
     assert "Fabrikam has not been told yet: announce the change first." in shown
 
 

@@ -91,6 +91,9 @@ def test_opening_the_page_is_recorded_and_changes_nothing_else(token: str, north
     assert answer["Location"] == reverse("portal-hand-in", args=[token])
     entries = Entry.objects.count()
     assert page(token).status_code == 200
+    link = Link.objects.get()
+    assert (link.fetched_at, link.opened_at) == (NOW, None)  # a mail scanner does the same
+    assert Client().post(reverse("portal-opened", args=[token])).status_code == 204
     assert Link.objects.get().opened_at == NOW
     assert Entry.objects.count() == entries
     assert not HandedIn.objects.exists()

@@ -42,7 +42,11 @@ def said_last() -> Entry:
 
 
 def nothing_was_said() -> bool:
-    return not Entry.objects.filter(source="portal").exclude(verb="participant.opened").exists()
+    return (
+        not Entry.objects.filter(source="portal")
+        .exclude(verb__in=["participant.fetched", "participant.opened"])
+        .exists()
+    )
 
 
 def file(content: bytes, name: str = "cert.cer") -> SimpleUploadedFile:

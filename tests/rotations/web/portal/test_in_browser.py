@@ -182,7 +182,7 @@ def test_a_partner_answers_on_a_phone_without_javascript(
     page.goto(setting.path)
     expect(page.get_by_role("heading", level=1)).to_have_text("Our AS2 certificate changes")
     with page.expect_download() as coming:
-        page.get_by_role("link", name="DER (.cer)").click()
+        page.get_by_role("button", name="DER (.cer)").click()
     coming.value.save_as(tmp_path / "new.cer")
     read = pki.read_public((tmp_path / "new.cer").read_bytes(), partner=True)
     assert read.leaf == setting.company.new.certificate
@@ -196,6 +196,23 @@ def test_a_partner_answers_on_a_phone_without_javascript(
     northwind = setting.northwind
     assert (northwind.evidence, northwind.agreed_at is not None) == ("strong", True)
     assert northwind.downloaded_at is not None
+
+
+@pytest.mark.extended
+def test_a_page_that_is_only_rendered_is_not_opened_and_a_key_opens_it(
+    browse: Callable[..., Page], live_server: object
+) -> None:
+    setting = Setting(str(live_server))
+    page = browse()
+    page.goto(setting.path)
+    page.evaluate("dispatchEvent(new Event('pointerdown')); scrollTo(0, document.body.scrollHeight)")
+    page.wait_for_load_state("networkidle")
+    assert setting.northwind.fetched_at is not None
+    assert setting.northwind.opened_at is None
+    with page.expect_response("**/opened/") as answer:
+        page.keyboard.press("Tab")
+    assert answer.value.status == 204
+    assert setting.northwind.opened_at is not None
 
 
 @pytest.mark.extended

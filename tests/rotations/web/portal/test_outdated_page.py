@@ -43,7 +43,7 @@ def test_the_second_of_two_concurrent_answers_is_refused_with_the_first(
     nora: Visitor, ned: Visitor, northwind: Participant
 ) -> None:
     nora.send("decline", reason="Our vendor is away")
-    nora.client.get(nora.address("portal-download", "pem"))
+    nora.client.post(nora.address("portal-download", "pem"))
     answer = ned.send("installed", how="word", note="On both nodes")
     assert answer.status_code == 422
     assert (
@@ -69,7 +69,7 @@ def test_two_users_of_one_link_conflict_too(nora: Visitor, northwind: Participan
 
 def test_opening_and_downloading_cause_no_conflict(nora: Visitor, ned: Visitor, northwind: Participant) -> None:
     nora.open()
-    nora.client.get(nora.address("portal-download", "pem"))
+    nora.client.post(nora.address("portal-download", "pem"))
     assert ned.send("installed", how="word").status_code == 200
     assert again(northwind).evidence == "weak"
 

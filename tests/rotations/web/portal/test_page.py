@@ -73,9 +73,10 @@ def test_both_certificates_are_shown(company: Company, nora: Visitor) -> None:
 def test_opening_is_recorded_once_and_is_no_answer(nora: Visitor, northwind: Participant) -> None:
     nora.client.head(nora.address())
     northwind.refresh_from_db()
-    assert northwind.opened_at is None
+    assert (northwind.fetched_at, northwind.opened_at) == (None, None)
     nora.open()
-    nora.open()
+    for _ in range(2):
+        assert nora.client.post(nora.address("portal-opened")).status_code == 204
     northwind.refresh_from_db()
     assert northwind.opened_at == NOW
     entry = Entry.objects.get(verb="participant.opened")
@@ -91,7 +92,7 @@ def test_opening_is_recorded_once_and_is_no_answer(nora: Visitor, northwind: Par
 def test_downloads_in_each_format_are_recorded(
     company: Company, nora: Visitor, northwind: Participant, form: str
 ) -> None:
-    answer = nora.client.get(nora.address("portal-download", form))
+    answer = nora.client.post(nora.address("portal-download", form))
     assert answer["Content-Disposition"].startswith(f'attachment; filename="ACME-{company.new.sha256[:8]}.')
     assert "no-store" in answer["Cache-Control"]
     if form != "zip":
@@ -104,7 +105,7 @@ def test_downloads_in_each_format_are_recorded(
 def test_a_head_request_is_no_download(nora: Visitor, northwind: Participant) -> None:
     assert nora.client.head(nora.address("portal-download", "pem")).status_code == 200
     northwind.refresh_from_db()
-    assert northwind.downloaded_at is None
+    assert (northwind.file_fetched_at, northwind.downloaded_at) == (None, None)
 
 
 def test_an_unknown_format_is_not_found(nora: Visitor) -> None:
@@ -165,7 +166,7 @@ def test_a_partner_that_holds_one_certificate_prepares_it_and_agrees_to_the_wind
     assert "Please change together with us on Thu 3 Dec 2026, 22:00 to 23:00 CST" in nora.text
     assert "Get our new certificate ready" in nora.text
     assert "Replace the old certificate by the new one, exactly then" in nora.text
-    nora.client.get(nora.address("portal-download", "der"))
+    nora.client.post(nora.address("portal-download", "der"))
     nora.open()
     assert "Done: you have downloaded it" in nora.text
     assert nora.page.context["page"].open_question.key == "time"
@@ -418,7 +419,7 @@ def test_an_operator_sees_the_same_page_without_enabled_forms(
     assert "/p/" not in text
     assert text.count("<form") == text.count("<fieldset disabled>") > 3
     northwind.refresh_from_db()
-    assert Entry.objects.filter(verb="participant.opened").count() == 1  # by Nora
+    assert Entry.objects.filter(verb="participant.fetched").count() == 1  # by Nora
 
 
 def test_an_operator_sees_that_a_draft_asks_nothing(company: Company) -> None:

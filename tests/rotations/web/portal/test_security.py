@@ -157,7 +157,7 @@ def columns_of(participant: Participant) -> dict[str, object]:
     return dict(Participant.objects.filter(pk=participant.pk).values().get())
 
 
-def test_get_requests_record_only_opening_and_downloads(nora: Visitor, northwind: Participant) -> None:
+def test_get_requests_record_only_fetched_links(nora: Visitor, northwind: Participant) -> None:
     before = contents()
     for address in addresses(nora.token):
         assert nora.client.head(address).status_code in (200, 302, 404), address
@@ -166,7 +166,7 @@ def test_get_requests_record_only_opening_and_downloads(nora: Visitor, northwind
     for address in addresses(nora.token):
         nora.client.get(address)
     now = columns_of(northwind)
-    assert {name for name in now if now[name] != seen[name]} == {"opened_at", "downloaded_at"}
+    assert {name for name in now if now[name] != seen[name]} == {"fetched_at", "file_fetched_at"}
     changed = {label for label, digest in contents().items() if digest != before[label]}
     assert changed == {"rotations.Participant", "rotations.Link", "audit.Entry", "audit.Subject"}
     once = contents()

@@ -1,0 +1,179 @@
+"""Whether mails to our own people are still true when they leave: one short function for each kind that can change.
+
+A mail that is withdrawn frees its key, so that the next run of the reminders writes it anew if there is still a reason.
+Mails about what happened at a moment, such as that a change was made, stay true and have no check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from as2certs.mail.models import Message
+from as2certs.mail.validity import Withdrawal
+from as2certs.time_format import format_countdown
+from rotations.models import HandedIn, Notice, Rotation, Sighting, Step
+from rotations.notifications import operator_mail
+from rotations.notifications.expiry import HOLDER_KINDS, find_still_expiring
+from rotations.notifications.expiry_mail import reminder_facts
+from rotations.notifications.recipients import Recipient
+from rotations.notifications.texts import readiness_facts
+from rotations.notifications.thresholds import PENDING_STATES
+from rotations.planning.change import Act
+from rotations.planning.states import SETTLED, RotationState, StepState
+
+#: How long a countdown in a mail, such as "in 24 hours", is left as it is: a run and the next sender are seconds apart.
+COUNTDOWN_TOLERANCE = timedelta(minutes=10)
+
+RotationCheck = Callable[[Message, Rotation, datetime], str]
+
+
+def find_withdrawal(message: Message, now: datetime) -> Withdrawal | None:
+    """Return why a mail to our own people is no longer true; None if it is, or can't change."""
+    if message.kind in ROTATION_CHECKS:
+        rotation = rotation_of(message)
+        if rotation is None:
+            return None
+        reason = ROTATION_CHECKS[message.kind](message, rotation, now)
+        return Withdrawal(reason, [rotation, rotation.holder]) if reason else None
+    check = OTHER_CHECKS.get(message.kind)
+    return check(message, now) if check else None
+
+
+def rotation_of(message: Message) -> Rotation | None:
+    """Return the rotation that a mail to our own people is about, if it is about one."""
+    uid = message.facts.get("rotation")
+    return Rotation.objects.filter(uid=UUID(uid)).first() if uid else None
+
+
+def explain_window(message: Message, rotation: Rotation, now: datetime) -> str:
+    """Return why what a mail says of the window and the time until then is no longer true; empty if it is."""
+    start = rotation.window_start
+    if rotation.ended_at is not None:
+        return f"The rotation has ended ({rotation.get_state_display()})."
+    if start is None or start.isoformat() != message.facts.get("window"):
+        return "The window has moved since this was written."
+    is_old = now - message.created_at > COUNTDOWN_TOLERANCE
+    if is_old and format_countdown(start, now) != format_countdown(start, message.created_at):
+        return "The time until the window that it names is no longer right."
+    return ""
+
+
+def _check_window_soon(message: Message, rotation: Rotation, now: datetime) -> str:
+    if reason := explain_window(message, rotation, now):
+        return reason
+    if rotation.state not in (RotationState.EXCHANGING, RotationState.SCHEDULED):
+        return f"The rotation is {rotation.get_state_display()} by now."
+    if rotation.window_start is not None and rotation.window_start <= now:
+        return "The window has begun."
+    return _explain_readiness(message, rotation)
+
+
+def _explain_readiness(message: Message, rotation: Rotation) -> str:
+    current = readiness_facts(rotation)
+    if current["outstanding"] != message.facts.get("outstanding"):
+        return "Which partners are not ready has changed since this was written."
+    if current["own_steps"] != message.facts.get("own_steps"):
+        return "What is open on our own side has changed since this was written."
+    if current["kept_back"] != message.facts.get("kept_back"):
+        return "What keeps the change back has changed since this was written."
+    return ""
+
+
+def _check_not_started(message: Message, rotation: Rotation, now: datetime) -> str:
+    waiting = rotation.steps.filter(act=Act.CUT_OVER, state=StepState.WAITING, participant=None)
+    if rotation.state not in PENDING_STATES or not waiting.exists():
+        return "The change has started, or was called off."
+    start, end = rotation.window_start, rotation.window_end
+    if start is None or start.isoformat() != message.facts.get("window"):
+        return "The window has moved since this was written."
+    if end is not None and end <= now:
+        return "The window is over, which another mail reports."
+    return _explain_readiness(message, rotation)
+
+
+def _check_needs_attention(message: Message, rotation: Rotation, now: datetime) -> str:
+    if message.facts.get("missed"):
+        is_missed = Rotation.objects.overdue(now).filter(pk=rotation.pk).exists()
+        return "" if is_missed else "The window was moved, or the change was made or called off."
+    return _check_step(message, rotation, now)
+
+
+def _check_step(message: Message, rotation: Rotation, now: datetime) -> str:
+    uid = message.facts.get("step")
+    step = Step.objects.filter(uid=UUID(uid)).first() if uid else None
+    return "The step was done or skipped." if step is not None and step.state in SETTLED else ""
+
+
+def _check_too_late(message: Message, rotation: Rotation, now: datetime) -> str:
+    start = rotation.window_start
+    if (start.isoformat() if start else "") != message.facts.get("window"):
+        return "The window has moved since this was written."
+    is_late = rotation.old is not None and operator_mail.comes_too_late(rotation, rotation.old, now)
+    return "" if is_late else "The change no longer comes too late, or was called off."
+
+
+def _check_submitted(message: Message, rotation: Rotation, now: datetime) -> str:
+    uid = message.facts.get("handed_in")
+    handed = HandedIn.objects.filter(uid=UUID(uid)).first() if uid else None
+    if handed is None or handed.settled_at is None:
+        return ""
+    return "The certificate was accepted." if handed.accepted else "The certificate was refused."
+
+
+ROTATION_CHECKS: Mapping[str, RotationCheck] = {
+    "window_soon": _check_window_soon,
+    "not_started": _check_not_started,
+    "needs_attention": _check_needs_attention,
+    "own_step_open": _check_step,
+    "too_late": _check_too_late,
+    "handed_in": _check_submitted,
+}
+
+
+def _check_reminder(message: Message, now: datetime) -> Withdrawal | None:
+    """Check a reminder of expiring certificates; withdrawn, its thresholds are due again in the next run."""
+    facts = message.facts
+    if not facts:
+        return None
+    by_kind: dict[str, list[int]] = {}
+    for kind, certificate, *_ in facts["certificates"]:
+        by_kind.setdefault(kind, []).append(certificate)
+    expiring = [
+        one for kind, found in by_kind.items() for one in find_still_expiring(HOLDER_KINDS[kind], found, now=now)
+    ]
+    reader = Recipient(message.to_address, message.to_name, facts["zone"])
+    current = reminder_facts(reader, expiring, now, zone=facts["zone"])
+    if sorted(current["certificates"]) != sorted(facts["certificates"]):
+        reason = "A certificate in it was replaced, or its rotation has changed, since this was written."
+    elif now.astimezone(ZoneInfo(facts["zone"])).date().isoformat() != facts["day"]:
+        reason = "It counts the days from an earlier day."
+    else:
+        return None
+    sent = Notice.objects.filter(recipient=facts["recipient"], at=message.created_at)
+    return Withdrawal(reason, follow_up=sent.delete)
+
+
+def _check_early_evidence(message: Message, now: datetime) -> Withdrawal | None:
+    uid = message.facts.get("sighting")
+    sighting = Sighting.objects.select_related("partner", "participant__rotation").filter(uid=UUID(uid)).first()
+    if sighting is None:
+        return None
+    if sighting.participant is not None:
+        comparisons = sighting.participant.rotation.steps.filter(act=Act.CHECK)
+        current = "compare" if comparisons.exclude(state__in=SETTLED).exists() else ""
+    else:
+        evidence = sighting.early_evidence()
+        current = evidence.kind if evidence else ""
+    if current == message.facts["kind"]:
+        return None
+    return Withdrawal("What it asks for is done, or something else is to be done.", [sighting.partner])
+
+
+OTHER_CHECKS: Mapping[str, Callable[[Message, datetime], Withdrawal | None]] = {
+    "reminder": _check_reminder,
+    "escalation": _check_reminder,
+    "early_evidence": _check_early_evidence,
+}
