@@ -47,8 +47,8 @@ class ActiveRotation:
         elif state is RotationState.DRAFT and not quiet:
             yield OpenTask("needs_you", f"{rotation}: the rotation is a draft", "Open the draft", url)
         elif state is RotationState.EXCHANGING and self._is_close(now):
-            assert rotation.window_start is not None  # it is close
-            when = format_countdown(rotation.window_start, now)
+            assert rotation.ready_by is not None  # it is close
+            when = format_countdown(rotation.ready_by, now)
             for participant in self.silent[:3]:
                 yield OpenTask(
                     "needs_you",
@@ -58,8 +58,8 @@ class ActiveRotation:
                 )
 
     def _is_close(self, now: datetime) -> bool:
-        start = self.rotation.window_start
-        return start is not None and start - now <= CONFIRMATION_WARNING
+        ready_by = self.rotation.ready_by
+        return ready_by is not None and ready_by - now <= CONFIRMATION_WARNING
 
 
 def get_active_rotations() -> list[ActiveRotation]:

@@ -89,16 +89,31 @@ class ParticipantHistory:
         return {address for address, has_arrived in last.items() if not has_arrived}
 
     @property
+    def reminded_until(self) -> datetime | None:
+        """Return until when reminders make sense: the start of the window, or the end if it can act inside that.
+
+        It can if we change for it alone, in a window without a fixed moment, and if the window was open when it was
+        asked. One that changes together with us has to be ready before.
+        """
+        participant, asked = self.participant, self.asked_at
+        if asked is None or participant.starts is None or asked >= participant.starts:
+            return participant.ends
+        acts = {step.act for step in self.steps}
+        inside = Act.CUT_OVER in acts or participant.rotation.is_fuzzy
+        return participant.ends if inside and Act.AGREE not in acts else participant.ready_by
+
+    @property
     def schedule(self) -> ReminderSchedule | None:
         """Return its reminders; None before it was informed, or without a window."""
         rotation, asked = self.participant.rotation, self.asked_at
-        if asked is None or self.participant.starts is None:
+        if asked is None or self.participant.ready_by is None:
             return None
         return ReminderSchedule(
             after=rotation.nudge_after,
             before=rotation.nudge_before,
             asked_at=asked,
-            starts=self.participant.starts,
+            starts=self.participant.ready_by,
+            until=self.reminded_until,
             answer_by=self.participant.answer_by,
             extended_at=self.participant.extended_at,
         )

@@ -51,6 +51,7 @@ def build_change(
         grace=timedelta(days=rotation.grace_days),
         emergency=rotation.is_emergency,
         fuzzy=rotation.is_fuzzy,
+        phased=rotation.is_phased,
         old_name=rotation.old.short_name if rotation.old else "nothing",
         new_name=rotation.new.short_name if rotation.new else "the new certificate",
         holder_name=rotation.holder.name,

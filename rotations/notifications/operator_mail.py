@@ -21,7 +21,7 @@ from as2certs.mail import outbox
 from as2certs.mail.models import Message
 from as2certs.time_format import format_countdown, format_moment
 from identities.stations import AbstractCertificate
-from rotations.models import HandedIn, Participant, Rotation, RotationQuerySet, Step, rehearsal
+from rotations.models import AtEnd, HandedIn, Participant, Rotation, RotationQuerySet, Step, rehearsal
 from rotations.notifications.recipients import Recipient, recipients_of_rotations, unique_recipients
 from rotations.notifications.texts import (
     SilentPartner,
@@ -276,7 +276,7 @@ def notify_silent_partners(
 
     ``silences`` returns the partners for a reader's time zone, the new ones first.
     """
-    start = rotation.window_start
+    start, last = rotation.window_start, rotation.window_end
     assert start is not None  # approved rotations have a window
 
     def variables(reader: Recipient) -> dict[str, Any]:
@@ -286,6 +286,7 @@ def notify_silent_partners(
             "more": max(0, len(found) - MAX_SILENT),
             "who": format_names([silence.partner for silence in found]),
             "verb": silent_verb(found),
+            "until": format_moment(last, reader.time_zone) if rotation.is_phased and last else "",
             "is_open": start <= at,
             "countdown": format_countdown(start, at),
             "starts": format_moment(start, reader.time_zone),
@@ -344,13 +345,17 @@ def _notify_window_missed(rotation: Rotation, ended: datetime) -> int:
         silent += f" The approval was withdrawn, since {rotation.withdrawn_because}, and nobody approved it again."
     if rotation.state == RotationState.EXCHANGING and (kept := rehearsal.rehearsal_obstacle(rotation)):
         silent += f" {kept}"
-    return notify_needs_attention(
-        rotation,
-        None,
-        f"The window ended and the change was not made.{silent} "
-        "Agree a new window with the partners and postpone to it, or cancel.",
-        at=ended,
+    text = (
+        f"The window ended and the change was not made.{silent} Agree a new window with the partners and postpone to it, "
+        "or cancel."
     )
+    if rotation.is_phased:
+        text = (
+            f"The time in which each partner changes when it is ready is over, and the change is not complete.{silent} "
+            "Both certificates stay in use. Call the partners that are left: give them more time by postponing, or a "
+            "moment of their own, or go on without them."
+        )
+    return notify_needs_attention(rotation, None, text, at=ended)
 
 
 def _starting_soon(now: datetime) -> RotationQuerySet:
@@ -359,7 +364,7 @@ def _starting_soon(now: datetime) -> RotationQuerySet:
         state__in=(RotationState.EXCHANGING, RotationState.SCHEDULED),
         window_start__gt=now,
         window_start__lte=horizon,
-    )
+    ).exclude(at_end=AtEnd.PHASED)  # nothing starts at the start where each partner changes when it is ready
 
 
 def _with_related(rotations: RotationQuerySet) -> Iterable[Rotation]:

@@ -293,6 +293,7 @@ class PostponeForm(WindowForm):
         }
         stored = initial_window(rotation.window_start, rotation.window_end, rotation.window_zone)
         super().__init__(data, now=now, zones=zones, initial=stored | dict(initial or {}))
+        self.is_phased = rotation.is_phased
 
     @property
     def window_change(self) -> rescheduling.WindowChange:
@@ -325,6 +326,7 @@ class MoveParticipantForm(PostponeForm):
         self.participant = participant
         stored = initial_window(participant.starts, participant.ends, participant.zone)
         super().__init__(participant.rotation, user, data, now=now, initial=stored | dict(initial or {}))
+        self.is_phased = False  # a moment of its own is one
         self.fields["reason"].help_text = f"{participant.partner} reads it in the mail, and it is kept in the trail."
 
     def findings(self, window: Window) -> list[WindowFinding]:

@@ -223,7 +223,7 @@ def test_the_command_writes_a_line_for_each_combination_in_aligned_columns() -> 
 
 def test_the_command_ends_with_an_error_if_the_rules_are_violated() -> None:
     out, err = StringIO(), StringIO()
-    with pytest.raises(CommandError, match=r"The law is broken in \d+ of 105 combinations") as raised:
+    with pytest.raises(CommandError, match=r"The law is broken in \d+ of 107 combinations") as raised:
         call_command("simulate", "--skew", "7200", stdout=out, stderr=err)
     assert raised.value.returncode == 1
     assert "decrypting at System 1 held only the new" in err.getvalue()
