@@ -5,8 +5,8 @@ hours of elapsed time, regardless of DST changes. The rules:
 
 - A reminder is due only between the moment at which the partner was asked and the start of the window; or its end,
   where the partner can still act inside it.
-- The days "before" count back from the moment by which an answer is needed: the start of the window, or the end if it
-  was open when the partner was asked.
+- The days "before" count back from the moment by which an answer is needed: the start of the window, or the end if no
+  reminder fits before the start.
 - A reminder "after" that is within a day of one "before" is dropped: nobody is reminded twice in a day.
 - A partner whose deadline was extended gets no reminder in the first half of the extension. Of the reminders in that
   half, the last one is due at its end.
@@ -74,7 +74,11 @@ class ReminderSchedule:
     @property
     def needed_by(self) -> datetime:
         """Return the moment by which an answer is needed, from which the days "before" count back."""
-        return self.starts if self.asked_at < self.starts else self.ends
+        return self.ends if self.fits(self.ends) and not self.fits(self.starts) else self.starts
+
+    def fits(self, moment: datetime) -> bool:
+        """Return whether there is time for a reminder before a moment."""
+        return any(timedelta(days=days) < moment - self.asked_at for days in (*self.after, *self.before))
 
     def reminders(self) -> list[ScheduledReminder]:
         """Return the reminders in chronological order."""

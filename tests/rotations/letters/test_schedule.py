@@ -132,6 +132,18 @@ def test_reminders_go_on_inside_a_window_in_which_the_partner_can_act() -> None:
     assert given.escalates_at == ASKED + 15 * DAY + 12 * HOUR
 
 
+def test_asked_minutes_before_a_long_window_the_days_before_count_back_from_its_end() -> None:
+    given = make_schedule(starts=ASKED + HOUR / 12, until=ASKED + 5 * DAY)
+    assert reminders_sent(given) == [("before 3", 2 * DAY), ("before 1", 4 * DAY)]
+    assert given.escalates_at == ASKED + 4 * DAY + 12 * HOUR
+
+
+def test_where_no_reminder_fits_our_people_are_notified_before_the_window() -> None:
+    given = make_schedule(starts=ASKED + HOUR, until=ASKED + 2 * HOUR)
+    assert reminders_sent(given) == []
+    assert given.escalates_at == ASKED + HOUR / 2
+
+
 def test_asked_in_an_open_window_the_days_before_count_back_from_its_end() -> None:
     given = make_schedule(starts=ASKED - DAY, until=ASKED + 21 * DAY)
     assert reminders_sent(given) == [
