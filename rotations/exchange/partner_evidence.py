@@ -102,7 +102,9 @@ class ParticipantHistory:
         if Act.AGREE in acts:
             return participant.ready_by
         inside = Act.CUT_OVER in acts or participant.rotation.is_fuzzy
-        return participant.ends if inside or not self._schedule(asked).fits(participant.starts) else participant.ready_by
+        return (
+            participant.ends if inside or not self._schedule(asked).fits(participant.starts) else participant.ready_by
+        )
 
     @property
     def schedule(self) -> ReminderSchedule | None:

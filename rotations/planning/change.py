@@ -395,7 +395,7 @@ def phased_obstacle(
         if not system.signs_per_partner:
             return (
                 f"“{PHASED}” needs an AS2 system that selects the signing certificate per partner, and {system.name} "
-                f"signs with one for all. Say so at the AS2 system if it does, {instead}"
+                f"is not recorded as one. Record it at the AS2 system if it is, {instead}"
             )
         if Role.DECRYPT in roles and not system.holds.fits_both:
             return (

@@ -4,7 +4,7 @@ Returned datetimes are aware and in UTC unless stated otherwise.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -190,9 +190,14 @@ def check_window(
     found = [
         *_own_findings(window, now, phased=phased),
         *_old_certificate_findings(window, now, old_ends, phased=phased),
-        *_new_certificate_findings(window, now, new_begins, new_ends),
+        *_new_certificate_findings(_remaining(window, now) if phased else window, now, new_begins, new_ends),
     ]
     return sorted(found, key=lambda finding: finding.level != "error")
+
+
+def _remaining(window: Window, now: datetime) -> Window:
+    """Return what is left of an open window: a phased change may begin before its new certificate is generated."""
+    return replace(window, start=now) if window.start < now < window.end else window
 
 
 def _own_findings(window: Window, now: datetime, *, phased: bool) -> Iterator[WindowFinding]:

@@ -111,7 +111,9 @@ def _asking_headline(page: PortalPage) -> Headline:
         )
     if page.is_answered:
         return Headline(f"{_subject_title(page)}: we have your answers", next_step_text(page), meaning="fine")
-    when_ready = f" You can switch as soon as you have answered, until {page.last_moment}." if page.changes_when_ready else ""
+    when_ready = (
+        f" You can switch as soon as you have answered, until {page.last_moment}." if page.changes_when_ready else ""
+    )
     return Headline(
         _subject_title(page),
         f"Please {page.context.request_text}.",

@@ -214,9 +214,7 @@ def _single_partner_tasks(
         )
     unconfirmed = {participant.pk for participant in waiting} - set(covered)
     ahead = sorted(
-        (
-            (at, participant) for at, participant in needed if at and at > now and participant.pk in unconfirmed
-        ),
+        ((at, participant) for at, participant in needed if at and at > now and participant.pk in unconfirmed),
         key=lambda pair: pair[0],
     )
     if ahead:

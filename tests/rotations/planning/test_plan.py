@@ -469,7 +469,7 @@ def test_a_partner_with_one_slot_needs_a_moment_of_its_own_where_the_others_chan
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (replace(make_change("A"), phased=True), "System 1 signs with one for all"),
+        (replace(make_change("A"), phased=True), "System 1 is not recorded as one"),
         (replace(make_change("C", (ONE,), per_partner=True), phased=True), "System 1 holds one, or it is not known"),
         (replace(make_change("B", per_partner=True), phased=True), "this one does not sign"),
         (replace(make_change("F", per_partner=True), phased=True), "this one does not sign"),

@@ -359,6 +359,14 @@ def test_a_phased_change_may_take_weeks_and_have_begun() -> None:
     assert [finding.code for finding in found] == ["already_open", "long"]
 
 
+def test_a_phased_change_may_have_begun_before_its_new_certificate_was_made() -> None:
+    now = utc(2026, 11, 3, 9)
+    window = Window(now - DAY, now + 21 * DAY, "UTC")
+    for begins, codes in ((now - SECOND, []), (now, []), (now + SECOND, ["before_new_begins"])):
+        found = check_window(window, now=now, old_ends=None, new_begins=begins, new_ends=None, phased=True)
+        assert [finding.code for finding in found] == codes
+
+
 def test_notice_is_measured_to_the_last_moment_of_a_phased_change() -> None:
     now = utc(2026, 11, 3, 9)
     assert phased_codes(Window(now, now + 3 * DAY, "UTC"), now) == []
