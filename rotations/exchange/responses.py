@@ -42,7 +42,7 @@ MAX_SUGGESTED = 5
 
 
 def change_has_begun(participant: Participant) -> bool:
-    """Return whether the change was made, or is being made, for a participant: where we sign per partner, for it alone."""
+    """Return whether the change is made or under way; where we sign per partner, for this participant alone."""
     rotation = participant.rotation
     if rotation.state == RotationState.UNDER_WAY and stored_plan.signs_per_partner(rotation):
         return participant.pk in stored_plan.switched_participants(rotation)
@@ -122,7 +122,7 @@ def refuse_proposal(participant: Participant, *, reason: str, by: Actor, now: da
 @transaction.atomic
 def decline(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
     """Record that a partner declines, and notify our people. Raises ActionRefused."""
-    rotation, participant = lock_for_answer(participant)
+    _, participant = lock_for_answer(participant)
     if change_has_begun(participant):
         raise ActionRefused("The change has been made already. If something does not work, say that instead.")
     if not reason.strip():

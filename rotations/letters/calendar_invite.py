@@ -36,7 +36,7 @@ def build_calendar_file(
     ``attendee`` is the recipient's address; a published entry has none (RFC 5546, section 3.2.1).
     """
     participant, support = context.participant, context.support
-    rotation, our_name = participant.rotation, support.organisation
+    our_name = support.organisation
     start, end = participant.starts, participant.ends
     assert start is not None  # letters about windows are about rotations that have one
     assert end is not None

@@ -160,7 +160,7 @@ def current_answer_lead() -> AnswerLead:
 def answer_deadline(participant: Participant, lead: AnswerLead, *, now: datetime) -> datetime | None:
     """Return until when a participant's answer is requested (UTC), never in the past.
 
-    As extended, or else some working days before it has to be ready, or the end of a window that is open; None after it.
+    As extended, or else some working days before it has to be ready, or the end of an open window; None after that.
     """
     ready_by, ends, extended = participant.ready_by, participant.ends, participant.answer_by
     assert ready_by is not None  # approved rotations have a window

@@ -62,8 +62,8 @@ def letter_text(context: LetterContext, kind: str, contact: Contact) -> mail_tem
 PHASED_MOVED_TEXT = mail_templates.MailText(
     "{our_name}, AS2 ID {as2_id}: you can change to the new certificate {window}",
     "Hello {contact},\n\nthe change of the AS2 certificate between {partner} and us has another last day now. The "
-    "attached calendar entry replaces the earlier one. You still switch when you are ready, and what you have installed "
-    "already stays as it is.",
+    "attached calendar entry replaces the earlier one. You still switch when you are ready, and what you have "
+    "installed already stays as it is.",
     "",
 )
 #: Wording that operators can't change, since it says what happened.

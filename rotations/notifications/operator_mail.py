@@ -346,8 +346,8 @@ def _notify_window_missed(rotation: Rotation, ended: datetime) -> int:
     if rotation.state == RotationState.EXCHANGING and (kept := rehearsal.rehearsal_obstacle(rotation)):
         silent += f" {kept}"
     text = (
-        f"The window ended and the change was not made.{silent} Agree a new window with the partners and postpone to it, "
-        "or cancel."
+        f"The window ended and the change was not made.{silent} "
+        "Agree a new window with the partners and postpone to it, or cancel."
     )
     if rotation.is_phased:
         text = (

@@ -185,8 +185,8 @@ class CertificateChange:
     In a `fuzzy` window the time of the cut-over is not fixed: both certificates are accepted throughout, and we switch
     at the first evidence or on an operator's decision, at the latest just before the end.
 
-    In a `phased` change each partner changes when it is ready, from `starts` until `ends`: our signing changes for it as
-    soon as it has confirmed, whatever the others do. A party with room for one certificate needs a moment of its own.
+    In a `phased` change each partner changes when it is ready, from `starts` until `ends`: our signing changes for it
+    as soon as it has confirmed, whatever the others do. A party with room for one certificate needs its own moment.
 
     In an `emergency` the old key may be compromised: there is no overlap and no waiting, since messages that are still
     signed with the old certificate or encrypted to it do more harm than messages that fail.

@@ -184,8 +184,9 @@ def check_window(
     """Return the problems with a window, errors first.
 
     In a `phased` change it begins at once or on a day, and each partner changes when it is ready until its end: it may
-    be long and open already, and has to end while the old certificate is valid. `old_ends` is the old certificate's not after, `new_begins` and `new_ends` the new one's validity; None
-    if there is no such certificate (yet). All datetimes are aware.
+    be long and open already, and has to end while the old certificate is valid. `old_ends` is the old certificate's
+    not after, `new_begins` and `new_ends` the new one's validity; None if there is no such certificate (yet). All
+    datetimes are aware.
     """
     found = [
         *_own_findings(window, now, phased=phased),

@@ -23,8 +23,8 @@ from identities.stations import AbstractCertificate
 from partners.forms import PartnerUploadForm
 from partners.models import Partner
 from rotations.errors import ActionRefused
-from rotations.lifecycle import drafts
 from rotations.execution import stored_plan
+from rotations.lifecycle import drafts
 from rotations.models import AtEnd, Participant, Rotation
 from rotations.planning.change import Role, phased_obstacle
 from rotations.planning.windows import EXTENSION_MARGIN, Window, WindowFinding, check_window

@@ -23,8 +23,8 @@ from rotations.exchange.follow_up import nudge_now
 from rotations.exchange.time_slots import offer_slots
 from rotations.execution import transitions
 from rotations.execution.confirmations import PartnerAnswer, confirm_installation, waive
-from rotations.lifecycle import approval, drafts, endings, rescheduling
 from rotations.letters.announcements import announce
+from rotations.lifecycle import approval, drafts, endings, rescheduling
 from rotations.models import AtEnd, Participant, Rotation, Step
 from rotations.planning.windows import Window
 from tests.people import log_in, make_person
@@ -514,4 +514,4 @@ def test_the_calendar_entry_of_a_partner_that_changes_when_ready_is_the_last_mom
     (event,) = Calendar.from_ical(file.content).walk("VEVENT")
     assert event["DTSTART"].dt == LAST
     assert "DTEND" not in event
-    assert event["SUMMARY"].startswith("Last moment to add the new AS2 certificate of")
+    assert str(event["SUMMARY"]).startswith("Last moment to add the new AS2 certificate of")
