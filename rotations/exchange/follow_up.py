@@ -37,6 +37,7 @@ from rotations.models import Letter, Participant, Rotation, Step
 from rotations.notifications import operator_mail
 from rotations.notifications.recipients import escalation_recipient
 from rotations.notifications.texts import SilentPartner, join_names
+from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState
 
 log = logging.getLogger(__name__)
@@ -334,6 +335,9 @@ def explain_not_awaited(history: ParticipantHistory, *, now: datetime) -> str:
     alone = participant.steps.for_one_partner().unsettled()
     started = rotation.state == RotationState.UNDER_WAY and alone.exists()
     is_followed = rotation.state in FOLLOWED_STATES or started
+    ours = [step for step in history.steps if step.act == Act.CUT_OVER]
+    if ours and rotation.state == RotationState.UNDER_WAY and all(step.state in SETTLED for step in ours):
+        return f"We have changed over for {partner} already: nothing is awaited from it any more."
     until = history.reminded_until
     if not is_followed or (until is not None and until <= now):
         what = "is over" if participant.ends is not None and participant.ends <= now else "has begun"

@@ -555,9 +555,15 @@ class Step(models.Model):
         """
         if self.act != Act.CUT_OVER or self.earliest_at is None or self.latest_at is None:
             return False
-        if self.rotation.is_fuzzy or (self.participant and self.participant.changes_when_ready):
+        if self.rotation.is_fuzzy or self.is_made_when_ready:
             return at >= self.latest_at
         return at - self.earliest_at > LATE_AFTER
+
+    @property
+    def is_made_when_ready(self) -> bool:
+        """Whether this is our cut-over for a partner that changes when it is ready, rather than at a moment."""
+        phased = self.act == Act.CUT_OVER and self.participant_id is not None and self.rotation.is_phased
+        return phased and self.participant is not None and not self.participant.has_own_window
 
     @property
     def own_moves(self) -> dict[str, str]:

@@ -234,6 +234,11 @@ class ReminderScheduleForm(forms.Form):
         help_text="With commas, such as 7, 3, 1. One that falls on the day of one of these counts once.",
     )
 
+    def __init__(self, rotation: Rotation, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if rotation.is_phased:
+            self.fields["before"].label = "Days before the last moment"
+
 
 class SightingForm(forms.Form):
     """A message of a partner and the certificate that it used."""

@@ -119,12 +119,12 @@ class DraftForm(WindowForm):
     )
     at_end = forms.ChoiceField(
         required=False,
-        label="The moment in the window",
-        choices=[("", "When it opens"), *AtEnd.choices],
-        help_text="Where each partner changes when it is ready, give the last moment with “until” and “until the day”; "
-        "without a day and “from”, it begins with the approval. Where the moment is not known, both sides accept both "
-        "certificates throughout; the change is made at the first message that shows that the other side has changed, "
-        f"or on your word. An extension ends at least {EXTENSION_MARGIN // timedelta(hours=1)} hours before the old "
+        label="Switch",
+        choices=[("", "at the start of the window"), *AtEnd.choices],
+        help_text="Each partner when it is ready: enter the last moment under “Until” and “Until the day”. Leave “Day” "
+        "and “From” empty to begin with the approval. Not known: both sides accept both certificates throughout. The "
+        "change is made at the first message that shows that the other side has changed, or on your word. "
+        f"An extension ends at least {EXTENSION_MARGIN // timedelta(hours=1)} hours before the old "
         "certificate expires and never lies in a freeze; where it can’t, a person decides.",
     )
     notes = forms.CharField(

@@ -176,7 +176,7 @@ class WindowForm(forms.Form):
         if end <= self.now:
             self.add_error("window_last_date", "The last moment is over. Choose a later one.")
             return
-        self.window = Window(self.now, end, cleaned["window_zone"])
+        self.window = Window(self.now.replace(second=0, microsecond=0), end, cleaned["window_zone"])
         self._check_window(self.window)
 
     def _end(self, first: datetime, start: datetime | None) -> datetime | None:
