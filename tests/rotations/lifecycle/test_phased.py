@@ -202,6 +202,20 @@ def test_an_answer_after_the_last_moment_needs_a_person(company: Company, clock:
     assert "The window ended" in step.error
 
 
+def test_a_waived_partner_is_changed_over_for_just_before_the_last_moment(company: Company, clock: FakeClock) -> None:
+    rotation = announced(company, clock)
+    confirmations.waive(part(rotation, "Initech"), reason="It has no time.", by=company.by, now=NOW + HOUR)
+    run_until(clock, NOW + 10 * DAY, every=DAY)
+    assert ours(rotation, "Initech").state == StepState.WAITING
+    later = Window(clock.now, LAST + DAY, CHICAGO)
+    change = rescheduling.WindowChange(later, reason="A day more.")
+    rescheduling.postpone(rotation, change, by=company.by, now=clock.now)
+    run_until(clock, LAST + DAY - 2 * MINUTE, every=DAY)
+    assert ours(rotation, "Initech").state == StepState.WAITING
+    run_until(clock, LAST + DAY - MINUTE, every=MINUTE)
+    assert ours(rotation, "Initech").state == StepState.DONE
+
+
 def test_the_old_certificate_has_to_outlast_the_last_moment(company: Company) -> None:
     last = company.old.not_after - DAY + MINUTE
     rotation = drafts.create_draft(company.identity, spec(company, last=last), by=company.by, now=NOW)
