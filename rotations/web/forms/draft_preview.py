@@ -27,6 +27,11 @@ class DraftPreview:
         self.form, self.reader = form, reader
 
     @property
+    def is_phased(self) -> bool:
+        """Return whether each partner changes when it is ready, so that there is no window to suggest."""
+        return self.form.is_phased
+
+    @property
     def participants(self) -> Sequence[Participant]:
         return self.form.participants
 
@@ -60,7 +65,8 @@ class DraftPreview:
             "window_zone",
             "freeze_reason",
         )
-        filled = all(self.form.data.get(name) for name in names[:3])
+        needed = ("window_until", "window_last_date") if self.is_phased else names[:3]
+        filled = all(self.form.data.get(name) for name in needed)
         return [str(error) for name in names for error in self.form.errors.get(name, [])] if filled else []
 
     @cached_property

@@ -607,7 +607,14 @@ def test_the_preview_shows_the_plan_of_partners_that_change_when_ready(
     url = f"{reverse('rotation-preview')}?identity={signing_per_partner.identity.uid}"
     shown = page_text(operator.post(url, plan_form(signing_per_partner, **PHASED)))
     assert "Sign to Northwind with" in shown
-    assert "Suggested windows" not in shown
+    for words in ("Windows that suit", "No window suits"):
+        assert words not in shown
+    too_late = page_text(
+        operator.post(url, plan_form(signing_per_partner, **PHASED | {"window_last_date": "2026-12-12"}))
+    )
+    assert "has to be valid for at least 24 hours after that" in too_late
+    empty = page_text(operator.post(url, plan_form(signing_per_partner, **PHASED | {"window_last_date": ""})))
+    assert "Windows that suit" not in empty
 
 
 def test_what_is_said_before_the_approval_names_the_last_moment(
@@ -631,6 +638,7 @@ def test_a_last_moment_is_postponed_without_a_new_beginning(
         operator, "rotation-postpone", only().uid, **moved, reason="Two are silent.", seen=rotation_version(only())
     )
     assert page.status_code == 302, page.context["form"].errors
+    assert "Windows that suit" not in page_text(get_page(operator, "rotation-postpone", only().uid))
     assert only().window_end == datetime(2026, 12, 12, 0, tzinfo=UTC)
     assert "until Fri 11 Dec" in page_text(operator.get(only().get_absolute_url()))
     assert 'until <time datetime="2026-12-12T00:00:00+00:00"' in page_text(get_page(operator, "rotation-list"))
