@@ -42,9 +42,9 @@ MAX_SUGGESTED = 5
 
 
 def change_has_begun(participant: Participant) -> bool:
-    """Return whether the change is made or under way; where we sign per partner, for this participant alone."""
+    """Return whether the change is made or under way; for this one alone if it changes when it is ready."""
     rotation = participant.rotation
-    if rotation.state == RotationState.UNDER_WAY and stored_plan.signs_per_partner(rotation):
+    if rotation.state == RotationState.UNDER_WAY and participant.changes_when_ready:
         return participant.pk in stored_plan.switched_participants(rotation)
     return rotation.state in AFTER_CHANGE
 
