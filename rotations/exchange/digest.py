@@ -347,7 +347,7 @@ def _waiting_rotation(rotation: Rotation, facts: DigestFacts, zone: str, now: da
 def _rotation_context(one: WaitingRotation, zone: str, now: datetime) -> dict[str, Any]:
     """Return the template variables of one rotation."""
     rotation = one.rotation
-    assert rotation.window_start is not None  # approved rotations have a window
+    assert rotation.ready_by is not None  # approved rotations have a window
     groups = sorted(one.groups.items(), key=lambda group: not group[0].is_ours)
     blocking = sum(len(partners) for _, partners in groups)
     return {
@@ -360,7 +360,7 @@ def _rotation_context(one: WaitingRotation, zone: str, now: datetime) -> dict[st
         # After the change nobody asks who is ready for it.
         "ready": str(one.readiness) if rotation.state in AWAITING_WINDOW else "",
         "ours": sum(len(partners) for blocker, partners in groups if blocker.is_ours),
-        "starts": format_moment(rotation.window_start, zone),
+        "starts": format_moment(rotation.ready_by, zone),
         "when": _format_window(rotation, now),
         "lines": [_group_context(blocker, partners, zone, now) for blocker, partners in groups],
     }
@@ -369,6 +369,8 @@ def _rotation_context(one: WaitingRotation, zone: str, now: datetime) -> dict[st
 def _format_window(rotation: Rotation, now: datetime) -> str:
     """Return the time until the window: "window in 10 days", "the window is open", "the window is over"."""
     start, end = rotation.window_start, rotation.window_end
+    if rotation.is_phased and end is not None and end > now:
+        return f"last moment {format_countdown(end, now)}"
     if start is not None and start > now:
         return f"window {format_countdown(start, now)}"
     return "the window is open" if end is not None and end > now else "the window is over"

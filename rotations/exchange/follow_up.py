@@ -38,7 +38,8 @@ from rotations.models.readiness import Readiness, with_readiness
 from rotations.notifications import operator_mail
 from rotations.notifications.recipients import escalation_recipient
 from rotations.notifications.texts import SilentPartner, join_names
-from rotations.planning.states import RotationState
+from rotations.planning.change import Act
+from rotations.planning.states import SETTLED, RotationState
 
 log = logging.getLogger(__name__)
 
@@ -89,10 +90,11 @@ class AwaitedParticipant:
         """Return when our people are notified of its silence: when the moment by which it was asked to answer is over.
 
         Where that is the start of the window, since it was asked with short notice, the schedule's moment is earlier.
+        Where it can act inside the window, reminders go on, and our people are notified after the last one.
         """
         participant, asked, schedule = self.participant, self.history.asked_at, self.schedule
         is_asked_before = asked is not None and schedule.starts == participant.starts and asked < schedule.starts
-        if participant.answer_by is None and is_asked_before:
+        if participant.answer_by is None and schedule.until is None and is_asked_before:
             deadline = self.lead.deadline(schedule.starts, now=asked or schedule.starts)
             return deadline if deadline < schedule.starts else schedule.escalates_at
         return schedule.escalates_at
@@ -201,7 +203,7 @@ def _send_reminders(rotation: Rotation, now: datetime) -> int:
 def _repetition_key(one: AwaitedParticipant, reminder: ScheduledReminder) -> str:
     """Return what a reminder counts from; when that changes, the same reminder is sent again."""
     schedule = one.schedule
-    return (schedule.asked_at if reminder.kind == "after" else schedule.starts).isoformat()
+    return (schedule.asked_at if reminder.kind == "after" else schedule.needed_by).isoformat()
 
 
 def _send_nudge(one: AwaitedParticipant, name: str, since: str, *, by: Actor, now: datetime) -> list[Letter]:
@@ -257,7 +259,7 @@ def _silent_partner(one: AwaitedParticipant, zone: str, now: datetime) -> Silent
         status=derive_status(one.history.evidence(now=now)),
         people=[(contact.name, contact.phone) for contact in contacts],
         tried=format_attempts(one.history, zone, now),
-        obstacle="" if one.contacts else _explain_unreachable(one),
+        obstacle=_explain_obstacle(one),
     )
 
 
@@ -281,6 +283,15 @@ def format_attempts(history: ParticipantHistory, zone: str, now: datetime) -> st
         if date not in days.setdefault(what, []):
             days[what].append(date)
     return ", ".join(f"{what} {join_names(dates)}" for what, dates in days.items())
+
+
+def _explain_obstacle(one: AwaitedParticipant) -> str:
+    """Return why a silent participant was not reminded, as a sentence; empty if it was, or will be."""
+    if not one.contacts:
+        return _explain_unreachable(one)
+    if not one.schedule.reminders() and not one.history.nudges:
+        return "It was told too short a time ago for a reminder: call them."
+    return ""
 
 
 def _explain_unreachable(one: AwaitedParticipant) -> str:
@@ -340,8 +351,13 @@ def explain_not_awaited(history: ParticipantHistory, *, now: datetime) -> str:
     alone = participant.steps.for_one_partner().unsettled()
     started = rotation.state == RotationState.UNDER_WAY and alone.exists()
     is_followed = rotation.state in FOLLOWED_STATES or started
-    if not is_followed or (participant.starts and participant.starts <= now):
-        return f"The window has begun: whatever {partner} still has to do, call them."
+    ours = [step for step in history.steps if step.act == Act.CUT_OVER]
+    if ours and rotation.state == RotationState.UNDER_WAY and all(step.state in SETTLED for step in ours):
+        return f"We have changed over for {partner} already: nothing is awaited from it any more."
+    until = history.reminded_until
+    if not is_followed or (until is not None and until <= now):
+        what = "is over" if participant.ends is not None and participant.ends <= now else "has begun"
+        return f"The window {what}: whatever {partner} still has to do, call them."
     if participant.waived_reason:
         return f"Nobody waits for {partner}: {participant.waived_reason}"
     if participant.announced_at is None:
@@ -365,7 +381,7 @@ def extend_deadline(participant: Participant, answer_by: datetime, *, by: Actor,
     deadline is later already.
     """
     rotation, participant = lock_for_answer(participant)
-    require_valid_deadline(rotation, answer_by, now=now, starts=participant.starts)
+    require_valid_deadline(rotation, answer_by, now=now, participant=participant)
     if obstacle := explain_not_awaited(load_histories([participant])[participant.pk], now=now):
         raise ActionRefused(obstacle)
     if participant.answer_by is not None and answer_by <= participant.answer_by:
@@ -386,18 +402,21 @@ def extend_deadline(participant: Participant, answer_by: datetime, *, by: Actor,
 
 
 def require_valid_deadline(
-    rotation: Rotation, answer_by: datetime, *, now: datetime, starts: datetime | None = None
+    rotation: Rotation, answer_by: datetime, *, now: datetime, participant: Participant | None = None
 ) -> None:
-    """Refuse a deadline in the past or after the start of the window; ``starts`` is that of a partner's own window.
+    """Refuse a deadline in the past, or after the start of the rotation's window, or of a participant's.
 
-    Raises ActionRefused.
+    Where partners change when they are ready, and in a window that is open, the end counts. Raises ActionRefused.
     """
     if answer_by <= now:
         raise ActionRefused("That moment is over: choose a later one.")
-    start = starts or rotation.window_start
-    if start is not None and answer_by > start:
+    window = participant or rotation
+    last, ends = window.ready_by, participant.ends if participant else rotation.window_end
+    what = "ends" if last == ends or (last is not None and last <= now) else "begins"
+    last = ends if what == "ends" else last
+    if last is not None and answer_by > last:
         raise ActionRefused(
-            f"The window begins {format_moment(start, rotation.window_zone)}: an answer is needed by then. Choose an "
+            f"The window {what} {format_moment(last, rotation.window_zone)}: an answer is needed by then. Choose an "
             "earlier moment, or postpone the change."
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 
@@ -95,18 +95,42 @@ class ParticipantHistory:
         return {address for address, has_arrived in last.items() if not has_arrived}
 
     @property
+    def reminded_until(self) -> datetime | None:
+        """Return until when reminders make sense: the start of the window, or the end if it can act inside that.
+
+        It can if we change for it alone, in a window without a fixed moment, and if it was asked so late that no
+        reminder fits before the start. One that changes together with us has to be ready before.
+        """
+        participant, asked = self.participant, self.asked_at
+        if asked is None or participant.starts is None or asked >= participant.starts:
+            return participant.ends
+        acts = {step.act for step in self.steps}
+        if Act.AGREE in acts:
+            return participant.ready_by
+        inside = Act.CUT_OVER in acts or participant.rotation.is_fuzzy
+        return (
+            participant.ends if inside or not self._schedule(asked).fits(participant.starts) else participant.ready_by
+        )
+
+    @property
     def schedule(self) -> ReminderSchedule | None:
         """Return its reminders; None before it was informed, or without a window."""
-        rotation, asked = self.participant.rotation, self.asked_at
-        if asked is None or self.participant.starts is None:
+        asked = self.asked_at
+        if asked is None or self.participant.ready_by is None:
             return None
+        return replace(self._schedule(asked), until=self.reminded_until)
+
+    def _schedule(self, asked: datetime) -> ReminderSchedule:
+        """Return its reminders before the moment by which it has to be ready, which there is."""
+        rotation, participant = self.participant.rotation, self.participant
+        assert participant.ready_by is not None  # callers check this
         return ReminderSchedule(
             after=rotation.nudge_after,
             before=rotation.nudge_before,
             asked_at=asked,
-            starts=self.participant.starts,
-            answer_by=self.participant.answer_by,
-            extended_at=self.participant.extended_at,
+            starts=participant.ready_by,
+            answer_by=participant.answer_by,
+            extended_at=participant.extended_at,
         )
 
     def evidence(self, *, now: datetime) -> PartnerEvidence:

@@ -41,8 +41,18 @@ AFTER_CHANGE = (RotationState.UNDER_WAY, RotationState.APPLIED, RotationState.CL
 MAX_SUGGESTED = 5
 
 
+def change_has_begun(participant: Participant) -> bool:
+    """Return whether the change is made or under way; for this one alone if it changes when it is ready."""
+    rotation = participant.rotation
+    if rotation.state == RotationState.UNDER_WAY and participant.changes_when_ready:
+        return participant.pk in stored_plan.switched_participants(rotation)
+    return rotation.state in AFTER_CHANGE
+
+
 def refuse_begun(rotation: Rotation, *, now: datetime, participant: Participant | None = None) -> None:
-    """Raise ActionRefused if the change, or that with one participant, has begun."""
+    """Raise ActionRefused if the change, or that with one participant, has begun or has no moment to choose."""
+    if rotation.is_phased and (participant is None or participant.changes_when_ready):
+        raise ActionRefused("Each partner changes when it is ready: there is no time to choose.")
     if participant is not None and stored_plan.signs_per_partner(rotation):
         _refuse_begun_for(rotation, participant, now=now)
         return
@@ -112,8 +122,8 @@ def refuse_proposal(participant: Participant, *, reason: str, by: Actor, now: da
 @transaction.atomic
 def decline(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
     """Record that a partner declines, and notify our people. Raises ActionRefused."""
-    rotation, participant = lock_for_answer(participant)
-    if rotation.state in AFTER_CHANGE:
+    _, participant = lock_for_answer(participant)
+    if change_has_begun(participant):
         raise ActionRefused("The change has been made already. If something does not work, say that instead.")
     if not reason.strip():
         raise ActionRefused("Say why it can’t be done, so that we can find another way.")

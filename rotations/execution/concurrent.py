@@ -9,7 +9,7 @@ from datetime import timedelta
 from django.db.models import Q
 
 from partners.models import Partnership
-from rotations.models import Participant, Rotation
+from rotations.models import AtEnd, Participant, Rotation
 from rotations.planning.states import AWAITING_WINDOW, RotationState
 
 #: Windows no farther apart than this can be merged.
@@ -31,14 +31,15 @@ class ConcurrentRotation:
 def concurrent_rotations(rotation: Rotation) -> list[ConcurrentRotation]:
     """Return the rotations with a window near this one's that change a partnership of it, the soonest first.
 
-    A constant number of queries, however many rotations and partners there are.
+    None where each partner changes when it is ready: there is no window that both could use. A constant number of
+    queries, however many rotations and partners there are.
     """
     start, end = rotation.window_start, rotation.window_end
-    if start is None or end is None or rotation.state not in OPEN_STATES:
+    if start is None or end is None or rotation.state not in OPEN_STATES or rotation.is_phased:
         return []
     near = Rotation.objects.filter(
         state__in=OPEN_STATES, window_start__lte=end + NEARBY, window_end__gte=start - NEARBY
-    ).exclude(pk=rotation.pk)
+    ).exclude(Q(pk=rotation.pk) | Q(at_end=AtEnd.PHASED))
     others = list(near.select_related("identity", "partner").order_by("window_start", "pk"))
     if not others:
         return []

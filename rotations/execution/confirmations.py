@@ -15,7 +15,7 @@ from django.db import transaction
 from as2certs import pki
 from as2certs.audit.recording import Actor, AuditEvent, record
 from rotations.errors import ActionRefused, FingerprintMismatch
-from rotations.execution import fingerprint_check, transitions
+from rotations.execution import fingerprint_check, stored_plan, transitions
 from rotations.models import Participant, Rotation, Step
 from rotations.notifications import operator_mail
 from rotations.notifications.texts import format_names
@@ -182,6 +182,7 @@ def _matches_successor(rotation: Rotation, fingerprint: str) -> bool:
 def waive(participant: Participant, *, reason: str, by: Actor, now: datetime, notify: bool = True) -> None:
     """Waive a partner's confirmation for a reason: its open steps are skipped. Raises ActionRefused.
 
+    Where each partner changes when it is ready, we change for this one at the end only.
     With ``notify``, our people are notified; whoever waives several calls ``notify_waived`` once instead.
     """
     rotation, participant = lock_for_answer(participant)
@@ -193,6 +194,7 @@ def waive(participant: Participant, *, reason: str, by: Actor, now: datetime, no
         by=by,
         now=now,
     )
+    stored_plan.defer_to_end(participant)
     for step in open_steps(participant, *CONFIRMED_ACTS):
         transitions.settle_step(step, StepAction.SKIP, by=by, now=now, note=f"waived: {reason}")
     if notify:

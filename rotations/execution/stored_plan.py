@@ -14,8 +14,17 @@ from partners.models import Partner
 from rotations.errors import NoOwnWindow, PlanError
 from rotations.models import Participant, Rotation, Step
 from rotations.planning import plan
-from rotations.planning.change import PREPARATION_ACTS, Act, Capacity, CertificateChange, Party, Role, System
-from rotations.planning.states import SETTLED, RotationState
+from rotations.planning.change import (
+    PREPARATION_ACTS,
+    Act,
+    Capacity,
+    CertificateChange,
+    Party,
+    PlannedStep,
+    Role,
+    System,
+)
+from rotations.planning.states import SETTLED, RotationState, StepState
 
 #: Key of "our side" in a plan where no AS2 system is connected: only the inventory changes then.
 NO_SYSTEM = "none"
@@ -51,6 +60,7 @@ def build_change(
         grace=timedelta(days=rotation.grace_days),
         emergency=rotation.is_emergency,
         fuzzy=rotation.is_fuzzy,
+        phased=rotation.is_phased,
         old_name=rotation.old.short_name if rotation.old else "nothing",
         new_name=rotation.new.short_name if rotation.new else "the new certificate",
         holder_name=rotation.holder.name,
@@ -123,11 +133,33 @@ def preview_steps(
             automatic=step.automatic,
             earliest_at=step.earliest,
             latest_at=step.latest,
-            due_at=step.due,
+            due_at=_due_at(step, participants.get(step.partner or "")),
             blocked=bool(step.after),
         )
         for position, step in enumerate(steps, start=1)
     ]
+
+
+def _due_at(step: PlannedStep, participant: Participant | None) -> datetime | None:
+    """Return when a step is due; our cut-over for a waived partner that would change when it is ready, at the end."""
+    waived = participant is not None and bool(participant.waived_reason) and participant.changes_when_ready
+    if not waived or step.act != Act.CUT_OVER or step.due is None or step.latest is None:
+        return step.due
+    return max(step.due, step.latest - plan.DECISION_LEAD)
+
+
+def defer_to_end(participant: Participant) -> None:
+    """Let our cut-over for a waived partner be due just before the end, if it would be made when the partner is ready.
+
+    Nobody knows that it is ready: at once, its messages would fail although there is time left to install.
+    """
+    if not participant.changes_when_ready:
+        return
+    for step in participant.steps.filter(act=Act.CUT_OVER, state=StepState.WAITING, due_at__isnull=False):
+        assert step.due_at is not None  # the query asks for it
+        assert step.latest_at is not None  # cut-overs for one partner have a window
+        step.due_at = max(step.due_at, step.latest_at - plan.DECISION_LEAD)
+        step.save(update_fields=["due_at"])
 
 
 def store_steps(rotation: Rotation, *, now: datetime) -> None:

@@ -15,7 +15,7 @@ from icalendar import Alarm, Calendar, Event, vCalAddress, vText
 from as2certs.mail.outbox import AttachedFile
 from rotations.letters.context import LetterContext
 from rotations.letters.texts import Fact, deadline_facts
-from rotations.models import Participant, Rotation
+from rotations.models import Participant
 
 #: REQUEST and CANCEL are sent by mail; PUBLISH is for an entry that is downloaded.
 CalendarMethod = Literal["REQUEST", "CANCEL", "PUBLISH"]
@@ -36,7 +36,7 @@ def build_calendar_file(
     ``attendee`` is the recipient's address; a published entry has none (RFC 5546, section 3.2.1).
     """
     participant, support = context.participant, context.support
-    rotation, our_name = participant.rotation, support.organisation
+    our_name = support.organisation
     start, end = participant.starts, participant.ends
     assert start is not None  # letters about windows are about rotations that have one
     assert end is not None
@@ -48,9 +48,11 @@ def build_calendar_file(
     event.add("uid", event_uid(participant))
     event.add("sequence", sequence)
     event.add("dtstamp", context.now.replace(microsecond=0))
-    event.add("dtstart", start)
-    event.add("dtend", end)
-    event.add("summary", _summary(rotation, our_name))
+    when_ready = participant.changes_when_ready
+    event.add("dtstart", end if when_ready else start)
+    if not when_ready:  # else there is only a last moment: without an end, the entry lasts no time
+        event.add("dtend", end)
+    event.add("summary", _summary(participant, our_name))
     event.add("description", _description(context, cancelled=method == "CANCEL"))
     event.add("status", "CANCELLED" if method == "CANCEL" else "CONFIRMED")
     event.add("transp", "TRANSPARENT")  # most of it is automatic, so it does not make anybody busy
@@ -67,14 +69,17 @@ def build_calendar_file(
     if method != "CANCEL":
         alarm = Alarm()
         alarm.add("action", "DISPLAY")
-        alarm.add("description", _summary(rotation, our_name))
-        alarm["trigger"] = "-PT1H"
+        alarm.add("description", _summary(participant, our_name))
+        alarm["trigger"] = "-P1D" if when_ready else "-PT1H"
         event.add_component(alarm)
     calendar.add_component(event)
     return AttachedFile(FILE_NAME, f"text/calendar; method={method}", calendar.to_ical())
 
 
-def _summary(rotation: Rotation, our_name: str) -> str:
+def _summary(participant: Participant, our_name: str) -> str:
+    rotation = participant.rotation
+    if participant.changes_when_ready:
+        return f"Last moment to add the new AS2 certificate of {our_name} ({rotation.holder.as2_id})"
     owner = our_name if rotation.side == "own" else str(rotation.holder)
     return f"AS2 certificate of {owner} changes ({rotation.holder.as2_id})"
 
@@ -82,7 +87,8 @@ def _summary(rotation: Rotation, our_name: str) -> str:
 def _description(context: LetterContext, *, cancelled: bool) -> str:
     rotation, support = context.rotation, context.support
     moments = [Fact("The change", context.participant.format_window(context.zone))]
-    if context.now < context.task.starts and not rotation.is_emergency:
+    ready_by = context.participant.ready_by
+    if ready_by is not None and context.now < ready_by and not rotation.is_emergency:
         moments = [*deadline_facts(context), *moments]
     lines = [
         f"Certificate of AS2 ID {rotation.holder.as2_id}, agreed with {support.organisation}.",

@@ -105,7 +105,7 @@ class LetterContext:
     @property
     def install_by(self) -> datetime | None:
         """Return until when the partner has to install the certificate (UTC); None if it does so in the window."""
-        return self.participant.starts if self.task.installs_before and not self.task.emergency else None
+        return self.participant.ready_by if self.task.installs_before and not self.task.emergency else None
 
     @property
     def instructions(self) -> list[Instruction]:
@@ -119,9 +119,10 @@ class LetterContext:
             return task.in_short
         if task.changes_together:
             return f"{task.in_short} on {self.participant.format_window(self.zone)}"
-        if self.now >= task.starts:
+        ready_by = self.participant.ready_by
+        if ready_by is None or self.now >= ready_by:
             return task.in_short
-        return f"{task.in_short} by {format_moment(task.starts, self.zone)}"
+        return f"{task.in_short} by {format_moment(ready_by, self.zone)}"
 
     @property
     def until(self) -> str:
@@ -163,14 +164,14 @@ def current_answer_lead() -> AnswerLead:
 def answer_deadline(participant: Participant, lead: AnswerLead, *, now: datetime) -> datetime | None:
     """Return until when a participant's answer is requested (UTC), never in the past.
 
-    As extended, or else some working days before its window, or the end of a window that is open; None after it.
+    As extended, or else some working days before it has to be ready, or the end of an open window; None after that.
     """
-    starts, ends, extended = participant.starts, participant.ends, participant.answer_by
-    assert starts is not None  # approved rotations have a window
+    ready_by, ends, extended = participant.ready_by, participant.ends, participant.answer_by
+    assert ready_by is not None  # approved rotations have a window
     if extended is not None and now < extended:
         return extended
-    if now < starts:
-        return lead.deadline(starts, now=now)
+    if now < ready_by:
+        return lead.deadline(ready_by, now=now)
     return ends if ends is not None and now < ends else None
 
 

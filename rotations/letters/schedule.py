@@ -3,13 +3,17 @@
 Reminders are due a number of days after the partner was asked, and a number of days before the window. A day is 24
 hours of elapsed time, regardless of DST changes. The rules:
 
-- A reminder is due only between the moment at which the partner was asked and the start of the window.
+- A reminder is due only between the moment at which the partner was asked and the start of the window; or its end,
+  where the partner can still act inside it.
+- The days "before" count back from the moment by which an answer is needed: the start of the window, or the end if no
+  reminder fits before the start.
 - A reminder "after" that is within a day of one "before" is dropped: nobody is reminded twice in a day.
 - A partner whose deadline was extended gets no reminder in the first half of the extension. Of the reminders in that
   half, the last one is due at its end.
 - Of several overdue reminders, as after downtime, only the last one is sent, and none that was due before the last
   letter to the partner.
-- Our people are notified halfway between the last reminder and the window, or at the end of an extension.
+- Our people are notified after the last reminder: halfway between it and the moment until which reminders are due; or
+  at the end of an extension.
 
 Partners are asked to answer some working days before the window, so that our people can act on the answers: see
 ``AnswerLead``. Where that is before the window, our people are notified then, see ``exchange.follow_up``.
@@ -52,6 +56,7 @@ class ScheduledReminder:
 class ReminderSchedule:
     """The reminders of one partner; all moments are aware.
 
+    ``starts`` is when the window starts, and ``until`` the end up to which the partner can act inside it, if it can.
     ``asked_at`` is when it was last asked for an answer: by the announcement, or again because the window moved or its
     proposal was refused. ``answer_by`` is the deadline if it was extended, at ``extended_at``.
     """
@@ -62,14 +67,29 @@ class ReminderSchedule:
     starts: datetime
     answer_by: datetime | None = None
     extended_at: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def ends(self) -> datetime:
+        """Return until when reminders are due."""
+        return self.until or self.starts
+
+    @property
+    def needed_by(self) -> datetime:
+        """Return the moment by which an answer is needed, from which the days "before" count back."""
+        return self.ends if self.fits(self.ends) and not self.fits(self.starts) else self.starts
+
+    def fits(self, moment: datetime) -> bool:
+        """Return whether there is time for a reminder before a moment."""
+        return any(timedelta(days=days) < moment - self.asked_at for days in (*self.after, *self.before))
 
     def reminders(self) -> list[ScheduledReminder]:
         """Return the reminders in chronological order."""
-        before = [ScheduledReminder("before", days, self.starts - timedelta(days=days)) for days in set(self.before)]
+        before = [ScheduledReminder("before", days, self.needed_by - timedelta(days=days)) for days in set(self.before)]
         after = [ScheduledReminder("after", days, self.asked_at + timedelta(days=days)) for days in set(self.after)]
         before = [reminder for reminder in before if reminder.at > self.asked_at]
         after = [reminder for reminder in after if all(abs(reminder.at - other.at) >= MIN_DISTANCE for other in before)]
-        inside = [reminder for reminder in (*before, *after) if reminder.at < self.starts]
+        inside = [reminder for reminder in (*before, *after) if reminder.at < self.ends]
         return self._postpone(sorted(inside, key=lambda reminder: reminder.at))
 
     def _postpone(self, reminders: list[ScheduledReminder]) -> list[ScheduledReminder]:
@@ -84,7 +104,7 @@ class ReminderSchedule:
 
     def due(self, now: datetime, *, written_at: datetime) -> ScheduledReminder | None:
         """Return the last reminder that became due since the partner was last written to, if any."""
-        if now >= self.starts:
+        if now >= self.ends:
             return None
         since = max(written_at, self.extended_at or written_at)
         return max(
@@ -103,7 +123,7 @@ class ReminderSchedule:
         if self.answer_by is not None:
             return self.answer_by
         last = max((reminder.at for reminder in self.reminders()), default=self.asked_at)
-        return last + (self.starts - last) / 2
+        return last + ((self.needed_by if last < self.needed_by else self.ends) - last) / 2
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,20 @@ def letter_text(context: LetterContext, kind: str, contact: Contact) -> mail_tem
             return context.shared.texts.of_partner(phrase, partner).filled(values)
         case Letter.Kind.NUDGE:
             return context.shared.texts.of_partner(Phrase.Kind.NUDGE, partner).filled(values)
+        case Letter.Kind.MOVED if context.participant.changes_when_ready:
+            return PHASED_MOVED_TEXT.filled(values)
         case _:
             return FIXED_TEXTS[kind].filled(values)
 
 
+#: That another day is the last one where each partner changes when it is ready.
+PHASED_MOVED_TEXT = mail_templates.MailText(
+    "{our_name}, AS2 ID {as2_id}: you can change to the new certificate {window}",
+    "Hello {contact},\n\nthe change of the AS2 certificate between {partner} and us has another last day now. The "
+    "attached calendar entry replaces the earlier one. You still switch when you are ready, and what you have "
+    "installed already stays as it is.",
+    "",
+)
 #: Wording that operators can't change, since it says what happened.
 FIXED_TEXTS: Mapping[str, mail_templates.MailText] = {
     Letter.Kind.MOVED: mail_templates.MailText(
@@ -123,6 +133,8 @@ def lead_sentence(context: LetterContext, kind: str) -> str:
     own = context.rotation.side == "own"
     ours = f"{context.our_name} changes its AS2 certificate ({context.rotation.holder.as2_id})"
     match kind:
+        case Letter.Kind.MOVED if context.participant.changes_when_ready:
+            return f"You can switch {context.participant.format_window(context.zone)}."
         case Letter.Kind.MOVED:
             return f"The change moves to {context.participant.format_window(context.zone)}."
         case Letter.Kind.REPLANNED:
@@ -143,6 +155,8 @@ def lead_sentence(context: LetterContext, kind: str) -> str:
             return f"We stay with {context.participant.format_window(context.zone)}."
         case Letter.Kind.NUDGE:
             return f"Please answer by {context.until}: {context.request_text}."
+        case Letter.Kind.ANNOUNCEMENT if context.participant.changes_when_ready:
+            return f"{ours}: please {context.request_text}. We change for you as soon as you have answered."
         case _:
             return f"{ours if own else 'Your AS2 certificate changes'}: please {context.request_text}."
 

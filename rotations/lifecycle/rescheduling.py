@@ -84,7 +84,10 @@ def window_findings(
     now: datetime,
     partners: Sequence[Partner] | None = None,
 ) -> list[windows.WindowFinding]:
-    """Return the findings about a window for this rotation; with ``partners``, only their freezes count."""
+    """Return the findings about a window for this rotation; with ``partners``, about one of these alone.
+
+    Only their freezes count then, and it is an agreed moment also where the others change when they are ready.
+    """
     old, new = rotation.old, rotation.new
     found = windows.check_window(
         window,
@@ -92,6 +95,7 @@ def window_findings(
         old_ends=old.not_after if old else None,
         new_begins=new.not_before if new else None,
         new_ends=new.not_after if new else None,
+        phased=rotation.is_phased and partners is None,
     )
     return [*freeze_findings(rotation, window, partners), *found]
 

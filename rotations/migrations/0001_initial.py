@@ -285,6 +285,7 @@ class Migration(migrations.Migration):
                     models.CharField(
                         blank=True,
                         choices=[
+                            ("phased", "each partner when it is ready, until the end of the window"),
                             ("switch", "not known; at the end it is made all the same"),
                             ("go_back", "not known; at the end it is called off"),
                             (
@@ -292,7 +293,7 @@ class Migration(migrations.Migration):
                                 "not known; at the end the window is extended by its length, at most 3 times",
                             ),
                         ],
-                        help_text="Of a window whose exact moment is not known: what happens at its end if nothing showed it.",
+                        help_text="Of a change that is not made at the start of its window: when it is made, and what happens at the end if nothing showed that it is due.",
                         max_length=8,
                         verbose_name="moment",
                     ),

@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from as2certs.accounts.models import Installation, validate_time_zone
 from as2certs.audit.recording import AuditEvent
-from as2certs.time_format import format_window
+from as2certs.time_format import format_moment, format_window
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate
 from rotations.planning import states
@@ -45,14 +45,22 @@ LATE_AFTER = timedelta(seconds=30)
 
 
 class AtEnd(models.TextChoices):
-    """What happens at the end of a window without a fixed moment if nothing has shown that the change is due."""
+    """How a change is made that is not made at the start of its window.
 
+    Where the moment is not known, it says what happens at the end if nothing has shown that the change is due.
+    """
+
+    PHASED = "phased", "each partner when it is ready, until the end of the window"
     SWITCH = "switch", "not known; at the end it is made all the same"
     GO_BACK = "go_back", "not known; at the end it is called off"
     EXTEND = (
         "extend",
         f"not known; at the end the window is extended by its length, at most {MAX_EXTENSIONS} times",
     )
+
+
+#: Ways to change in a window whose exact moment is not known before.
+FUZZY = (AtEnd.SWITCH, AtEnd.GO_BACK, AtEnd.EXTEND)
 
 
 class RotationQuerySet(models.QuerySet["Rotation"]):
@@ -64,7 +72,9 @@ class RotationQuerySet(models.QuerySet["Rotation"]):
         """Rotations that need a person's decision; ``states.needs_attention`` as a query."""
         failed = Exists(Step.objects.filter(rotation=OuterRef("pk"), state=states.StepState.FAILED))
         alone = Step.objects.for_one_partner().filter(rotation=OuterRef("pk"))
-        late = Exists(alone.unsettled().filter(blocked=True, earliest_at__lte=now))
+        # Where each changes when it is ready, nobody is late before the end.
+        when_ready = Q(rotation__at_end=AtEnd.PHASED, participant__window_start=None)
+        late = Exists(alone.unsettled().filter(~when_ready, blocked=True, earliest_at__lte=now))
         unready = Q(~Exists(alone), state=states.RotationState.EXCHANGING, window_start__lte=now)
         going_on = Q(state__in=states.AWAITING_WINDOW)
         withdrawn = going_on & Q(withdrawn_at__isnull=False)
@@ -143,7 +153,8 @@ class Rotation(models.Model):
         max_length=8,
         blank=True,
         choices=AtEnd,
-        help_text="Of a window whose exact moment is not known: what happens at its end if nothing showed it.",
+        help_text="Of a change that is not made at the start of its window: when it is made, and what happens at the "
+        "end if nothing showed that it is due.",
     )
     extensions = models.PositiveSmallIntegerField(
         default=0,
@@ -271,7 +282,17 @@ class Rotation(models.Model):
     @property
     def is_fuzzy(self) -> bool:
         """Whether the exact moment in the window is not known before."""
-        return bool(self.at_end)
+        return self.at_end in FUZZY
+
+    @property
+    def is_phased(self) -> bool:
+        """Whether each partner changes when it is ready, until the end of the window."""
+        return self.at_end == AtEnd.PHASED and not self.is_emergency
+
+    @property
+    def ready_by(self) -> datetime | None:
+        """The moment (UTC) by which partners have to be ready: the start of the window, or its end if it is phased."""
+        return self.window_end if self.is_phased else self.window_start
 
     @property
     def is_emergency(self) -> bool:
@@ -422,14 +443,26 @@ class Participant(models.Model):
         return self.window_end if self.has_own_window else self.rotation.window_end
 
     @property
+    def changes_when_ready(self) -> bool:
+        """Whether it changes as soon as it is ready, rather than at a moment: not in a window of its own."""
+        return self.rotation.is_phased and not self.has_own_window
+
+    @property
+    def ready_by(self) -> datetime | None:
+        """The moment (UTC) by which it has to be ready."""
+        return self.ends if self.changes_when_ready else self.starts
+
+    @property
     def zone(self) -> str:
         """The zone in which its window was agreed."""
         return self.window_zone if self.has_own_window else self.rotation.window_zone
 
     def format_window(self, zone: str) -> str:
-        """Return the window, which there has to be, on the clock of a zone."""
+        """Return the window, which there has to be, on the clock of a zone; its end if it changes when it is ready."""
         assert self.starts is not None
         assert self.ends is not None
+        if self.changes_when_ready:
+            return f"at any time until {format_moment(self.ends, zone, 'offset')}"
         return format_window(self.starts, self.ends, zone)
 
     @property
@@ -525,13 +558,20 @@ class Step(models.Model):
     def is_late(self, at: datetime) -> bool:
         """Return whether a cut-over comes late; for other steps no moment was agreed with anybody.
 
-        In a window without a fixed moment, any time before its end is as agreed.
+        In a window without a fixed moment, and where each partner changes when it is ready, any time before the end is
+        as agreed.
         """
         if self.act != Act.CUT_OVER or self.earliest_at is None or self.latest_at is None:
             return False
-        if self.rotation.is_fuzzy:
+        if self.rotation.is_fuzzy or self.is_made_when_ready:
             return at >= self.latest_at
         return at - self.earliest_at > LATE_AFTER
+
+    @property
+    def is_made_when_ready(self) -> bool:
+        """Whether this is our cut-over for a partner that changes when it is ready, rather than at a moment."""
+        phased = self.act == Act.CUT_OVER and self.participant_id is not None and self.rotation.is_phased
+        return phased and self.participant is not None and not self.participant.has_own_window
 
     @property
     def own_moves(self) -> dict[str, str]:

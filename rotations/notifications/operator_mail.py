@@ -23,7 +23,7 @@ from as2certs.time_format import format_countdown, format_moment
 from identities.models import Identity, IdentityCertificate
 from identities.stations import AbstractCertificate
 from partners.models import Partner, PartnerCertificate
-from rotations.models import HandedIn, Participant, Rotation, RotationQuerySet, Sighting, Step
+from rotations.models import AtEnd, HandedIn, Participant, Rotation, RotationQuerySet, Sighting, Step
 from rotations.models.evidence import EarlyEvidence
 from rotations.models.readiness import own_open_titles
 from rotations.notifications.recipients import Recipient, recipients_of, recipients_of_rotations, unique_recipients
@@ -343,7 +343,7 @@ def notify_silent_partners(
 
     ``silences`` returns the partners for a reader's time zone, the new ones first; ``silent`` are its participants.
     """
-    start = rotation.window_start
+    start, last = rotation.window_start, rotation.window_end
     assert start is not None  # approved rotations have a window
 
     def variables(reader: Recipient) -> dict[str, Any]:
@@ -353,6 +353,7 @@ def notify_silent_partners(
             "more": max(0, len(found) - MAX_SILENT),
             "who": format_names([silence.partner for silence in found]),
             "verb": silent_verb(found),
+            "until": format_moment(last, reader.time_zone) if rotation.is_phased and last else "",
             "is_open": start <= at,
             "countdown": format_countdown(start, at),
             "starts": format_moment(start, reader.time_zone),
@@ -449,14 +450,17 @@ def _notify_window_missed(rotation: Rotation, ended: datetime) -> int:
     silent = f" Not ready by then: {outstanding.names}." if outstanding else ""
     if kept_back := explain_kept_back(rotation):
         silent += f" {kept_back}"
-    return _notify_attention(
-        rotation,
-        None,
+    text = (
         f"The window ended and the change was not made.{silent} "
-        "Agree a new window with the partners and postpone to it, or cancel.",
-        at=ended,
-        facts={"missed": True},
+        "Agree a new window with the partners and postpone to it, or cancel."
     )
+    if rotation.is_phased:
+        text = (
+            f"The time in which each partner changes when it is ready is over, and the change is not complete.{silent} "
+            "Both certificates stay in use. Call the partners that are left: give them more time by postponing, or a "
+            "moment of their own, or go on without them."
+        )
+    return _notify_attention(rotation, None, text, at=ended, facts={"missed": True})
 
 
 def _starting_soon(now: datetime) -> RotationQuerySet:
@@ -465,7 +469,7 @@ def _starting_soon(now: datetime) -> RotationQuerySet:
         state__in=(RotationState.EXCHANGING, RotationState.SCHEDULED),
         window_start__gt=now,
         window_start__lte=horizon,
-    )
+    ).exclude(at_end=AtEnd.PHASED)  # nothing starts at the start where each partner changes when it is ready
 
 
 def _with_related(rotations: RotationQuerySet) -> Iterable[Rotation]:

@@ -185,6 +185,9 @@ class CertificateChange:
     In a `fuzzy` window the time of the cut-over is not fixed: both certificates are accepted throughout, and we switch
     at the first evidence or on an operator's decision, at the latest just before the end.
 
+    In a `phased` change each partner changes when it is ready, from `starts` until `ends`: our signing changes for it
+    as soon as it has confirmed, whatever the others do. A party with room for one certificate needs its own moment.
+
     In an `emergency` the old key may be compromised: there is no overlap and no waiting, since messages that are still
     signed with the old certificate or encrypted to it do more harm than messages that fail.
     """
@@ -199,6 +202,7 @@ class CertificateChange:
     grace: timedelta = DEFAULT_GRACE
     emergency: bool = False
     fuzzy: bool = False
+    phased: bool = False
     old_name: str = "the old certificate"
     new_name: str = "the new certificate"
     holder_name: str = ""
@@ -232,6 +236,10 @@ class CertificateChange:
         if self.per_partner and party.starts is not None and party.ends is not None:
             return party.starts, party.ends
         return self.starts, self.ends
+
+    def changes_when_ready(self, party: Party | None) -> bool:
+        """Return whether a partner changes when it is ready; with its own moment, or without a party, it does not."""
+        return self.phased and not self.emergency and party is not None and party.starts is None
 
     @property
     def windows(self) -> list[tuple[datetime, datetime]]:
@@ -344,6 +352,10 @@ def validate_change(change: CertificateChange) -> None:
             f"{', '.join(narrow[:4])}{' and others' if len(narrow) > 4 else ''} can hold one only, or it is not known. "
             "Choose a fixed moment, or find out what they can hold."
         )
+    if change.phased and not change.emergency:
+        obstacle = phased_obstacle(change.side, change.roles, change.systems, change.parties)
+        if obstacle:
+            raise PlanError(obstacle)
     for what, keys in (
         ("AS2 system", [s.key for s in change.systems]),
         ("partner", [p.key for p in change.parties]),
@@ -362,3 +374,40 @@ def validate_change(change: CertificateChange) -> None:
             raise PlanError(f"The own moment of {party.name} lacks its beginning or its end; give both, or none.")
     if change.grace < timedelta(0):
         raise PlanError("The old certificate can't leave before the window is over: the grace is negative.")
+
+
+PHASED = "Each partner when it is ready"
+
+
+def phased_obstacle(
+    side: Literal["own", "partner"], roles: Collection[Role], systems: Collection[System], parties: Collection[Party]
+) -> str:
+    """Return why partners can't change one by one, when each is ready, and what to do; empty if they can.
+
+    Our signing has to change for each partner by itself, and every reader has to hold both certificates meanwhile.
+    """
+    instead = "or choose another way to switch."
+    if side != "own" or Role.SIGN not in roles:
+        return f"“{PHASED}” is for a certificate that we sign with, and this one does not sign. Choose another way."
+    if not parties:
+        return f"“{PHASED}” needs partners, and none takes part. Choose another way to switch."
+    for system in systems:
+        if not system.signs_per_partner:
+            return (
+                f"“{PHASED}” needs an AS2 system that selects the signing certificate per partner, and {system.name} "
+                f"is not recorded as one. Record it at the AS2 system if it is, {instead}"
+            )
+        if Role.DECRYPT in roles and not system.holds.fits_both:
+            return (
+                f"“{PHASED}” needs an AS2 system that decrypts with both certificates, and {system.name} holds one, "
+                f"or it is not known. Record at the AS2 system that it holds several if it does, {instead}"
+            )
+    narrow = [party.name for party in parties if not party.holds.fits_both and party.starts is None]
+    if narrow:
+        named = f"{', '.join(narrow[:4])}{' and others' if len(narrow) > 4 else ''}"
+        return (
+            f"“{PHASED}” needs partners that hold the old and the new certificate at once. {named} can hold one only, "
+            "or it is not known: such a partner switches together with us, at a moment of its own. Record at the "
+            f"partner what its system holds, {instead}"
+        )
+    return ""

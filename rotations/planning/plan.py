@@ -360,7 +360,8 @@ class _Planner:
         """Return the earliest and the latest time of an act; None stands for no limit."""
         change = self.change
         starts, ends = change.window_of(party) if party else (change.first_start, change.last_end)
-        ready_by = starts if change.now < starts else ends
+        when_ready = change.changes_when_ready(party)
+        ready_by = starts if change.now < starts and not when_ready else ends
         match act:
             case Act.CHECK | Act.STAGE | Act.ANNOUNCE:
                 return change.now, ready_by
@@ -375,6 +376,8 @@ class _Planner:
                 return None, ends
             case Act.PARTNER_RETIRE | Act.RETIRE:
                 return ends + change.grace, None
+            case Act.TEST if when_ready:
+                return None, ends
             case _:
                 return starts, ends
 

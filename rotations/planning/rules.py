@@ -4,7 +4,8 @@
 2. The writer, which uses exactly one, switches second.
 3. The reader drops the old certificate last.
 
-Only steps that are marked simultaneous, on both sides and for the same window, may switch together.
+Only steps that are marked simultaneous, on both sides and for the same window, may switch together. Where each partner
+changes when it is ready, no partner waits for another one, and none has to switch together with us.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -168,6 +169,7 @@ def _shape_violations(change: CertificateChange, steps: Sequence[PlannedStep]) -
 def _timing_violations(change: CertificateChange, steps: Sequence[PlannedStep]) -> Iterator[str]:
     """Find steps that could be carried out at a wrong time."""
     windows = {party.key: change.window_of(party) for party in change.parties}
+    when_ready = {party.key for party in change.parties if change.changes_when_ready(party)}
     for step in steps:
         if step.automatic != (step.due is not None):
             yield f"{step.key} carries itself out exactly if it has a moment at which it is due."
@@ -182,6 +184,8 @@ def _timing_violations(change: CertificateChange, steps: Sequence[PlannedStep]) 
             continue  # no window was agreed with anybody
         elif (step.simultaneous or switches) and (step.earliest, step.latest) != (starts, ends):
             yield f"{step.key} belongs into the window, neither before nor after it."
+        if step.simultaneous and step.partner in when_ready:
+            yield f"{step.key} has to be simultaneous, and no moment was agreed with its partner alone."
         drops = any(effect.move is Move.DROP for effect in step.effects)
         if drops and (step.earliest is None or step.earliest < ends + change.grace):
             yield f"{step.key} drops the old certificate before late messages have drained."
@@ -231,6 +235,7 @@ class _OrderChecker:
     def in_any_order(self) -> Iterator[str]:
         """Check all orders at once: what has to come first must be an ancestor of what comes second."""
         yield from self.early_default()
+        yield from self.waits_for_others()
         accounted: set[str] = set()
         for pair in self.pairs:
             writes = self.switch(pair.writer)
@@ -255,6 +260,16 @@ class _OrderChecker:
                 own = self.switch(pair.writer)
                 if pair.writer.at.startswith(f"{at}>") and own.key not in self.before[default.key]:
                     yield f"{default.key} flips the default before {pair.writer} has changed ({own.key})."
+
+    def waits_for_others(self) -> Iterator[str]:
+        """Find cut-overs that wait for another partner although each changes when it is ready."""
+        when_ready = {party.key for party in self.change.parties if self.change.changes_when_ready(party)}
+        for step in self.steps.values():
+            if step.act is not Act.CUT_OVER or step.partner not in when_ready:
+                continue
+            for key in sorted(self.before[step.key]):
+                if self.steps[key].partner not in (None, step.partner):
+                    yield f"{step.key} waits for another partner ({key})."
 
     def unpaused(self, pair: PlacePair, *swap: PlannedStep) -> Iterator[str]:
         """Find a simultaneous switch during which our messages, or the MDNs for them, would fail."""

@@ -313,8 +313,8 @@ Every other transition is refused.
 
 *Overdue*: the window is over, and an approved rotation is not applied.
 
-*Needs attention*: a step has failed, the window has opened while partners are still outstanding, the
-rotation is overdue, or its approval is withdrawn.
+*Needs attention*: a step has failed, the window has opened while partners are still outstanding (unless each changes
+when it is ready), the rotation is overdue, or its approval is withdrawn.
 
 *Withdrawn* is not a state of its own: partners can still answer, and running steps finish. But no further step is
 carried out, whatever the state of the rotation, until somebody else has approved it again.

@@ -159,6 +159,11 @@ def _announce_own(step: StepContext) -> TitleAndReason:
             f"Our system already decrypts with both, so {step.they} may encrypt to {step.new} at once; "
             f"sent earlier, its messages would have failed, and sent late, {step.old} may end first."
         )
+    if step.change.changes_when_ready(step.party):
+        return title, (
+            f"{step.they} rejects what we sign with {step.new} until it has added it; we change for {step.they} as "
+            "soon as it has, whatever the others do."
+        )
     return title, (
         f"{step.they} rejects what we sign with {step.new} until it has added it, so it needs "
         f"{step.new} well before the window."

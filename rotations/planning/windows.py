@@ -4,7 +4,7 @@ Returned datetimes are aware and in UTC unless stated otherwise.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -26,6 +26,8 @@ MAX_EXTENSIONS = 3
 """How often a window without a fixed moment is extended at its end before a person decides."""
 EXTENSION_MARGIN = timedelta(hours=24)
 """Time between the end of an extended window and the expiry of the old certificate, in which a person can decide."""
+PHASED_MARGIN = EXTENSION_MARGIN
+"""Time between the last moment of a phased change and the expiry of the old certificate: for what is left then."""
 PARTNER_NOTICE = timedelta(days=3)
 """Recommended time between the announcement of a window and its start."""
 
@@ -177,21 +179,29 @@ def check_window(
     old_ends: datetime | None,
     new_begins: datetime | None,
     new_ends: datetime | None,
+    phased: bool = False,
 ) -> list[WindowFinding]:
     """Return the problems with a window, errors first.
 
-    `old_ends` is the old certificate's not after, `new_begins` and `new_ends` the new one's validity; None
-    if there is no such certificate (yet). All datetimes are aware.
+    In a `phased` change it begins at once or on a day, and each partner changes when it is ready until its end: it may
+    be long and open already, and has to end while the old certificate is valid. `old_ends` is the old certificate's
+    not after, `new_begins` and `new_ends` the new one's validity; None if there is no such certificate (yet). All
+    datetimes are aware.
     """
     found = [
-        *_own_findings(window, now),
-        *_old_certificate_findings(window, now, old_ends),
-        *_new_certificate_findings(window, now, new_begins, new_ends),
+        *_own_findings(window, now, phased=phased),
+        *_old_certificate_findings(window, now, old_ends, phased=phased),
+        *_new_certificate_findings(_remaining(window, now) if phased else window, now, new_begins, new_ends),
     ]
     return sorted(found, key=lambda finding: finding.level != "error")
 
 
-def _own_findings(window: Window, now: datetime) -> Iterator[WindowFinding]:
+def _remaining(window: Window, now: datetime) -> Window:
+    """Return what is left of an open window: a phased change may begin before its new certificate is generated."""
+    return replace(window, start=now) if window.start < now < window.end else window
+
+
+def _own_findings(window: Window, now: datetime, *, phased: bool) -> Iterator[WindowFinding]:
     def local(moment: datetime) -> str:
         return format_near_moment(moment, now, window.zone)
 
@@ -207,6 +217,15 @@ def _own_findings(window: Window, now: datetime) -> Iterator[WindowFinding]:
         yield WindowFinding(
             "past", "error", f"The window was over at {local(window.end)}.", "Choose a window in the future."
         )
+        return
+    if phased:
+        if window.end - now < PARTNER_NOTICE:
+            yield WindowFinding(
+                "short_notice",
+                "warning",
+                f"Partners get less than {PARTNER_NOTICE.days} days: the last moment is {local(window.end)}.",
+                "Make sure that each partner can act by then, by telephone if need be, or choose a later day.",
+            )
         return
     if window.start <= now:
         yield WindowFinding(
@@ -240,11 +259,21 @@ def _own_findings(window: Window, now: datetime) -> Iterator[WindowFinding]:
         )
 
 
-def _old_certificate_findings(window: Window, now: datetime, ends: datetime | None) -> Iterator[WindowFinding]:
+def _old_certificate_findings(
+    window: Window, now: datetime, ends: datetime | None, *, phased: bool
+) -> Iterator[WindowFinding]:
     if ends is None:
         return
     when = format_near_moment(ends, now, window.zone)
-    if ends <= window.start:
+    if phased and ends - window.end < PHASED_MARGIN:
+        yield WindowFinding(
+            "old_ends_too_soon",
+            "error",
+            f"The old certificate ends {when}, and partners that are not ready use it until the last moment. It has to "
+            f"be valid for at least {PHASED_MARGIN // timedelta(hours=1)} hours after that.",
+            "Choose an earlier day as the last one.",
+        )
+    elif ends <= window.start:
         yield WindowFinding(
             "after_old_ends",
             "warning",

@@ -50,8 +50,9 @@ def make_company(
     holds: str = Partner.Holds.SEVERAL,
     connector: str | None = "directory",
     hook: str = "",
+    old_days: int = 20,
 ) -> Company:
-    """Create a company whose identity has a certificate that expires in 20 days, and a successor.
+    """Create a company whose identity has a certificate that expires in ``old_days``, and a successor.
 
     ``connector`` None: no AS2 system at all, so changes are made in the inventory alone.
     """
@@ -72,7 +73,7 @@ def make_company(
     for partner in partners:
         Partnership.objects.create(identity=identity, partner=partner)
     by = Actor(name="Alice", source="web", user=alice)
-    old = own_certificate(identity, by=by, now=now, ends=now + timedelta(days=20))
+    old = own_certificate(identity, by=by, now=now, ends=now + timedelta(days=old_days))
     new = own_certificate(identity, by=by, now=now, ends=now + timedelta(days=750))
     return Company(alice, bob, system or None, identity, partners, old, new)
 

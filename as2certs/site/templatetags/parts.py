@@ -224,7 +224,7 @@ def step_when(step: Step) -> SafeString | str:
     """Render when a step was done or is planned."""
     if step.done_at:
         return moment(step.done_at, "short")
-    if step.due_at:
+    if step.due_at and not step.is_made_when_ready:
         return moment(step.due_at, "short")
     if step.earliest_at and step.latest_at:
         return format_html("from {}<br>to {}", moment(step.earliest_at, "short"), moment(step.latest_at, "short"))

@@ -19,6 +19,7 @@ PAGE_TRAFFIC = Traffic(every=timedelta(minutes=15))
 """The traffic of answers: a message every quarter of an hour, each way, with each partner."""
 
 PUNCTUALITY = timedelta(minutes=1)
+INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,9 @@ class _Report:
             if step_run.done is None:
                 yield self.about_missed(step_run)
             elif step_run.done > starts + PUNCTUALITY and step_run.writes:
-                missing = self.missing(step_run.step, starts)
+                # Where each partner changes when it is ready, only what comes last keeps us from it.
+                by = step_run.done - INSTANT if self.change.phased else starts
+                missing = self.missing(step_run.step, by)
                 for_what = f", because it waits for {missing}" if missing else ""
                 where, when = self.system_of(step_run.step), self.clock.moment(step_run.done)
                 yield f"We make the change in {where} on {when}{for_what}."

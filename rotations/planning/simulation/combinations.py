@@ -1,7 +1,8 @@
 """The changes A to F in all combinations of what both sides can hold.
 
 Our certificate has two partners, a partner's certificate two AS2 systems of ours, so that each plan has others to wait
-for and to disturb. There are also changes without an agreed time: in an emergency, and in a fuzzy window.
+for and to disturb. There are also changes without an agreed time: in an emergency, in a fuzzy window, and where each
+partner changes when it is ready.
 """
 
 from collections.abc import Iterator
@@ -36,6 +37,8 @@ MAX_RESUME_DELAY = timedelta(minutes=10)
 
 EMERGENCY_DEADLINE = timedelta(days=1)
 """The time that partners get to follow in an emergency."""
+CAMPAIGN = timedelta(days=21)
+"""The time that partners have where each changes when it is ready."""
 SWITCH_DELAY = timedelta(minutes=20)
 """How long after the beginning of a fuzzy window an operator decides to switch."""
 LATE_PACE = 0.9985
@@ -53,10 +56,11 @@ ROLES_BY_LETTER = {letter: roles for roles, letter in CHANGE_LETTERS.items()}
 
 
 class ChangeTiming(StrEnum):
-    """When a change is made: as agreed, at once, or at some time in a fuzzy window."""
+    """When a change is made: as agreed, at once, when each partner is ready, or at some time in a fuzzy window."""
 
     AGREED = "agreed"
     EMERGENCY = "emergency"
+    PHASED = "when ready"
     EVIDENCE = "evidence"
     WORD = "word"
     AT_THE_END = "at its end"
@@ -64,7 +68,11 @@ class ChangeTiming(StrEnum):
     EXTENDED = "extended"
 
 
-FUZZY_TIMINGS = tuple(moment for moment in ChangeTiming if moment not in (ChangeTiming.AGREED, ChangeTiming.EMERGENCY))
+FUZZY_TIMINGS = tuple(
+    moment
+    for moment in ChangeTiming
+    if moment not in (ChangeTiming.AGREED, ChangeTiming.EMERGENCY, ChangeTiming.PHASED)
+)
 
 
 @dataclass(frozen=True)
@@ -79,9 +87,11 @@ class Combination:
 
     @property
     def window(self) -> tuple[datetime, datetime]:
-        """The window: two weeks ahead, the following one if it is extended, or now."""
+        """The window: two weeks ahead, the following one if it is extended, or from now on."""
         if self.moment is ChangeTiming.EMERGENCY:
             return NOW, NOW + EMERGENCY_DEADLINE
+        if self.moment is ChangeTiming.PHASED:
+            return NOW, NOW + CAMPAIGN
         if self.moment is ChangeTiming.EXTENDED:
             return ENDS, ENDS + (ENDS - STARTS)
         return STARTS, ENDS
@@ -109,6 +119,7 @@ class Combination:
             grace=timedelta(0) if emergency else DEFAULT_GRACE,
             emergency=emergency,
             fuzzy=self.moment in FUZZY_TIMINGS,
+            phased=self.moment is ChangeTiming.PHASED,
         )
 
     @property
@@ -127,9 +138,9 @@ def scheduled_combinations() -> Iterator[Combination]:
 
 
 def unscheduled_combinations() -> Iterator[Combination]:
-    """Yield the emergencies, and the fuzzy windows in which a writer of ours switches.
+    """Yield the emergencies, the changes of partners when they are ready, and the fuzzy windows with a writer of ours.
 
-    In an emergency it makes no difference what the sides can hold; in a fuzzy window both can hold both.
+    In an emergency it makes no difference what the sides can hold; in the others both can hold both.
     """
     for letter, roles in ROLES_BY_LETTER.items():
         yield Combination(
@@ -139,6 +150,9 @@ def unscheduled_combinations() -> Iterator[Combination]:
             False if Role.SIGN in roles else None,
             ChangeTiming.EMERGENCY,
         )
+    for letter, roles in ROLES_BY_LETTER.items():
+        if Role.SIGN in roles:
+            yield Combination(letter, Capacity.SEVERAL, Capacity.SEVERAL, True, ChangeTiming.PHASED)
     for letter, roles in ROLES_BY_LETTER.items():
         for per_partner in (False, True) if Role.SIGN in roles else (None,):
             for moment in FUZZY_TIMINGS:

@@ -234,6 +234,11 @@ class ReminderScheduleForm(forms.Form):
         help_text="With commas, such as 7, 3, 1. One that falls on the day of one of these counts once.",
     )
 
+    def __init__(self, rotation: Rotation, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if rotation.is_phased:
+            self.fields["before"].label = "Days before the last moment"
+
 
 class SightingForm(forms.Form):
     """A message of a partner and the certificate that it used."""
@@ -310,6 +315,7 @@ class PostponeForm(WindowForm):
         }
         stored = initial_window(rotation.window_start, rotation.window_end, rotation.window_zone)
         super().__init__(data, now=now, zones=zones, initial=stored | dict(initial or {}))
+        self.is_phased = rotation.is_phased
 
     @property
     def window_change(self) -> rescheduling.WindowChange:
@@ -342,6 +348,7 @@ class MoveParticipantForm(PostponeForm):
         self.participant = participant
         stored = initial_window(participant.starts, participant.ends, participant.zone)
         super().__init__(participant.rotation, user, data, now=now, initial=stored | dict(initial or {}))
+        self.is_phased = False  # a moment of its own is one
         self.fields["reason"].help_text = f"{participant.partner} reads it in the mail, and it is kept in the trail."
 
     def findings(self, window: Window) -> list[WindowFinding]:

@@ -9,7 +9,8 @@ from functools import cached_property
 from rotations.errors import PlanError
 from rotations.execution import stored_plan
 from rotations.lifecycle import drafts
-from rotations.models import Participant, Rotation
+from rotations.models import Participant
+from rotations.models.rotation import FUZZY
 from rotations.planning import plan
 from rotations.planning.change import CertificateChange, PlannedStep, Role
 from rotations.planning.window_suggestions import WindowSuggestion
@@ -25,11 +26,14 @@ class DraftPreview:
     def __init__(self, form: DraftForm, *, reader: str) -> None:
         self.form, self.reader = form, reader
 
-    @cached_property
-    def participants(self) -> list[Participant]:
-        if self.form.rotation is not None:
-            return stored_plan.active_participants(self.form.rotation)
-        return [Participant(partner=partner) for partner in drafts.connected_partners(self.form.holder)]
+    @property
+    def is_phased(self) -> bool:
+        """Return whether each partner changes when it is ready, so that there is no window to suggest."""
+        return self.form.is_phased
+
+    @property
+    def participants(self) -> Sequence[Participant]:
+        return self.form.participants
 
     @property
     def local_windows(self) -> list[LocalWindow]:
@@ -40,7 +44,7 @@ class DraftPreview:
     def suggestions(self) -> Sequence[WindowSuggestion]:
         """Return suggested windows until one is chosen."""
         form = self.form
-        if form.window is not None or self.window_errors:
+        if form.window is not None or form.is_phased or self.window_errors:
             return ()
         zone = form.data.get("window_zone") or self.reader
         old, new = form.chosen_old, form.chosen_new
@@ -61,7 +65,8 @@ class DraftPreview:
             "window_zone",
             "freeze_reason",
         )
-        filled = all(self.form.data.get(name) for name in names[:3])
+        needed = ("window_until", "window_last_date") if self.is_phased else names[:3]
+        filled = all(self.form.data.get(name) for name in needed)
         return [str(error) for name in names for error in self.form.errors.get(name, [])] if filled else []
 
     @cached_property
@@ -75,12 +80,13 @@ class DraftPreview:
         change = CertificateChange(
             side="own" if form.is_own else "partner",
             roles=frozenset(Role(role) for role in roles),
-            systems=tuple(stored_plan.planned_system(system) for system in self._unsaved().affected_systems()),
+            systems=tuple(stored_plan.planned_system(system) for system in form.affected_systems()),
             parties=tuple(stored_plan.party_for_partner(p.partner) for p in self.participants),
             starts=window.start,
             ends=window.end,
             now=form.now,
-            fuzzy=bool(form.cleaned_data.get("at_end")),
+            fuzzy=form.cleaned_data.get("at_end") in FUZZY,
+            phased=form.is_phased,
             grace=timedelta(days=form.cleaned_data.get("grace_days") or 0),
             old_name=old.short_name if old else "nothing",
             new_name=new.short_name if new else "the new certificate",
@@ -90,8 +96,3 @@ class DraftPreview:
             return plan.plan(change)
         except PlanError:
             return ()  # the form's errors say what is missing
-
-    def _unsaved(self) -> Rotation:
-        rotation = Rotation()
-        setattr(rotation, "identity" if self.form.is_own else "partner", self.form.holder)
-        return rotation

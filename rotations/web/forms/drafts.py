@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 from uuid import UUID
 
 from cryptography import x509
@@ -17,13 +18,15 @@ from django.utils.formats import date_format
 from as2certs import pki
 from as2certs.accounts.models import Installation, User
 from identities.certificates.forms import ROLE_LABELS, CertificateImportForm, GenerateForm, IdentityUploadForm
-from identities.models import CertificateRequest, Identity
+from identities.models import AS2System, CertificateRequest, Identity
 from identities.stations import AbstractCertificate
 from partners.forms import PartnerUploadForm
 from partners.models import Partner
 from rotations.errors import ActionRefused
+from rotations.execution import stored_plan
 from rotations.lifecycle import drafts
-from rotations.models import AtEnd, Rotation
+from rotations.models import AtEnd, Participant, Rotation
+from rotations.planning.change import Role, phased_obstacle
 from rotations.planning.windows import EXTENSION_MARGIN, Window, WindowFinding, check_window
 from rotations.web.forms.windows import WindowForm, initial_window
 
@@ -116,12 +119,13 @@ class DraftForm(WindowForm):
     )
     at_end = forms.ChoiceField(
         required=False,
-        label="The moment in the window",
-        choices=[("", "When it opens"), *AtEnd.choices],
-        help_text="Where it is not known, both sides accept both certificates throughout; the change is made at the "
-        "first message that shows that the other side has changed, or on your word. An extension ends at least "
-        f"{EXTENSION_MARGIN // timedelta(hours=1)} hours before the old certificate expires and never lies in a "
-        "freeze; where it can’t, a person decides.",
+        label="Switch",
+        choices=[("", "at the start of the window"), *AtEnd.choices],
+        help_text="Each partner when it is ready: enter the last moment under “Until” and “Until the day”. Leave “Day” "
+        "and “From” empty to begin with the approval. Not known: both sides accept both certificates throughout. The "
+        "change is made at the first message that shows that the other side has changed, or on your word. "
+        f"An extension ends at least {EXTENSION_MARGIN // timedelta(hours=1)} hours before the old "
+        "certificate expires and never lies in a freeze; where it can’t, a person decides.",
     )
     notes = forms.CharField(
         required=False,
@@ -285,8 +289,32 @@ class DraftForm(WindowForm):
         roles = cleaned.get("roles") or []
         self._check_roles(roles)
         self._check_successor(cleaned.get("successor") or "", roles)
+        self.is_phased = cleaned.get("at_end") == AtEnd.PHASED
+        if self.is_phased and roles:
+            self._check_phased(roles)
         self.clean_window(cleaned)
         return cleaned
+
+    def _check_phased(self, roles: Sequence[str]) -> None:
+        """Add an error if partners can't change one by one, when each is ready."""
+        systems = [stored_plan.planned_system(system) for system in self.affected_systems()]
+        parties = [stored_plan.party_for_participant(participant) for participant in self.participants]
+        side: Literal["own", "partner"] = "own" if self.is_own else "partner"
+        if obstacle := phased_obstacle(side, {Role(role) for role in roles}, systems, parties):
+            self.add_error("at_end", obstacle)
+
+    @cached_property
+    def participants(self) -> list[Participant]:
+        """Return the partners that take part, those of the stored draft or all connected ones (unsaved)."""
+        if self.rotation is not None:
+            return stored_plan.active_participants(self.rotation)
+        return [Participant(partner=partner) for partner in drafts.connected_partners(self.holder)]
+
+    def affected_systems(self) -> list[AS2System | None]:
+        """Return our AS2 systems that a change of this holder's certificate concerns."""
+        rotation = Rotation()
+        setattr(rotation, "identity" if self.is_own else "partner", self.holder)
+        return rotation.affected_systems()
 
     def _check_roles(self, roles: Sequence[str]) -> None:
         if not roles or "old" in self.errors:
@@ -337,7 +365,12 @@ class DraftForm(WindowForm):
         old = self.chosen_old
         begins, ends = self._validity()
         return check_window(
-            window, now=self.now, old_ends=old.not_after if old else None, new_begins=begins, new_ends=ends
+            window,
+            now=self.now,
+            old_ends=old.not_after if old else None,
+            new_begins=begins,
+            new_ends=ends,
+            phased=self.is_phased,
         )
 
     def freezing(self, window: Window) -> list[str]:

@@ -62,6 +62,8 @@ class WindowForm(forms.Form):
     """
 
     WINDOW_REQUIRED = True
+    #: Whether partners change when they are ready, so that the window may begin at once and have only an end.
+    is_phased = False
 
     window_date = forms.DateField(
         required=False, label="Day", widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
@@ -138,6 +140,9 @@ class WindowForm(forms.Form):
         """Set ``window`` from the fields, or add errors to them."""
         if not self._is_given(cleaned):
             return
+        if self.is_phased and cleaned["window_date"] is None:
+            self._begin_at_once(cleaned)
+            return
         first = datetime.combine(cleaned["window_date"], cleaned["window_from"])
         start = self._moment("window_from", "from_which", first)
         end = self._end(first, start)
@@ -150,6 +155,10 @@ class WindowForm(forms.Form):
         if any(name in self.errors for name in (*WINDOW_FIELDS, "window_last_date", "window_zone")):
             return False
         missing = [name for name in WINDOW_FIELDS if cleaned.get(name) is None]
+        if self.is_phased and missing == ["window_date", "window_from"]:
+            if cleaned.get("window_last_date") is None:
+                self.add_error("window_last_date", "Say until which day.")
+            return cleaned.get("window_last_date") is not None
         if len(missing) == len(WINDOW_FIELDS) and not self.WINDOW_REQUIRED and cleaned.get("window_last_date") is None:
             return False
         for name in missing:
@@ -157,6 +166,18 @@ class WindowForm(forms.Form):
             what = {"window_date": "the day", "window_from": "from when", "window_until": "until when"}[name]
             self.add_error(name, f"Say {what}{instead}")
         return not missing
+
+    def _begin_at_once(self, cleaned: dict[str, Any]) -> None:
+        """Set ``window`` from its end alone: it begins now."""
+        until = datetime.combine(cleaned["window_last_date"], cleaned["window_until"])
+        end = self._moment("window_until", "until_which", until)
+        if end is None:
+            return
+        if end <= self.now:
+            self.add_error("window_last_date", "The last moment is over. Choose a later one.")
+            return
+        self.window = Window(self.now.replace(second=0, microsecond=0), end, cleaned["window_zone"])
+        self._check_window(self.window)
 
     def _end(self, first: datetime, start: datetime | None) -> datetime | None:
         """Return the end (UTC), or add an error. ``first`` is the local start, ``start`` the same in UTC if known."""
@@ -230,7 +251,8 @@ class WindowForm(forms.Form):
             self.cleaned_data["freeze_reason"] = ""  # the reason was for another window
         for finding in found:
             if finding.level == "error":
-                at = "window_until" if finding.code == "ends_before_start" else "window_date"
+                about_end = finding.code in ("ends_before_start", "old_ends_too_soon")
+                at = "window_until" if about_end else "window_date"
                 self.add_error(at, f"{finding.reason} {finding.advice}")
         self.warnings = [finding for finding in found if finding.level == "warning"]
         if self.warnings and not self.are_warnings_acknowledged and not any(f.level == "error" for f in found):

@@ -13,7 +13,7 @@ from django.db.models import Q
 from as2certs.time_format import format_moment, format_window
 from identities.stations import AbstractCertificate
 from partners.models import Partner
-from rotations.exchange.responses import AFTER_CHANGE, BEFORE_CHANGE
+from rotations.exchange.responses import BEFORE_CHANGE, change_has_begun
 from rotations.exchange.window_notices import LEAD_TIME
 from rotations.execution import stored_plan
 from rotations.letters.context import LetterContext
@@ -109,6 +109,21 @@ class ParticipantProgress:
         return self.context.task.ends
 
     @property
+    def ready_by(self) -> datetime:
+        """Return the moment by which the partner has to be ready."""
+        return self.participant.ready_by or self.starts
+
+    @property
+    def changes_when_ready(self) -> bool:
+        """Return whether we change for the partner as soon as it is ready, rather than at a moment."""
+        return self.participant.changes_when_ready
+
+    @property
+    def last_moment(self) -> str:
+        """Return the end of the window in the partner's time zone."""
+        return format_moment(self.ends, self.zone)
+
+    @property
     def window(self) -> str:
         """Return the window in the partner's time zone."""
         return self.participant.format_window(self.zone)
@@ -164,7 +179,7 @@ class ParticipantProgress:
         switching = self._steps(Act.PARTNER_CUT_OVER)
         if not self.we_switch and switching and all(step.state in SETTLED for step in switching):
             return PortalPhase.MADE
-        if self.now < self.starts:
+        if self.now < self.ready_by:
             return PortalPhase.ASKING
         return PortalPhase.OPEN if self.now < self.ends else PortalPhase.MISSED
 
@@ -198,20 +213,20 @@ class ParticipantProgress:
 
     @property
     def is_soon(self) -> bool:
-        return self.phase is PortalPhase.ASKING and self.starts - self.now <= SOON
+        return self.phase is PortalPhase.ASKING and self.ready_by - self.now <= SOON
 
     @property
     def can_decline(self) -> bool:
         return (
             self.phase in PHASES_BEFORE_CHANGE
-            and self.rotation.state not in AFTER_CHANGE
+            and not change_has_begun(self.participant)
             and not self.rotation.is_emergency
         )
 
     @property
     def can_choose_time(self) -> bool:
         """Return whether the partner can still answer to the time of the change."""
-        if self.rotation.is_emergency:
+        if self.rotation.is_emergency or self.changes_when_ready:
             return False
         per_partner = any(step.participant_id for step in self.cut_overs)
         if self.phase is not PortalPhase.ASKING or self.rotation.state not in (

@@ -111,10 +111,13 @@ def _asking_headline(page: PortalPage) -> Headline:
         )
     if page.is_answered:
         return Headline(f"{_subject_title(page)}: we have your answers", next_step_text(page), meaning="fine")
+    when_ready = (
+        f" You can switch as soon as you have answered, until {page.last_moment}." if page.changes_when_ready else ""
+    )
     return Headline(
         _subject_title(page),
         f"Please {page.context.request_text}.",
-        _reason_sentence(page),
+        f"{_reason_sentence(page)}{when_ready}",
         "urgent" if page.is_soon else "needs_you",
     )
 
@@ -160,9 +163,10 @@ def _missed_headline(page: PortalPage) -> Headline:
         lead = "Please use the new certificate now" if page.is_own else "Please switch to your new certificate now"
         ends = f"The old one ends on {page.old_ends}, and is not accepted after that." if page.old_ends else ""
         return Headline(_subject_title(page), f"{lead}.", ends, "urgent")
+    over = f"it was until {page.last_moment}" if page.changes_when_ready else page.window
     return Headline(
         "The change was not made in its time",
-        f"The time for it is over: {page.window}. We have not changed over yet, so go on with the old certificate.",
+        f"The time for it is over: {over}. We have not changed over yet, so go on with the old certificate.",
         "We get in touch with you about another time. What you have told us stays as it is.",
         "soon",
     )
@@ -222,6 +226,10 @@ def next_step_text(page: PortalPage) -> str:
             return "As soon as everybody has answered, we write to you which time it is."
         case PortalPhase.ASKING if page.changes_together:
             return f"Nothing is left to do until then. Both of us change exactly then: {page.window}."
+        case PortalPhase.ASKING if page.changes_when_ready and page.now < page.starts:
+            return f"Nothing is left to do. We change for you from {format_moment(page.starts, page.zone)} on."
+        case PortalPhase.ASKING if page.changes_when_ready:
+            return "Nothing is left to do. We change for you now, usually within minutes: look at this page again then."
         case PortalPhase.ASKING if page.we_switch:
             return f"Nothing is left to do until then. We change over on {page.window}."
         case PortalPhase.MADE:

@@ -79,6 +79,8 @@ def _lane_moment(row: PartnerRow, window_start: datetime) -> tuple[datetime, Lan
     if participant.proposed_at is not None and participant.proposed_start is not None:
         return participant.proposed_start, "proposed"
     planned = (own.due_at or own.earliest_at) if own is not None else None
+    if participant.changes_when_ready:
+        planned = participant.ends  # it may be any time until then
     if participant.agreed_at is not None:
         return planned or window_start, "agreed"
     return planned or window_start, "planned" if row.agree_step is None else "open"

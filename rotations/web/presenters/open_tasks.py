@@ -225,9 +225,9 @@ def _single_partner_tasks(
             url = reverse("participant-move", args=[affected[0].uid])
             more = "The others go on; the default changes once they have changed over too."
             yield change_task("urgent", text, "Another moment …", url, more)
-    opened = {p.pk for step, p in unsettled if step.earliest_at and step.earliest_at <= now} - {
-        participant.pk for participant in missed
-    }
+    # Where each changes when it is ready, nobody is late before the last moment.
+    needed = [(step.latest_at if p.changes_when_ready else step.earliest_at, p) for step, p in unsettled]
+    opened = {p.pk for at, p in needed if at and at <= now} - {participant.pk for participant in missed}
     if late := [participant for participant in waiting if participant.pk in opened]:
         yield change_task(
             "urgent",
@@ -239,18 +239,16 @@ def _single_partner_tasks(
         )
     unconfirmed = {participant.pk for participant in waiting} - set(covered)
     ahead = sorted(
-        (
-            (step.earliest_at, participant)
-            for step, participant in unsettled
-            if step.earliest_at and step.earliest_at > now and participant.pk in unconfirmed
-        ),
+        ((at, participant) for at, participant in needed if at and at > now and participant.pk in unconfirmed),
         key=lambda pair: pair[0],
     )
     if ahead:
         meaning, when = window_urgency(ahead[0][0], now)
         who = _names([participant for _, participant in ahead])
-        verb, first = ("has", "its window") if len(ahead) == 1 else ("have", "the first window")
-        yield change_task(meaning, f"{who} {verb} not confirmed · {first} opens {when}.", "Record answers", "#partners")
+        verb, first = ("has", "its window opens") if len(ahead) == 1 else ("have", "the first window opens")
+        if ahead[0][1].changes_when_ready:
+            first = "the last moment is"
+        yield change_task(meaning, f"{who} {verb} not confirmed · {first} {when}.", "Record answers", "#partners")
 
 
 def _names(participants: Sequence[Participant]) -> str:

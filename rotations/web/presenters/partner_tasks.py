@@ -106,10 +106,11 @@ def due_for_announcement(rows: Sequence[PartnerRow]) -> list[PartnerRow]:
 
 def announcement_tasks(rotation: Rotation, rows: Sequence[PartnerRow], *, now: datetime) -> Iterator[OpenTask]:
     """Yield a task for the partners to be informed by mail, and one for those without a usable address."""
-    start = rotation.window_start
-    assert start is not None  # approved rotations have a window
-    meaning, when = window_urgency(start, now)
-    when = f"the window opens {when}" if start > now else "the window is open"
+    ready_by = rotation.ready_by
+    assert ready_by is not None  # approved rotations have a window
+    meaning, when = window_urgency(ready_by, now)
+    what = "the last moment is" if rotation.is_phased else "the window opens"
+    when = f"{what} {when}" if ready_by > now else "the window is open"
     announce_url = reverse("rotation-announce", args=[rotation.uid])
     if due := due_for_announcement(rows):
         text = f"{_names_with_verb(due)} not told yet · {when}."

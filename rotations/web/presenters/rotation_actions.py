@@ -108,7 +108,7 @@ class RotationActions:
         if self._may_change and self.detail.taking_part:
             if not self.detail.has_ended:
                 found.append(self._link("Following up", "rotation-following"))
-            if self.detail.state in BEFORE_CHANGE:
+            if self.detail.state in BEFORE_CHANGE and not self.detail.rotation.is_phased:
                 found.append(self._link("Offer times …", "rotation-slots"))
         return [link for link in (*found, *self.links.values()) if link != self.primary]
 

@@ -320,9 +320,10 @@ class RotationDetail:
             return f"{len(self.endpoints) - made} of {len(self.endpoints)} are back on the old certificate."
         obstacle = endings.roll_back_obstacle(self.rotation, now=self.now)
         back = f"there is no way back. {obstacle}" if obstacle else "or all go back (“Roll back …”)."
+        forward = "with each partner once it is ready" if self.rotation.is_phased else "at its moment"
         return (
-            f"{made} of {len(self.endpoints)} use the new certificate. What is left goes forward at its moment, by "
-            f"trying again or in another window (“Postpone …”); {back}"
+            f"{made} of {len(self.endpoints)} use the new certificate. What is left goes forward {forward}, by trying "
+            f"again or in another window (“Postpone …”); {back}"
         )
 
     # Refreshing the page

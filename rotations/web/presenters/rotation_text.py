@@ -83,6 +83,8 @@ def status_sentence(
             steps
         ):
             cut_overs = _single_partner_cut_overs(steps)
+            if rotation.is_phased:
+                return f"{subject}. {_phased_progress(rotation, cut_overs, now=now)}"
             return f"{subject}. {_single_partner_progress(cut_overs, zone=rotation.window_zone, now=now)}"
         case RotationState.EXCHANGING:
             if unrehearsed and not is_unprepared(steps):
@@ -145,13 +147,24 @@ def _single_partner_cut_overs(steps: Iterable[Step]) -> list[Step]:
     return [step for step in steps if step.act == Act.CUT_OVER and step.participant_id is not None]
 
 
+def _phased_progress(rotation: Rotation, cut_overs: Sequence[Step], *, now: datetime) -> str:
+    """Return until when each partner changes when it is ready, and how many have."""
+    assert rotation.window_end is not None  # approved rotations have a window
+    until = format_at_place(rotation.window_end, rotation.window_zone, now)
+    return f"Each partner changes over when it is ready, until {until}: {_changed_count(cut_overs)}."
+
+
+def _changed_count(cut_overs: Sequence[Step]) -> str:
+    """Return how many partners have changed over: "2 of 5 have"."""
+    made = sum(step.state == StepState.DONE and not step.key.startswith(f"{PAST_PREFIX}:") for step in cut_overs)
+    return f"{made} of {len({step.participant_id for step in cut_overs})} {'has' if made == 1 else 'have'}"
+
+
 def _single_partner_progress(cut_overs: Sequence[Step], *, zone: str, now: datetime) -> str:
     """Return how many partners have changed over, and when the next window opens."""
-    made = sum(step.state == StepState.DONE and not step.key.startswith(f"{PAST_PREFIX}:") for step in cut_overs)
-    of_all = len({step.participant_id for step in cut_overs})
     moments = [s.earliest_at for s in cut_overs if s.state not in SETTLED and s.earliest_at and s.earliest_at > now]
     when = f"; the next window opens {format_at_place(min(moments), zone, now)}" if moments else ""
-    return f"Each partner changes over at its own moment: {made} of {of_all} {'has' if made == 1 else 'have'}{when}."
+    return f"Each partner changes over at its own moment: {_changed_count(cut_overs)}{when}."
 
 
 def approval_effects(steps: Iterable[Step], *, zone: str, now: datetime) -> list[str]:
@@ -193,6 +206,9 @@ def _single_partner_effect(cut_overs: Sequence[Step], *, zone: str, now: datetim
     moments = sorted({step.earliest_at for step in cut_overs if step.earliest_at})
     when = format_at_place(moments[0], zone, now) if moments else "At its moment"
     since = f"From {when} on" if len(moments) > 1 else when
+    if first.rotation.is_phased and moments and first.rotation.window_end:
+        begins = f"From {when} on" if moments[0] > now else "From now on"
+        since = f"{begins}, until {format_at_place(first.rotation.window_end, zone, now)}"
     how = "The application does this by itself." if first.automatic else "A person does this by hand."
     where = f" in {first.system}" if first.system else ""
     return (
@@ -206,6 +222,9 @@ def approve_label(rotation: Rotation, steps: Iterable[Step], *, now: datetime) -
     cut = next((step for step in steps if step.act == Act.CUT_OVER and step.automatic and step.due_at), None)
     if cut is None or cut.due_at is None or rotation.new is None:
         return "Approve this plan"
+    if rotation.is_phased and rotation.window_end:
+        until = format_at_place(rotation.window_end, rotation.window_zone, now)
+        return f"Approve: each partner changes over when it is ready, until {until}"
     when = "at once" if cut.due_at <= now else format_at_place(cut.due_at, rotation.window_zone, now)
     if cut.system is None:
         return f"Approve: {when}, {rotation.new.short_name} takes over in the inventory"

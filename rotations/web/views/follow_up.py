@@ -28,7 +28,7 @@ def rotation_following(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Show and change the reminder schedule; with ``look``, only preview other days."""
     rotation, now = get_rotation_or_404(uid), database_now()
     stored = {"after": rotation.nudge_after, "before": rotation.nudge_before}
-    form = ReminderScheduleForm(post_data(request), initial=stored)
+    form = ReminderScheduleForm(rotation, post_data(request), initial=stored)
     if request.method == "POST" and form.is_valid():
         if "look" in request.POST:
             rotation.nudge_after, rotation.nudge_before = (

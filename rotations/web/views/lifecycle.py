@@ -84,16 +84,18 @@ def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
         success="The change is postponed. Tell the partners, and record what they say to the new window.",
         consequences=[
             "The plan is made again for the new window. What was done stays done, what was installed stays installed.",
-            "Every partner that agreed to the old window has to agree to the new one.",
+            "Every partner that we have not changed over for gets a mail with the new last moment."
+            if rotation.is_phased
+            else "Every partner that agreed to the old window has to agree to the new one.",
             *four_eyes.withdrawal_warnings(rotation),
         ],
         obstacle=transition_obstacle(rotation, RotationAction.POSTPONE),
         template="rotations/rotation_postpone.html",
         context={
             "version": rotation_version(rotation),
-            "suggestions": drafts.suggest_windows(
-                rotation.holder, old=rotation.old, new=rotation.new, zone=zone, now=now
-            ),
+            "suggestions": []
+            if rotation.is_phased
+            else drafts.suggest_windows(rotation.holder, old=rotation.old, new=rotation.new, zone=zone, now=now),
         },
     )
 

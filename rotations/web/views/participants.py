@@ -83,7 +83,8 @@ def participant_waive(request: HttpRequest, uid: UUID) -> HttpResponse:
         label=f"Don’t wait for {partner}",
         success=f"The change goes on without {partner}.",
         consequences=[
-            f"The change no longer waits for {partner}.",
+            f"The change no longer waits for {partner}."
+            + (" We change for it just before the last moment." if participant.changes_when_ready else ""),
             f"If {partner} has not installed the new certificate by then, its messages or ours fail after the change.",
         ],
         danger=True,

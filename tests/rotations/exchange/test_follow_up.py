@@ -138,7 +138,7 @@ def test_across_a_change_of_the_clocks_nothing_is_doubled(informed: Participant,
     start = datetime(2027, 3, 16, 3, 0, tzinfo=UTC)
     Rotation.objects.filter(pk=rotation.pk).update(window_start=start, window_end=start + HOUR, nudge_after=[])
     run_every(HOUR, since=start - 8 * DAY, until=start)
-    assert [rung for _, rung in nudges()] == ["before 7", "before 3", "before 1"]
+    assert [rung for _, rung in nudges()] == ["before 7", "before 3", "after 7", "before 1"]
     moments = Letter.objects.filter(kind=Letter.Kind.NUDGE).order_by("id").values_list("at", flat=True)
     assert [start - at for at in moments] == [7 * DAY, 3 * DAY, DAY]
 
@@ -572,3 +572,45 @@ def test_looking_costs_the_same_for_any_number(informed: Participant, company: C
     for n in range(10):
         another_rotation(informed, company, f"P{n}")
     assert queries() == before
+
+
+# Inside an open window.
+
+
+def move_window(rotation: Rotation, starts: datetime, ends: datetime) -> None:
+    Rotation.objects.filter(pk=rotation.pk).update(window_start=starts, window_end=ends)
+    rotation.refresh_from_db()
+
+
+def test_asked_in_a_window_of_days_a_partner_is_reminded_inside_it_before_our_people_are_notified(
+    northwind: Participant, rotation: Rotation, company: Company
+) -> None:
+    move_window(rotation, NOW - DAY, NOW + 9 * DAY)
+    announce(northwind, by=company.by, now=NOW)
+    run_every(6 * HOUR, until=NOW + 8 * DAY + 12 * HOUR, since=NOW + 5 * MINUTE)
+    assert [rung for _, rung in nudges()] == ["before 7", "before 3", "after 7", "before 1"]
+    assert escalations() == []
+    follow_up.run_follow_up(NOW + 8 * DAY + 12 * HOUR)
+    assert len(escalations()) == 1
+    assert "It was told too short a time ago" not in escalations()[0].text
+
+
+def test_told_minutes_before_a_short_window_our_people_hear_that_no_reminder_fits(
+    northwind: Participant, rotation: Rotation, company: Company
+) -> None:
+    move_window(rotation, NOW + 10 * MINUTE, NOW + HOUR)
+    announce(northwind, by=company.by, now=NOW)
+    assert follow_up.run_follow_up(NOW + 5 * MINUTE - SECOND) == 0
+    follow_up.run_follow_up(NOW + 5 * MINUTE)
+    assert nudges() == []
+    assert "It was told too short a time ago for a reminder: call them." in " ".join(escalations()[0].text.split())
+
+
+def test_by_hand_too_a_partner_can_be_reminded_inside_a_window_in_which_it_was_asked(
+    northwind: Participant, rotation: Rotation, company: Company
+) -> None:
+    move_window(rotation, NOW - DAY, NOW + 9 * DAY)
+    announce(northwind, by=company.by, now=NOW)
+    assert len(follow_up.nudge_now(northwind, by=company.by, now=NOW + 2 * HOUR)) == 1
+    with pytest.raises(ActionRefused, match="The window is over"):
+        follow_up.nudge_now(northwind, by=company.by, now=NOW + 9 * DAY)

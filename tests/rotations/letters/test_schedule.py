@@ -120,6 +120,51 @@ def test_our_people_are_notified_when_the_extension_is_over() -> None:
     assert given.escalates_at == ASKED + 20 * DAY
 
 
+def test_reminders_go_on_inside_a_window_in_which_the_partner_can_act() -> None:
+    """Asked three days before a window of two weeks: before it, and then on the days after the announcement."""
+    starts = ASKED + 3 * DAY
+    given = make_schedule(starts=starts, until=starts + 14 * DAY)
+    assert reminders_sent(given) == [("before 1", 2 * DAY), ("after 7", 7 * DAY), ("after 14", 14 * DAY)]
+    assert given.due(starts, written_at=ASKED + 2 * DAY) is None
+    crossed = given.due(ASKED + 14 * DAY, written_at=ASKED + 7 * DAY)
+    assert crossed is not None
+    assert crossed.name == "after 14"
+    assert given.due(starts + 14 * DAY, written_at=ASKED) is None
+    assert given.escalates_at == ASKED + 15 * DAY + 12 * HOUR
+
+
+def test_asked_minutes_before_a_long_window_the_days_before_count_back_from_its_end() -> None:
+    given = make_schedule(starts=ASKED + HOUR / 12, until=ASKED + 5 * DAY)
+    assert reminders_sent(given) == [("before 3", 2 * DAY), ("before 1", 4 * DAY)]
+    assert given.escalates_at == ASKED + 4 * DAY + 12 * HOUR
+
+
+def test_where_no_reminder_fits_our_people_are_notified_before_the_window() -> None:
+    given = make_schedule(starts=ASKED + HOUR, until=ASKED + 2 * HOUR)
+    assert reminders_sent(given) == []
+    assert given.escalates_at == ASKED + HOUR / 2
+
+
+def test_asked_in_an_open_window_the_days_before_count_back_from_its_end() -> None:
+    given = make_schedule(starts=ASKED - DAY, until=ASKED + 21 * DAY)
+    assert reminders_sent(given) == [
+        ("after 7", 7 * DAY),
+        ("before 7", 14 * DAY),
+        ("before 3", 18 * DAY),
+        ("before 1", 20 * DAY),
+    ]
+    assert given.escalates_at == ASKED + 20 * DAY + 12 * HOUR
+
+
+def test_our_people_are_never_notified_before_the_last_reminder() -> None:
+    for hours in range(1, 40 * 24, 7):
+        for length in (HOUR, 3 * DAY, 21 * DAY):
+            given = make_schedule(starts=ASKED + (hours - 48) * HOUR, until=ASKED + (hours - 48) * HOUR + length)
+            if given.ends > ASKED:
+                assert all(reminder.at < given.escalates_at < given.ends for reminder in given.reminders())
+                assert given.escalates_at > ASKED
+
+
 def test_upcoming_reminders_are_in_the_future() -> None:
     assert [rung.name for rung in make_schedule().upcoming(ASKED + 14 * DAY)] == [
         "before 7",

@@ -51,9 +51,9 @@ def company(folder: Path) -> Company:
     return per_partner_company()
 
 
-def per_partner_company(*, holds: str = Partner.Holds.SEVERAL) -> Company:
+def per_partner_company(*, holds: str = Partner.Holds.SEVERAL, old_days: int = 20) -> Company:
     """A company whose AS2 system can sign per partner."""
-    company = make_company(holds=holds)
+    company = make_company(holds=holds, old_days=old_days)
     AS2System.objects.update(signs_per_partner=True)
     assert company.identity.as2_system is not None
     company.identity.as2_system.refresh_from_db()

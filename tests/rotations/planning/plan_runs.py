@@ -1,12 +1,13 @@
 """Carry out plans in tests, independently of the product's own check of the rules."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
 
 from hypothesis import strategies as st
 
-from rotations.planning.change import Capacity, CertificateChange, Move, PlannedStep, Role
+from rotations.planning.change import Capacity, CertificateChange, Move, PlannedStep, Role, phased_obstacle
 from tests.rotations.planning.changes import ROLES, STARTS, make_change
 
 holds = st.sampled_from(Capacity)
@@ -20,7 +21,7 @@ def changes(draw: st.DrawFn) -> CertificateChange:
     ours = draw(st.lists(holds, min_size=1, max_size=1 if own else 3))
     theirs = draw(st.lists(holds, min_size=0 if own else 1, max_size=4 if own else 1))
     later = draw(st.dictionaries(st.sampled_from(["p1", "p2", "p3", "p4"]), st.integers(-200, 200), max_size=2))
-    return make_change(
+    change = make_change(
         which,
         tuple(ours),
         tuple(theirs),
@@ -28,6 +29,8 @@ def changes(draw: st.DrawFn) -> CertificateChange:
         per_partner=draw(st.booleans()),
         moments={key: STARTS + timedelta(hours=hours) for key, hours in later.items()},
     )
+    able = not phased_obstacle(change.side, change.roles, change.systems, change.parties)
+    return replace(change, phased=able and draw(st.booleans()))
 
 
 def changes_per_partner(change: CertificateChange) -> bool:

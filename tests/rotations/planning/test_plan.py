@@ -1,7 +1,7 @@
 """The plan of each change, for every combination of what the sides can hold."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import product
 
 import pytest
@@ -425,3 +425,62 @@ def test_a_system_that_switches_by_date_is_mentioned_in_the_reason() -> None:
     assert "enter the beginning of the window as the date from which" in told["cut_over:s1"]
     by_connector = replace(dated, systems=tuple(replace(s, automatic=True) for s in dated.systems))
     assert not any("takes dates" in step.why for step in plan(by_connector))
+
+
+# Each partner when it is ready.
+
+
+def make_phased(which: str = "C", theirs: tuple[Capacity, ...] = (SEVERAL, SEVERAL, SEVERAL)) -> CertificateChange:
+    return replace(make_change(which, theirs=theirs, per_partner=True), starts=NOW, phased=True)
+
+
+@pytest.mark.parametrize("which", "AC")
+@pytest.mark.parametrize("begins", [NOW - timedelta(days=1), NOW, STARTS - timedelta(days=5)])
+def test_each_partner_changes_when_it_is_ready_whatever_is_left_of_the_time(which: str, begins: datetime) -> None:
+    change = replace(make_phased(which), starts=begins)
+    steps = {step.key: step for step in plan(change)}
+    assert violations(change, list(steps.values())) == []
+    for partner in ("p1", "p2", "p3"):
+        ours = steps[f"cut_over:s1:{partner}"]
+        assert (ours.earliest, ours.due, ours.latest) == (begins, begins, ENDS)
+        assert {key for key in ours.after if key.endswith(("p1", "p2", "p3"))} == {f"install:{partner}"}
+        assert steps[f"install:{partner}"].latest == steps[f"announce:{partner}"].latest == ENDS
+        assert steps[f"test:s1:{partner}"].earliest is None
+    default = steps["cut_over:s1"]
+    assert {f"cut_over:s1:{partner}" for partner in ("p1", "p2", "p3")} <= set(default.after)
+    assert steps["retire:s1"].earliest == ENDS + change.grace
+
+
+@pytest.mark.parametrize("holds", [ONE, UNKNOWN])
+def test_a_partner_with_one_slot_needs_a_moment_of_its_own_where_the_others_change_when_ready(holds: Capacity) -> None:
+    change = make_phased(theirs=(SEVERAL, holds))
+    with pytest.raises(PlanError, match="Partner 2 can hold one only, or it is not known: such a partner switches tog"):
+        plan(change)
+    begins = STARTS - timedelta(days=3)
+    parties = (change.parties[0], replace(change.parties[1], starts=begins, ends=begins + timedelta(hours=1)))
+    change = replace(change, parties=parties)
+    steps = {step.key: step for step in plan(change)}
+    assert violations(change, list(steps.values())) == []
+    assert (steps["cut_over:s1:p1"].earliest, steps["cut_over:s1:p2"].earliest) == (NOW, begins)
+    assert steps["cut_over:s1:p2"].simultaneous
+    assert steps["cut_over:s1"].earliest == begins
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (replace(make_change("A"), phased=True), "System 1 is not recorded as one"),
+        (replace(make_change("C", (ONE,), per_partner=True), phased=True), "System 1 holds one, or it is not known"),
+        (replace(make_change("B", per_partner=True), phased=True), "this one does not sign"),
+        (replace(make_change("F", per_partner=True), phased=True), "this one does not sign"),
+        (replace(make_change("A", theirs=(), per_partner=True), phased=True), "none takes part"),
+    ],
+)
+def test_partners_change_one_by_one_only_where_our_signing_can(change: CertificateChange, complaint: str) -> None:
+    with pytest.raises(PlanError, match=complaint):
+        plan(change)
+
+
+def test_an_emergency_waits_for_nobody_where_partners_were_to_change_when_ready() -> None:
+    change = replace(make_phased(theirs=(SEVERAL, ONE)), emergency=True)
+    assert plan(change) == plan(replace(change, phased=False))

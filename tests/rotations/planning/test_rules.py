@@ -448,3 +448,24 @@ def test_the_rules_find_every_failure_of_a_plan_with_a_missing_dependency(
     if first_failure(change, order):
         assert violations(change, steps)
         assert violations(change, steps, [step.key for step in order])
+
+
+def test_a_partner_that_waits_for_another_one_is_found_where_each_changes_when_it_is_ready() -> None:
+    change = replace(make_change("A", theirs=(SEVERAL, SEVERAL), per_partner=True), phased=True)
+    steps = plan(change)
+    assert violations(change, steps) == []
+    waits = next(step for step in steps if step.key == "cut_over:s1:p2")
+    tampered = change_step(steps, "cut_over:s1:p2", after=(*waits.after, "install:p1"))
+    assert violations(change, tampered) == [
+        "cut_over:s1:p2 waits for another partner (announce:p1).",
+        "cut_over:s1:p2 waits for another partner (install:p1).",
+    ]
+    assert violations(replace(change, phased=False), tampered) == []
+
+
+def test_a_partner_that_has_to_switch_together_with_us_is_found_where_each_changes_when_it_is_ready() -> None:
+    change = make_change("A", theirs=(ONE,), per_partner=True)
+    steps = plan(change)
+    assert violations(change, steps) == []
+    found = violations(replace(change, phased=True), steps)
+    assert "cut_over:s1:p1 has to be simultaneous, and no moment was agreed with its partner alone." in found

@@ -335,3 +335,14 @@ def test_a_condition_joins_several_clauses() -> None:
 )
 def test_durations_are_formatted_in_their_largest_whole_unit(time: timedelta, told: str) -> None:
     assert format_duration(time) == told
+
+
+def test_where_each_partner_changes_when_it_is_ready_the_answer_says_whom_we_wait_for() -> None:
+    change = make_change("C", theirs=(SEVERAL, SEVERAL), per_partner=True)
+    change = replace(change, starts=change.now, phased=True)
+    answer = what_if(change, plan(change))
+    assert answer.level == "good"
+    for name in ("Partner 1", "Partner 2"):
+        (sentence,) = [sentence for sentence in answer.sentences if f"System 1 for {name}" in sentence]
+        assert f"because it waits for “{name} adds C2 beside C1" in sentence
+        assert "Load C2" not in sentence

@@ -150,6 +150,24 @@ def test_nothing_fails_in_a_fuzzy_window(
             assert set(made) <= set(theirs)
 
 
+@pytest.mark.parametrize("combination", [c for c in UNSCHEDULED if c.moment is ChangeTiming.PHASED], ids=str)
+def test_nothing_fails_where_each_partner_changes_when_it_is_ready(combination: Combination) -> None:
+    """The first partner is ready after a few days, the second one never: ours changes for the first at once."""
+    steps, compliant = steps_and_behaviour(combination, 2 * MINUTE)
+    pace = {step.key: 0.2 for step in steps if step.partner == "p1" and step.act is Act.INSTALL}
+    silent = PartnerBehaviour(never=frozenset({Act.INSTALL}))
+    behaviour = replace(compliant, pace=pace, partners={**compliant.partners, "p2": silent})
+    result = carried_out(combination, behaviour)
+    assert result.violations == ()
+    assert (result.rejected, result.lost, result.twice, result.stuck) == (0, 0, 0, 0)
+    done = {run.step.key: run.done for run in result.step_runs}
+    ready = done["install:p1"]
+    assert ready is not None
+    assert NOW < ready < NOW + timedelta(days=5)
+    assert (done["cut_over:s1:p1"], done["cut_over:s1:p2"], done["cut_over:s1"]) == (ready, None, None)
+    assert done["retire:s1"] is None  # the silent one still uses the old certificate
+
+
 def test_a_false_confirmation_violates_the_rules_in_a_fuzzy_window() -> None:
     combination = Combination("A", SEVERAL, SEVERAL, False, ChangeTiming.WORD)
     _, compliant = steps_and_behaviour(combination, 2 * MINUTE)
@@ -195,7 +213,7 @@ def test_the_command_writes_a_line_for_each_combination_in_aligned_columns() -> 
     assert len(rows) == len(agreed) + len(list(unscheduled_combinations()))
     assert {len(row) for row in rows} == {len(heading)}
     assert [name for name in ("messages", "rejected", "lost", "twice") if name not in heading] == []
-    assert last.startswith("105 combinations: the law holds in each.")
+    assert last.startswith("107 combinations: the law holds in each.")
     for row in rows:
         counts = [int(word) for word in row.split()[-5:]]
         assert counts[0] > (6_000 if " emergency " in row else 80_000)
@@ -205,7 +223,7 @@ def test_the_command_writes_a_line_for_each_combination_in_aligned_columns() -> 
 
 def test_the_command_ends_with_an_error_if_the_rules_are_violated() -> None:
     out, err = StringIO(), StringIO()
-    with pytest.raises(CommandError, match=r"The law is broken in \d+ of 105 combinations") as raised:
+    with pytest.raises(CommandError, match=r"The law is broken in \d+ of 107 combinations") as raised:
         call_command("simulate", "--skew", "7200", stdout=out, stderr=err)
     assert raised.value.returncode == 1
     assert "decrypting at System 1 held only the new" in err.getvalue()

@@ -9,7 +9,15 @@ from itertools import pairwise
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rotations.planning.change import DEFAULT_GRACE, Act, CertificateChange, PlannedStep, Role, StepOwner
+from rotations.planning.change import (
+    DEFAULT_GRACE,
+    Act,
+    CertificateChange,
+    PlannedStep,
+    Role,
+    StepOwner,
+    phased_obstacle,
+)
 from rotations.planning.plan import plan
 from rotations.planning.rules import violations
 from rotations.planning.simulation.run import SimulationResult, simulate
@@ -50,7 +58,9 @@ def all_changes(draw: st.DrawFn) -> CertificateChange:
     """Draw any change; our system may sign per partner."""
     change = draw(changes())
     per_partner = draw(st.booleans())
-    return replace(change, systems=tuple(replace(s, signs_per_partner=per_partner) for s in change.systems))
+    change = replace(change, systems=tuple(replace(s, signs_per_partner=per_partner) for s in change.systems))
+    able = not phased_obstacle(change.side, change.roles, change.systems, change.parties)
+    return replace(change, phased=able and change.phased)
 
 
 @st.composite

@@ -341,3 +341,42 @@ def test_a_window_refuses_naive_datetimes_and_unknown_zones() -> None:
 
 
 # Telling moments.
+
+
+# Each partner when it is ready, until the end.
+
+
+def phased_codes(window: Window, now: datetime, old_ends: datetime | None = None) -> list[tuple[str, str]]:
+    found = check_window(window, now=now, old_ends=old_ends, new_begins=None, new_ends=None, phased=True)
+    return [(finding.level, finding.code) for finding in found]
+
+
+def test_a_phased_change_may_take_weeks_and_have_begun() -> None:
+    now = utc(2026, 11, 3, 9)
+    window = Window(now - DAY, now + 40 * DAY, "UTC")
+    assert phased_codes(window, now) == []
+    found = check_window(window, now=now, old_ends=None, new_begins=None, new_ends=None)
+    assert [finding.code for finding in found] == ["already_open", "long"]
+
+
+def test_a_phased_change_may_have_begun_before_its_new_certificate_was_made() -> None:
+    now = utc(2026, 11, 3, 9)
+    window = Window(now - DAY, now + 21 * DAY, "UTC")
+    for begins, codes in ((now - SECOND, []), (now, []), (now + SECOND, ["before_new_begins"])):
+        found = check_window(window, now=now, old_ends=None, new_begins=begins, new_ends=None, phased=True)
+        assert [finding.code for finding in found] == codes
+
+
+def test_notice_is_measured_to_the_last_moment_of_a_phased_change() -> None:
+    now = utc(2026, 11, 3, 9)
+    assert phased_codes(Window(now, now + 3 * DAY, "UTC"), now) == []
+    assert phased_codes(Window(now, now + 3 * DAY - SECOND, "UTC"), now) == [("warning", "short_notice")]
+
+
+def test_the_old_certificate_is_valid_for_a_day_after_the_last_moment_of_a_phased_change() -> None:
+    now = utc(2026, 11, 3, 9)
+    window = Window(now, now + 21 * DAY, "UTC")
+    assert phased_codes(window, now, window.end + 7 * DAY) == []
+    assert phased_codes(window, now, window.end + DAY) == [("warning", "close_to_old_end")]
+    for ends in (window.end + DAY - SECOND, window.end, window.end - DAY, now - DAY):
+        assert phased_codes(window, now, ends) == [("error", "old_ends_too_soon")]

@@ -15,14 +15,18 @@ from icalendar import Calendar
 from as2certs import pki
 from as2certs.accounts.models import Installation
 from as2certs.audit.models import Entry
-from identities.models import Identity
+from as2certs.mail.models import Message
+from identities.models import AS2System, Identity
 from partners.models import Contact, Partner
 from rotations.exchange import responses
+from rotations.exchange.follow_up import nudge_now
 from rotations.exchange.time_slots import offer_slots
 from rotations.execution import transitions
 from rotations.execution.confirmations import PartnerAnswer, confirm_installation, waive
+from rotations.letters.announcements import announce
 from rotations.lifecycle import approval, drafts, endings, rescheduling
-from rotations.models import Participant, Rotation, Step
+from rotations.models import AtEnd, Participant, Rotation, Step
+from rotations.planning.windows import Window
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, make_draft, partner_certificate, window
 from tests.rotations.pages import STARTS
@@ -427,3 +431,88 @@ def test_an_operator_sees_that_a_draft_asks_nothing(company: Company) -> None:
     assert participant is not None
     shown = log_in(make_person("vera", "viewer")).get(reverse("participant-as-partner", args=[participant.uid]))
     assert f"Nothing is asked of {participant.partner} yet" in page_text(shown)
+
+
+# Each partner when it is ready.
+
+LAST = NOW + timedelta(days=15)
+
+
+@pytest.fixture
+def phased(company: Company) -> Rotation:
+    """A change that began days ago, of which both partners were told; each changes when it is ready."""
+    AS2System.objects.update(signs_per_partner=True)
+    spec = drafts.DraftSpec(
+        roles=("sign", "decrypt"),
+        old=company.old,
+        new=company.new,
+        window=Window(NOW - timedelta(days=5), LAST, "America/Chicago"),
+        at_end=AtEnd.PHASED,
+    )
+    rotation = drafts.create_draft(company.identity, spec, by=company.by, now=NOW)
+    rotation = approval.approve(rotation, by=company.approver, now=NOW)
+    rotation.steps.filter(act="stage").update(state="done", done_at=NOW)
+    rotation.steps.filter(act="announce").update(blocked=False)
+    for participant in rotation.participants.all():
+        announce(participant, by=company.by, now=NOW)
+    return rotation
+
+
+@pytest.fixture
+def ready_nora(phased: Rotation, visit: Visit) -> Visitor:
+    return visit(phased.participants.select_related("partner", "rotation").get(partner__name="Northwind"))
+
+
+def test_a_partner_that_changes_when_it_is_ready_reads_until_when(ready_nora: Visitor) -> None:
+    ready_nora.open()
+    for words in (
+        "Please add the new one beside the old one by Tue 8 Dec 2026, 06:00 CST.",
+        "You can switch as soon as you have answered, until Tue 8 Dec 2026, 06:00 CST.",
+        "You can switch at any time until Tue 8 Dec 2026, 06:00 CST (UTC−06:00)",
+        "Please answer by Fri 4 Dec 2026, 06:00 CST",
+    ):
+        assert words in ready_nora.text, words
+    for words in ("It is time", "Propose another time", "This time is all right", "Time of the change", "18 Nov"):
+        assert words not in ready_nora.text, words
+
+
+def test_a_partner_that_changes_when_it_is_ready_reads_what_its_answer_does(
+    ready_nora: Visitor, phased: Rotation, clock: Clock
+) -> None:
+    assert phased.new is not None
+    ready_nora.open()
+    ready_nora.send("installed", fingerprint=pki.format_fingerprint(phased.new.sha256))
+    assert "The fingerprint is that of the new certificate" in ready_nora.text
+    assert "We change over on" not in ready_nora.text
+    Step.objects.filter(act="partner_cut_over").update(state="done", done_at=NOW)
+    assert "We change for you now, usually within minutes" in page_text(ready_nora.open())
+
+
+def test_a_partner_that_was_not_ready_until_the_last_moment_reads_so(ready_nora: Visitor, clock: Clock) -> None:
+    clock.now = LAST - timedelta(hours=3)
+    assert "The last moment is in 3 hours" in page_text(ready_nora.open())
+    clock.now = LAST
+    assert "The time for it is over: it was until Tue 8 Dec 2026, 06:00 CST." in page_text(ready_nora.open())
+
+
+def test_mails_to_partners_that_change_when_ready_name_no_start(phased: Rotation, company: Company) -> None:
+    mails = Message.objects.filter(kind="partner_announcement")
+    assert mails.count() == 2
+    northwind = phased.participants.get(partner__name="Northwind")
+    nudge_now(northwind, by=company.by, now=NOW + timedelta(days=2))
+    mails = Message.objects.filter(kind__startswith="partner_")
+    assert mails.count() == 3
+    for mail in mails:
+        text = " ".join(mail.text.split())
+        assert "add the new one beside the old one by Tue 8 Dec 2026, 06:00 CST" in text
+        assert "The change: at any time until Tue 8 Dec 2026, 06:00 CST (UTC−06:00)" in text
+        assert "18 Nov" not in text
+    assert "We change for you as soon as you have answered." in " ".join(mails.order_by("id")[0].text.split())
+
+
+def test_the_calendar_entry_of_a_partner_that_changes_when_ready_is_the_last_moment(ready_nora: Visitor) -> None:
+    file = ready_nora.client.get(ready_nora.address("portal-calendar"))
+    (event,) = Calendar.from_ical(file.content).walk("VEVENT")
+    assert event.decoded("DTSTART") == LAST
+    assert "DTEND" not in event
+    assert str(event["SUMMARY"]).startswith("Last moment to add the new AS2 certificate of")

@@ -14,8 +14,8 @@ from django.urls import reverse
 
 from as2certs.audit.models import Entry
 from identities.certificates.generation import generate_next
-from identities.models import CertificateRequest, IdentityCertificate, IdentityService, PrivateKey
-from partners.models import PartnerCertificate
+from identities.models import AS2System, CertificateRequest, IdentityCertificate, IdentityService, PrivateKey
+from partners.models import Partner, PartnerCertificate
 from rotations.execution.version_token import rotation_version
 from rotations.lifecycle import drafts
 from rotations.models import Rotation
@@ -519,3 +519,126 @@ def test_the_preview_requires_a_permission_and_a_holder(viewer: Client, operator
     assert preview(viewer, company).status_code == 403
     assert operator.post(reverse("rotation-preview"), {}).status_code == 404
     assert operator.get(reverse("rotation-preview")).status_code == 405
+
+
+# Each partner when it is ready.
+
+PHASED: dict[str, Any] = {
+    **WINDOW,
+    "at_end": "phased",
+    "window_date": "",
+    "window_from": "",
+    "window_until": "18:00",
+    "window_last_date": "2026-12-11",
+    "window_known": "close_to_old_end",
+}
+
+
+@pytest.fixture
+def signing_per_partner(company: Company) -> Company:
+    company.identity.as2_system = AS2System.objects.create(
+        name="OpenAS2", connector="directory", config={}, overlap="readers", signs_per_partner=True
+    )
+    company.identity.save()
+    return company
+
+
+def test_partners_that_change_when_they_are_ready_need_only_a_last_moment(
+    operator: Client, signing_per_partner: Company
+) -> None:
+    page = create(operator, signing_per_partner, **PHASED)
+    assert page.status_code == 302, page.context["form"].errors
+    rotation = only()
+    assert (rotation.at_end, rotation.is_phased, rotation.is_fuzzy) == ("phased", True, False)
+    assert (rotation.window_start, rotation.window_end) == (NOW, datetime(2026, 12, 12, 0, tzinfo=UTC))
+    shown = page_text(operator.get(rotation.get_absolute_url()))
+    assert "each partner when it is ready, until the end of the window" in shown
+    entry = Entry.objects.get(verb="rotation.set_up")
+    assert entry.new["moment"] == "each partner when it is ready, until the end of the window"
+
+
+def test_partners_that_change_when_they_are_ready_can_begin_on_a_later_day(
+    operator: Client, signing_per_partner: Company
+) -> None:
+    create(operator, signing_per_partner, **PHASED | {"window_date": "2026-12-01", "window_from": "08:00"})
+    assert only().window_start == datetime(2026, 12, 1, 14, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("changed", "field", "complaint"),
+    [
+        ({"window_last_date": ""}, "window_last_date", "Say until which day."),
+        ({"window_until": ""}, "window_until", "Say until when"),
+        ({"window_last_date": "2026-11-20"}, "window_last_date", "The last moment is over. Choose a later one."),
+        ({"window_date": "2026-12-01"}, "window_from", "Say from when"),
+        ({"window_last_date": "2026-12-12"}, "window_until", "has to be valid for at least 24 hours after that"),
+        ({"roles": ["decrypt"]}, "at_end", "this one does not sign"),
+    ],
+)
+def test_what_is_missing_for_partners_that_change_when_ready_is_named(
+    operator: Client, signing_per_partner: Company, changed: dict[str, Any], field: str, complaint: str
+) -> None:
+    page = create(operator, signing_per_partner, **PHASED | changed)
+    assert page.status_code == 422
+    assert complaint in " ".join(page.context["form"].errors[field])
+    assert not Rotation.objects.exists()
+    form = page.context["form"]
+    kept = {name: form[name].value() for name in ("at_end", "window_date", "window_until", "window_last_date")}
+    assert kept == {name: (PHASED | changed)[name] for name in kept}
+
+
+def test_partners_change_when_ready_only_where_our_system_signs_per_partner(operator: Client, company: Company) -> None:
+    page = create(operator, company, **PHASED)
+    assert "our AS2 system is not recorded as one" in " ".join(page.context["form"].errors["at_end"])
+
+
+def test_partners_that_hold_one_are_named_where_each_changes_when_ready(
+    operator: Client, signing_per_partner: Company
+) -> None:
+    Partner.objects.filter(name="Northwind").update(holds="one")
+    page = create(operator, signing_per_partner, **PHASED)
+    assert "Northwind can hold one only" in " ".join(page.context["form"].errors["at_end"])
+    assert "Fabrikam" not in " ".join(page.context["form"].errors["at_end"])
+
+
+def test_the_preview_shows_the_plan_of_partners_that_change_when_ready(
+    operator: Client, signing_per_partner: Company
+) -> None:
+    url = f"{reverse('rotation-preview')}?identity={signing_per_partner.identity.uid}"
+    shown = page_text(operator.post(url, plan_form(signing_per_partner, **PHASED)))
+    assert "Sign to Northwind with" in shown
+    for words in ("Windows that suit", "No window suits"):
+        assert words not in shown
+    too_late = page_text(
+        operator.post(url, plan_form(signing_per_partner, **PHASED | {"window_last_date": "2026-12-12"}))
+    )
+    assert "has to be valid for at least 24 hours after that" in too_late
+    empty = page_text(operator.post(url, plan_form(signing_per_partner, **PHASED | {"window_last_date": ""})))
+    assert "Windows that suit" not in empty
+
+
+def test_what_is_said_before_the_approval_names_the_last_moment(
+    operator: Client, approver: Client, signing_per_partner: Company
+) -> None:
+    create(operator, signing_per_partner, **PHASED)
+    shown = page_text(get_page(approver, "rotation-approve", only().uid))
+    assert "From now on, until Fri 11 Dec 2026, 18:00 CST" in shown
+    assert "with each once it is ready, whatever the others do" in shown
+    assert "Approve: each partner changes over when it is ready, until Fri 11 Dec" in shown
+
+
+def test_a_last_moment_is_postponed_without_a_new_beginning(
+    operator: Client, approver: Client, signing_per_partner: Company
+) -> None:
+    create(operator, signing_per_partner, **PHASED | {"window_last_date": "2026-12-09"})
+    post_form(approver, "rotation-approve", only().uid, seen=rotation_version(only()))
+    assert only().state == "exchanging"
+    moved = {name: PHASED[name] for name in (*WINDOW, "window_last_date", "window_known")}
+    page = post_form(
+        operator, "rotation-postpone", only().uid, **moved, reason="Two are silent.", seen=rotation_version(only())
+    )
+    assert page.status_code == 302, page.context["form"].errors
+    assert "Windows that suit" not in page_text(get_page(operator, "rotation-postpone", only().uid))
+    assert only().window_end == datetime(2026, 12, 12, 0, tzinfo=UTC)
+    assert "until Fri 11 Dec" in page_text(operator.get(only().get_absolute_url()))
+    assert 'until <time datetime="2026-12-12T00:00:00+00:00"' in page_text(get_page(operator, "rotation-list"))
