@@ -94,7 +94,7 @@ class AwaitedParticipant:
         """
         participant, asked, schedule = self.participant, self.history.asked_at, self.schedule
         is_asked_before = asked is not None and schedule.starts == participant.starts and asked < schedule.starts
-        if participant.answer_by is None and schedule.until is None and is_asked_before:
+        if participant.answer_by is None and schedule.ends == schedule.starts and is_asked_before:
             deadline = self.lead.deadline(schedule.starts, now=asked or schedule.starts)
             return deadline if deadline < schedule.starts else schedule.escalates_at
         return schedule.escalates_at
