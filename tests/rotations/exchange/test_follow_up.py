@@ -588,7 +588,7 @@ def test_asked_in_a_window_of_days_a_partner_is_reminded_inside_it_before_our_pe
     move_window(rotation, NOW - DAY, NOW + 9 * DAY)
     announce(northwind, by=company.by, now=NOW)
     run_every(6 * HOUR, until=NOW + 8 * DAY + 12 * HOUR, since=NOW + 5 * MINUTE)
-    assert [rung for _, rung in nudges()] == ["before 7", "before 3", "before 1"]
+    assert [rung for _, rung in nudges()] == ["before 7", "before 3", "after 7", "before 1"]
     assert escalations() == []
     follow_up.run_follow_up(NOW + 8 * DAY + 12 * HOUR)
     assert len(escalations()) == 1
