@@ -7,10 +7,17 @@ const openedForm = document.querySelector("form[data-opened]");
 
 if (openedForm) {
   const signs = ["pointerdown", "keydown", "wheel"];
+  let waiting;
+  const send = () => {
+    clearTimeout(waiting);
+    fetch(openedForm.action, { method: "POST", body: new FormData(openedForm), keepalive: true }).catch(() => {});
+  };
   const report = (event) => {
     if (!event.isTrusted) return;
     for (const sign of signs) removeEventListener(sign, report);
-    fetch(openedForm.action, { method: "POST", body: new FormData(openedForm), keepalive: true }).catch(() => {});
+    // Often the input is a press on a button, whose own request says the same.
+    waiting = setTimeout(send, 1000);
+    addEventListener("submit", () => clearTimeout(waiting), { once: true });
   };
   for (const sign of signs) addEventListener(sign, report, { passive: true });
 }

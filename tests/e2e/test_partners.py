@@ -218,7 +218,7 @@ def announce(olivia: Office, rotation: str, post: Post) -> None:
 
 def northwind_does_all(pat: Partner, new: x509.Certificate, folder: Path) -> None:
     """On a phone: download the certificate, paste what the own system shows, accept the time."""
-    file = pat.download(pat.page.get_by_role("link", name=re.compile("DER")).first, folder)
+    file = pat.download(pat.page.get_by_role("button", name=re.compile("DER")).first, folder)
     assert pki.read_public(file.read_bytes(), partner=False).leaf == new
     digits = pki.format_fingerprint(pki.describe(new).sha256)
     pat.page.get_by_role("textbox", name=re.compile("ingerprint")).first.fill(f"sha256 Fingerprint={digits}")
