@@ -71,6 +71,7 @@ def test_many_writers_and_several_sealers_leave_one_chain_without_gaps(
     assert "deadlock" not in postgres.log
 
 
+@pytest.mark.extended
 def test_writing_and_sealing_never_wait_for_each_other(make_stack: Callable[..., Stack], postgres: Postgres) -> None:
     stack = make_stack(postgres=postgres)
     assert stack.python(NOBODY_WAITS) == [
@@ -83,6 +84,7 @@ def test_writing_and_sealing_never_wait_for_each_other(make_stack: Callable[...,
     assert verify_intact(stack) == 9
 
 
+@pytest.mark.extended
 def test_a_killed_sealer_leaves_complete_batches(make_stack: Callable[..., Stack], postgres: Postgres) -> None:
     stack = make_stack(postgres=postgres)
     stack.python(ADD.format(count=KILLED_AMONG))

@@ -22,6 +22,7 @@ def test_a_time_that_the_clocks_jump_over_is_refused_in_four_zones(site: Site) -
     assert all("does not exist" in reason for reason in refused)
 
 
+@pytest.mark.extended
 def test_a_time_that_comes_twice_is_asked_about_and_happens_at_the_instant_that_was_chosen(
     site: Site,
 ) -> None:

@@ -46,6 +46,7 @@ def test_what_was_killed_before_the_moment_applies_it_when_it_comes_back(site: S
     assert site.arrivals(smtp_server.messages) == [1] * 4
 
 
+@pytest.mark.extended
 def test_after_the_window_the_change_is_not_made_but_put_before_a_person_once(
     site: Site, smtp_server: MailServer
 ) -> None:

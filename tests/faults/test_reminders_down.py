@@ -27,6 +27,7 @@ THREE_DAYS = (
 )
 
 
+@pytest.mark.extended
 def test_after_three_days_the_rung_that_was_reached_is_told_once_and_a_bad_address_blocks_nobody(
     site: Site, smtp_server: MailServer
 ) -> None:

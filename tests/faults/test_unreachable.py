@@ -79,6 +79,7 @@ def test_within_the_window_it_is_caught_up_once_it_is_back(site: Site, smtp_serv
     assert site.arrivals(smtp_server.messages) == [1] * 9
 
 
+@pytest.mark.extended
 def test_after_the_window_a_person_decides(site: Site, smtp_server: MailServer, full: bool) -> None:
     begin(site, full=full)
     change(site, END_WINDOWS)

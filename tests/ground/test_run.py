@@ -136,6 +136,7 @@ def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.extended
 def test_an_invalid_port_is_reported_in_one_line(tmp_path: Path) -> None:
     line = refusal(tmp_path, 0, PORT="eighty")
     assert line == "as2certs: PORT can't be read (it is “eighty”). It should be a number from 1 to 65535."

@@ -150,7 +150,13 @@ def test_a_server_that_looks_long_at_a_mail_gets_it_once(make_stack: Callable[..
 
 
 @pytest.mark.faults(row=12)
-@pytest.mark.parametrize("fault", [{"mute": 9}, {"wait": 60}], ids=["it hangs up", "it never answers"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param({"mute": 9}, id="it hangs up"),
+        pytest.param({"wait": 60}, id="it never answers", marks=pytest.mark.extended),
+    ],
+)
 def test_a_mail_without_a_reply_is_sent_twice_at_most(make_stack: Callable[..., Stack], fault: dict[str, Any]) -> None:
     with running(**fault) as office:
         stack = make_stack(email_url=f"smtp://localhost:{office.port}")

@@ -37,7 +37,7 @@ from tests.identities.connectors.changes import (
     snapshot,
     station_of,
 )
-from tests.identities.connectors.test_kills import each_kill
+from tests.identities.connectors.test_kills import each_kill, some_or_all
 from tests.samples import sample
 
 NORTHWIND = "partners/NORTHWIND/sign"
@@ -306,9 +306,10 @@ def kept(root: Path, tmp_path: Path) -> Callable[[], None]:
     return afresh
 
 
+@some_or_all
 @pytest.mark.parametrize("name", sample(CHANGES, 3))
 def test_killed_anywhere_everybody_is_signed_to_with_what_they_accept_and_the_next_call_goes_on(
-    root: Path, tmp_path: Path, name: str
+    root: Path, tmp_path: Path, name: str, every: int
 ) -> None:
     made = CHANGES[name]
     connector = connector_with_choices(root, "NORTHWIND", "FABRIKAM")
@@ -321,7 +322,7 @@ def test_killed_anywhere_everybody_is_signed_to_with_what_they_accept_and_the_ne
         "the default": {"NORTHWIND": {C2}, "FABRIKAM": {C2}, "OTHERS": {C1, C2}},
         "all back": {"NORTHWIND": {C1, C2}, "FABRIKAM": {C1, C2}, "OTHERS": {C1}},
     }[name]
-    for number in each_kill(lambda: connector.apply(made), afresh):
+    for number in each_kill(lambda: connector.apply(made), afresh, every=every):
         station = station_of(root)
         for partner, certificates in may.items():
             assert signing_sha256(station, partner) in {c.sha256 for c in certificates}, (number, partner)
@@ -334,15 +335,16 @@ def test_killed_anywhere_everybody_is_signed_to_with_what_they_accept_and_the_ne
         assert snapshot(root) == whole, number
 
 
+@some_or_all
 @pytest.mark.parametrize("name", [pytest.param("the default", marks=pytest.mark.extended), "for one"])
 def test_killed_during_a_restore_no_partner_gets_a_certificate_that_it_does_not_accept(
-    root: Path, tmp_path: Path, name: str
+    root: Path, tmp_path: Path, name: str, every: int
 ) -> None:
     made = CHANGES[name]
     failing = connector_with_choices(root, "NORTHWIND", "FABRIKAM", hook="reload", hooks=FALSE)
     before = snapshot(root)
     afresh = kept(root, tmp_path)
-    for number in each_kill(lambda: failing.apply(made), afresh):
+    for number in each_kill(lambda: failing.apply(made), afresh, every=every):
         for partner in ("NORTHWIND", "FABRIKAM"):
             assert signing_sha256(station_of(root), partner) == C2.sha256, (number, partner)
         result = failing.apply(made)
@@ -350,11 +352,12 @@ def test_killed_during_a_restore_no_partner_gets_a_certificate_that_it_does_not_
         assert snapshot(root) == before, number
 
 
-def test_killed_anywhere_in_a_retirement_the_next_call_ends_choices_too(root: Path, tmp_path: Path) -> None:
+@some_or_all
+def test_killed_anywhere_in_a_retirement_the_next_call_ends_choices_too(root: Path, tmp_path: Path, every: int) -> None:
     connector = connector_with_choices(root, "NORTHWIND")
     for made in (CHANGE_DEFAULT, choice(operation="back", old=C2, new=C1), choice(operation="again")):
         assert connector.apply(made).outcome is ConnectorOutcome.APPLIED
-    for number in each_kill(lambda: connector.apply(RETIRE), kept(root, tmp_path)):
+    for number in each_kill(lambda: connector.apply(RETIRE), kept(root, tmp_path), every=every):
         assert signing_sha256(station_of(root), "NORTHWIND") == C2.sha256, number
         assert connector.apply(RETIRE).outcome.good, number
         assert releases(station_of(root)) == {C2.sha256[:16]}, number

@@ -32,6 +32,8 @@ from tests.identities.connectors.changes import (
 )
 
 ROLES = ("decrypt", "sign")
+#: How many disk operations lie between two kills.
+some_or_all = pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.extended)])
 #: What Python tells its audit hooks about, as far as it changes a disk; fsync is not among it and is wrapped.
 EVENTS = {"open", "os.rename", "os.symlink", "os.mkdir", "os.remove", "os.rmdir", "subprocess.Popen"}
 
@@ -73,9 +75,12 @@ def _die_at(number: int) -> None:
     sys.addaudithook(lambda event, args: step() if event in EVENTS else None)
 
 
-def each_kill(act: Callable[[], ConnectorResult], prepare: Callable[[], None]) -> Iterator[int]:
-    """Kill the call at its first disk operation, its second, … until it finishes; prepare the disk before each."""
-    for number in range(400):
+def each_kill(act: Callable[[], ConnectorResult], prepare: Callable[[], None], *, every: int = 1) -> Iterator[int]:
+    """Kill the call at its first disk operation, its second, … until it finishes; prepare the disk before each.
+
+    With ``every`` other than 1, kill it only at one in so many.
+    """
+    for number in range(0, 400, every):
         prepare()
         if not killed_at(number, act):
             assert number > 20, "the faults did not hit"
@@ -84,8 +89,9 @@ def each_kill(act: Callable[[], ConnectorResult], prepare: Callable[[], None]) -
     pytest.fail("The call never ended unharmed.")
 
 
+@some_or_all
 def test_killed_anywhere_a_reader_finds_a_complete_certificate_and_the_next_call_continues(
-    root: Path, tmp_path: Path
+    root: Path, tmp_path: Path, every: int
 ) -> None:
     argv = hook(tmp_path / "h", f'echo run >> "{tmp_path}/runs"')
     filled_connector(root)
@@ -98,7 +104,7 @@ def test_killed_anywhere_a_reader_finds_a_complete_certificate_and_the_next_call
         (tmp_path / "runs").unlink(missing_ok=True)
 
     seen = set()
-    for number in each_kill(lambda: connector.apply(change()), afresh):
+    for number in each_kill(lambda: connector.apply(change()), afresh, every=every):
         station = station_of(root)
         for role in ROLES:
             found = current(station, role)
@@ -116,7 +122,10 @@ def test_killed_anywhere_a_reader_finds_a_complete_certificate_and_the_next_call
     assert seen == {ConnectorState.OLD, ConnectorState.PARTLY, ConnectorState.NEW}
 
 
-def test_killed_anywhere_in_a_retirement_the_next_call_deletes_the_old_key(root: Path, tmp_path: Path) -> None:
+@some_or_all
+def test_killed_anywhere_in_a_retirement_the_next_call_deletes_the_old_key(
+    root: Path, tmp_path: Path, every: int
+) -> None:
     connector = filled_connector(root)
     connector.apply(change())
     shutil.copytree(root, tmp_path / "kept", symlinks=True)
@@ -126,7 +135,7 @@ def test_killed_anywhere_in_a_retirement_the_next_call_deletes_the_old_key(root:
         shutil.rmtree(root)
         shutil.copytree(tmp_path / "kept", root, symlinks=True)
 
-    for number in each_kill(lambda: connector.apply(drop), afresh):
+    for number in each_kill(lambda: connector.apply(drop), afresh, every=every):
         assert current(station_of(root), "decrypt") == C2.sha256, number
         assert connector.apply(drop).outcome in (
             ConnectorOutcome.APPLIED,
@@ -136,7 +145,8 @@ def test_killed_anywhere_in_a_retirement_the_next_call_deletes_the_old_key(root:
         assert leftovers(station_of(root)) == [], number
 
 
-def test_killed_anywhere_in_a_rollback_the_next_call_continues(root: Path, tmp_path: Path) -> None:
+@some_or_all
+def test_killed_anywhere_in_a_rollback_the_next_call_continues(root: Path, tmp_path: Path, every: int) -> None:
     connector = filled_connector(root)
     connector.apply(change())
     shutil.copytree(root, tmp_path / "kept", symlinks=True)
@@ -147,7 +157,7 @@ def test_killed_anywhere_in_a_rollback_the_next_call_continues(root: Path, tmp_p
         shutil.rmtree(root)
         shutil.copytree(tmp_path / "kept", root, symlinks=True)
 
-    for number in each_kill(lambda: connector.apply(rollback_change()), afresh):
+    for number in each_kill(lambda: connector.apply(rollback_change()), afresh, every=every):
         assert current(station_of(root), "sign") in (C1.sha256, C2.sha256), number
         again = connector.apply(rollback_change())
         assert again.outcome in (ConnectorOutcome.APPLIED, ConnectorOutcome.ALREADY_APPLIED), (number, again)

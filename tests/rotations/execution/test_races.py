@@ -33,8 +33,9 @@ OFTEN = (("apply", "cancel"), ("apply", "postpone"))
     [
         pytest.param("due", ("apply", "cancel"), False, marks=pytest.mark.faults(row=10)),
         pytest.param("due", ("apply", "postpone"), False, marks=pytest.mark.faults(row=10)),
-        ("due", ("apply", "apply"), False),
-        ("due", ("postpone", "cancel"), True),  # a postponed one can still be cancelled
+        pytest.param("due", ("apply", "apply"), False, marks=pytest.mark.extended),
+        # A postponed one can still be cancelled.
+        pytest.param("due", ("postpone", "cancel"), True, marks=pytest.mark.extended),
         pytest.param("applied", ("roll_back", "roll_back"), False, marks=pytest.mark.extended),
         ("draft", ("approve", "approve"), False),
         pytest.param("draft", ("approve", "cancel"), True, marks=pytest.mark.extended),  # so can an approved one
@@ -69,9 +70,9 @@ def test_two_concurrent_uploads_leave_one_certificate_in_each_role(
     ("race", "ends"),
     [
         ("last_confirmation", {"scheduled"}),
-        ("waived", {"waived", "passed"}),
+        pytest.param("waived", {"waived", "passed"}, marks=pytest.mark.extended),
         ("crosswise", {"scheduled"}),
-        ("taken_back", {"applied", "exchanging"}),
+        pytest.param("taken_back", {"applied", "exchanging"}, marks=pytest.mark.extended),
     ],
 )
 def test_a_rotation_and_its_rehearsal_neither_miss_nor_block_each_other(
