@@ -150,6 +150,12 @@ def of(rotation: Rotation, name: str) -> Participant:
     return rotation.participants.select_related("partner").get(partner__name=name)
 
 
+def assert_is_not_asked_to_switch(shown: str) -> None:
+    """It has switched: a page may say that it could, and asks for nothing."""
+    assert "Switch when it suits you" not in shown
+    assert "We use the new certificate now" not in shown
+
+
 def last_link(address: str) -> str:
     """Return the link of the last mail that left for somebody."""
     for sent in reversed(mail.outbox):
@@ -169,7 +175,7 @@ def last_mail(address: str, kind: str) -> str:
 SWITCH_NOW = (
     "We can read both from now on",
     "We accept both from now on",
-    "You may do so from now on",
+    "You may do so from now on",  # once it has, that is history
     "Switch when it suits you",
     "We use the new certificate now",
 )
@@ -199,8 +205,8 @@ def test_a_partner_that_answers_on_its_page_is_not_told_to_switch_while_we_canno
     rotation = by_hand.start()
     fabrikam = of(rotation, "Fabrikam")
     by_hand.record_answer(fabrikam, installed="on")
-    by_hand.olivia.go("participant-detail", fabrikam.uid)
-    by_hand.olivia.press("Make a link")
+    by_hand.olivia.go("participant-share", fabrikam.uid)
+    by_hand.olivia.press("Make")
     fay = Browser()
     link = re.search(r"/p/[\w-]+/", by_hand.olivia.page.content.decode())
     assert link is not None
@@ -234,7 +240,7 @@ def test_a_message_noted_before_we_can_read_settles_the_partners_switch_later(by
     for digest in (m for m in mails_to("alice") if m.kind == "digest"):
         assert "still have to switch: Fabrikam" not in words(digest)
     shown = by_hand.see_as(fabrikam)
-    assert not [sentence for sentence in SWITCH_NOW if sentence in shown]
+    assert_is_not_asked_to_switch(shown)
     assert "Done" in shown
 
 
@@ -245,19 +251,7 @@ def test_a_message_noted_while_the_rotation_is_a_draft_counts_after_approval(by_
     by_hand.do_step(rotation, "Load")
     by_hand.announce(rotation)
     shown = by_hand.see_as(of(rotation, "Fabrikam"))
-    assert not [sentence for sentence in SWITCH_NOW if sentence in shown]
-
-
-def submit_certificate(office: Office, partner: Partner, leaf: object) -> str:
-    """Let a partner submit its new certificate by a link that Olivia makes for it."""
-    office.olivia.go("partner-hand-in-link", partner.uid)
-    office.olivia.press("Make")
-    link = re.search(r"/p/[\w-]+/", office.olivia.page.content.decode())
-    assert link is not None, office.olivia.text
-    visitor = Browser()
-    visitor.open(link[0] + "certificate/")
-    visitor.press("", certificate_file=SimpleUploadedFile("new.pem", cert_pem(leaf)))
-    return visitor.text
+    assert_is_not_asked_to_switch(shown)
 
 
 def test_a_message_with_a_certificate_that_nobody_has_compared_asks_to_compare_it_now(by_hand: Office) -> None:
@@ -346,8 +340,8 @@ def test_seconds_of_a_window_survive_the_form_and_the_trail(by_hand: Office) -> 
     assert rotation.window_end == STARTS + timedelta(minutes=59, seconds=45)
     by_hand.approve(rotation)
     by_hand.olivia.go("rotation-postpone", rotation.uid)
-    form, _ = by_hand.olivia.form("Postpone")
-    by_hand.olivia.press("Postpone", window_date="2026-12-04", window_from="22:00:10", reason="Night shift")
+    move = "Move the change to this window"
+    by_hand.olivia.press(move, window_date="2026-12-04", window_from="22:00:10", reason="Night shift")
     shown = by_hand.show(rotation)
     assert "22:00:30–22:59:45" in shown
     assert "22:00:10" in shown
@@ -356,17 +350,24 @@ def test_seconds_of_a_window_survive_the_form_and_the_trail(by_hand: Office) -> 
 # 5. A window without a fixed moment.
 
 
-def test_a_change_at_the_first_evidence_inside_the_window_is_not_called_late(inventory: Office) -> None:
-    rotation = inventory.start(at_end="switch", window_until="05:00")
-    inventory.announce(rotation)
+def start_and_load(office: Office, **fields: object) -> Rotation:
+    """Approve a rotation, load the new key by hand, and announce it."""
+    rotation = office.start(**fields)
+    office.do_step(rotation, "Load")
+    office.announce(rotation)
+    return rotation
+
+
+def test_a_change_at_the_first_evidence_inside_the_window_is_not_called_late(by_hand: Office) -> None:
+    rotation = start_and_load(by_hand, at_end="switch", window_until="05:00")
     for participant in rotation.participants.all():
-        inventory.prove(participant, **{})
-    inventory.world.at(STARTS + 2 * HOUR)
-    inventory.note_message(inventory.company.partners[0], "encrypted", inventory.company.new)
-    inventory.world.tick()
+        by_hand.prove(participant)
+    by_hand.world.at(STARTS + 2 * HOUR)
+    by_hand.note_message(by_hand.company.partners[0], "encrypted", by_hand.company.new)
+    by_hand.world.tick()
     told = last_mail("alice", "applied")
     assert "late" not in told
-    assert "late" not in inventory.show(rotation).split("Trail")[0]
+    assert "late" not in by_hand.show(rotation).split("Trail")[0]
 
 
 # 6. What is in use is what the inventory says.
@@ -458,8 +459,8 @@ def test_a_lone_certificate_that_is_valid_later_is_offered_for_that_day(by_hand:
     by_hand.olivia.press(
         form.buttons[-1][2], certificate_file=SimpleUploadedFile("c.p12", p12((leaf, key))), password="secret"
     )
-    assert "28 Nov 2026" in by_hand.olivia.text
-    assert re.search(r"on that day|from that day|on (Sat )?28 Nov", by_hand.olivia.text), by_hand.olivia.text
+    assert "2026-11-28" in by_hand.olivia.text
+    assert "puts it into service once it is valid" in by_hand.olivia.text
 
 
 # 8. Only what a person did counts as opened.
@@ -472,13 +473,13 @@ def test_a_mail_scanner_neither_opens_nor_downloads(by_hand: Office) -> None:
     link = last_link("fabrikam.example")
     scanner = Browser()
     scanner.open(link)
-    for form in ("pem", "der", "pkcs7", "zip"):
+    for form in ("pem", "der", "p7b", "zip"):
         scanner.client.get(f"{link}files/{form}/")
     row = by_hand.show(rotation).split("Comes to Told Opened")[1].split("Northwind")[0]
     assert "link fetched" in row
     assert "opened" not in row.replace("link fetched", "")
     participant = by_hand.olivia.go("participant-detail", of(rotation, "Fabrikam").uid)
-    assert "downloaded" not in participant.lower().replace("not downloaded", "")
+    assert "Downloaded it –" in participant
     fay = Browser()
     fay.open(link)
     fay.client.post(f"{link}opened/")
@@ -553,7 +554,7 @@ def test_a_partner_that_has_moved_is_not_accused_when_only_our_test_is_missing(b
     by_hand.do_step(rotation, "Load")
     by_hand.announce(rotation)
     for participant in rotation.participants.all():
-        by_hand.prove(participant, agreed="on") if False else by_hand.prove(participant)
+        by_hand.prove(participant)
     by_hand.world.at(STARTS + MINUTE)
     by_hand.do_step(rotation, "Sign")
     for partner in by_hand.company.partners:
@@ -577,7 +578,7 @@ def test_a_partner_that_has_moved_is_not_accused_when_only_our_test_is_missing(b
 def test_a_window_that_extends_itself_ends_before_a_person(by_hand: Office) -> None:
     rotation = by_hand.draft(at_end="extend")
     by_hand.olivia.go("rotation-update", rotation.uid)
-    assert "at most 3 times" in by_hand.olivia.text
+    assert "at most 3 times" in by_hand.olivia.page.content.decode()
     by_hand.approve(rotation)
     by_hand.do_step(rotation, "Load")
     by_hand.announce(rotation)
@@ -600,12 +601,11 @@ def test_a_window_that_extends_itself_ends_before_a_person(by_hand: Office) -> N
 # 12. Decisions and wordings.
 
 
-@pytest.mark.parametrize("view", ["participant-waive", "participant-remove"])
-def test_a_forced_decision_about_a_partner_is_told_to_the_owner(by_hand: Office, view: str) -> None:
+def test_a_waived_partner_is_told_to_the_owner(by_hand: Office) -> None:
     rotation = by_hand.start()
     by_hand.do_step(rotation, "Load")
     by_hand.announce(rotation)
-    by_hand.olivia.go(view, of(rotation, "Northwind").uid)
+    by_hand.olivia.go("participant-waive", of(rotation, "Northwind").uid)
     form = next(f for f in by_hand.olivia.forms if "reason" in f.names)
     by_hand.olivia.press(form.buttons[0][2], reason="Nobody answers there")
     by_hand.world.tick()
@@ -615,21 +615,20 @@ def test_a_forced_decision_about_a_partner_is_told_to_the_owner(by_hand: Office,
     assert "olivia" in told[0]
 
 
-def test_switching_now_is_told_to_the_owner(inventory: Office) -> None:
-    rotation = inventory.start(at_end="extend")
-    inventory.world.at(STARTS + MINUTE)
-    inventory.olivia.go("rotation-switch-now", rotation.uid)
-    form = next(f for f in inventory.olivia.forms if "reason" in f.names)
-    inventory.olivia.press(form.buttons[0][2], reason="Their hotline said so")
-    inventory.world.tick()
+def test_switching_now_is_told_to_the_owner(by_hand: Office) -> None:
+    rotation = start_and_load(by_hand, at_end="extend")
+    by_hand.world.at(STARTS + MINUTE)
+    by_hand.olivia.go("rotation-switch-now", rotation.uid)
+    form = next(f for f in by_hand.olivia.forms if "reason" in f.names)
+    by_hand.olivia.press(form.buttons[0][2], reason="Their hotline said so")
+    by_hand.world.tick()
     told = " ".join(words(m) for m in mails_to("alice"))
     assert "Their hotline said so" in told
 
 
-@pytest.mark.parametrize("view", ["rotation-cancel"])
-def test_calling_off_is_told_to_the_owner(by_hand: Office, view: str) -> None:
+def test_calling_off_is_told_to_the_owner(by_hand: Office) -> None:
     rotation = by_hand.start()
-    by_hand.olivia.go(view, rotation.uid)
+    by_hand.olivia.go("rotation-cancel", rotation.uid)
     form = next(f for f in by_hand.olivia.forms if "reason" in f.names)
     by_hand.olivia.press(form.buttons[0][2], reason="Wrong key")
     by_hand.world.tick()
@@ -667,13 +666,12 @@ def test_a_change_that_is_called_off_does_not_ask_for_a_certificate_that_we_hold
     assert not asked
 
 
-def test_mails_about_a_window_without_a_moment_do_not_name_a_start_as_one(inventory: Office) -> None:
-    rotation = inventory.start(at_end="switch", window_until="05:00")
-    inventory.announce(rotation)
+def test_mails_about_a_window_without_a_moment_do_not_name_a_start_as_one(by_hand: Office) -> None:
+    rotation = start_and_load(by_hand, at_end="switch", window_until="05:00")
     for participant in rotation.participants.all():
-        inventory.prove(participant)
+        by_hand.prove(participant)
     for moment in (STARTS - DAY, STARTS - HOUR, STARTS + MINUTE):
-        inventory.world.at(moment)
+        by_hand.world.at(moment)
     told = [words(m) for address in ("alice", "fay", "nora") for m in mails_to(address)]
     assert [t for t in told if "window" in t.lower()]
     for text in told:
@@ -743,9 +741,7 @@ def test_a_reminder_after_an_extension_that_is_over_asks_for_no_day_in_the_past(
     northwind = of(rotation, "Northwind")
     by_hand.show(rotation)
     by_hand.olivia.press("Give more time", partner=[str(northwind.uid)])
-    form = next(f for f in by_hand.olivia.forms if "reason" in f.names or "until" in f.names)
-    fields = {name: "2026-11-25" for name in form.names if name in ("until", "day", "date")}
-    by_hand.olivia.press(form.buttons[0][2], **fields)
+    by_hand.olivia.press("Give 1 partner until then", day="2026-11-25")
     by_hand.world.pass_time(STARTS - HOUR, HOUR * 6)
     found = 0
     for message in mails_to("nora"):
