@@ -292,7 +292,7 @@ def all_counts(text: str) -> set[str]:
 
 def test_page_home_digest_mail_and_report_agree_who_is_ready(by_hand: Office) -> None:
     for name in ("Contoso", "Litware", "Proseware"):
-        add_partner(by_hand.company, name)
+        add_partner(by_hand.company, name, holds="several")
     rotation = by_hand.start()
     by_hand.do_step(rotation, "Load")
     by_hand.announce(rotation)
@@ -317,7 +317,7 @@ def test_page_home_digest_mail_and_report_agree_who_is_ready(by_hand: Office) ->
 
 
 def test_partners_that_wait_for_us_are_counted_alike_in_digest_and_mail(by_hand: Office) -> None:
-    add_partner(by_hand.company, "Contoso")
+    add_partner(by_hand.company, "Contoso", holds="several")
     rotation = by_hand.start()
     by_hand.prove(of(rotation, "Fabrikam"))
     by_hand.world.at(NOW + 2 * DAY)
@@ -495,7 +495,7 @@ def test_a_mail_scanner_neither_opens_nor_downloads(by_hand: Office) -> None:
     fay.open(link)
     fay.client.post(f"{link}opened/")
     row = by_hand.show(rotation).split("Comes to Told Opened")[1].split("Northwind")[0]
-    assert "link fetched" not in row
+    assert row.count("link fetched") == 1  # that of the file
 
 
 # 9. A step of ours that is still open at the window.
@@ -798,7 +798,7 @@ def test_an_end_on_the_other_side_of_a_clock_change_is_asked_about(world: World)
 
 def test_home_names_what_blocks_a_rotation_and_the_next_action(by_hand: Office) -> None:
     for name in ("Contoso", "Litware", "Proseware"):
-        add_partner(by_hand.company, name)
+        add_partner(by_hand.company, name, holds="several")
     rotation = by_hand.start()
     by_hand.do_step(rotation, "Load")
     by_hand.announce(rotation)
