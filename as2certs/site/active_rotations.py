@@ -220,7 +220,9 @@ def get_active_rotations(now: datetime) -> list[ActiveRotation]:
             row,
             row.failed,
             counts.get(pk, ReadinessCount({})),
-            OwnOpenStep(row.own_act, row.own_title, row.is_used) if row.own_act and row.state in WAITING_STATES else None,
+            OwnOpenStep(row.own_act, row.own_title, row.is_used)
+            if row.own_act and row.state in WAITING_STATES
+            else None,
             blocking[pk],
         )
         for pk, row in rotations.items()

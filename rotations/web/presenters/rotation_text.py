@@ -95,6 +95,11 @@ def status_sentence(
             when = format_at_place(rotation.window_start, rotation.window_zone, now)
             if rotation.window_end and rotation.is_fuzzy:
                 until = format_at_place(rotation.window_end, rotation.window_zone, now)
+                if any(step.act == Act.CUT_OVER and is_open_for_our_people(step) for step in steps):
+                    return (
+                        f"{subject}. {_who_is_ready(readiness)}: between {when} and {until}, make the change by hand "
+                        "at the first message that shows the other side’s, or before the end."
+                    )
                 return (
                     f"{subject}. {_who_is_ready(readiness)}: between {when} and {until}, the change is made at the "
                     "first message that shows the other side’s, or on your word. "

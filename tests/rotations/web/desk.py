@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
 from types import SimpleNamespace
@@ -38,7 +37,7 @@ class WebForm:
         self.choices: dict[str, list[str]] = {}
 
     def __repr__(self) -> str:
-        return f"<{self.method} {self.action} {self.values} buttons={self.buttons} choices={ {k: v for k, v in self.choices.items() if len(v) < 9} }>"
+        return f"<{self.method} {self.action} {self.values} {self.buttons}>"
 
 
 class FormParser(HTMLParser):
@@ -197,7 +196,9 @@ def fixed_clock(monkeypatch: pytest.MonkeyPatch) -> World:
     for name, module in list(sys.modules.items()):
         if name.startswith(("as2certs", "identities", "partners", "rotations")) and "database_now" in vars(module):
             monkeypatch.setattr(module, "database_now", world)
-    monkeypatch.setitem(runner.apply_due.__kwdefaults__, "clock", world)
+    defaults = runner.apply_due.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "clock", world)
     monkeypatch.setattr("django.utils.timezone.now", world)
     return world
 
@@ -216,7 +217,3 @@ def words(message: Message) -> str:
 def link_in(message_text: str) -> str | None:
     found = re.search(r"https?://[^\s/]+(/p/[^\s/]+/)", message_text)
     return found[1] if found else None
-
-
-def sentences(text: str) -> Iterator[str]:
-    yield from re.split(r"(?<=[.!?])\s+", text)

@@ -6,23 +6,23 @@ They were written from the description of what must hold, not from the code.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.x509 import Certificate
 from django.conf import LazySettings
 from django.core import mail
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
-from as2certs.mail.models import Message
-from identities.models import Identity, IdentityCertificate
+from identities.models import AS2System, Identity, IdentityCertificate
 from partners.models import Contact, Partner, PartnerCertificate, Partnership
 from rotations.models import Participant, Rotation
-from tests.certificates import cert_pem, key_pem, make_pair, p12
+from tests.certificates import cert_pem, make_pair, p12
 from tests.people import make_person
-from tests.rotations.company import NOW, Company, make_company, own_certificate, partner_certificate
+from tests.rotations.company import NOW, Company, make_company, partner_certificate
 from tests.rotations.web.desk import Browser, World, fixed_clock, link_in, mails_to, words
 from tests.rotations.web.portal.conftest import with_contacts
 
@@ -42,7 +42,6 @@ class Office:
     world: World
     olivia: Browser
     amir: Browser
-    alice: Browser
 
     def draft(self, **fields: object) -> Rotation:
         """Draft ACME's rotation as Olivia does, with the window Thu 3 Dec 22:00 to 23:00 in Chicago."""
@@ -118,8 +117,8 @@ def world(db: None, monkeypatch: pytest.MonkeyPatch) -> World:
 def open_office(world: World, **columns: object) -> Office:
     company = with_contacts(make_company(**columns))  # type: ignore[arg-type]
     make_person("anna", "administrator")
-    browsers = [Browser(make_person("olivia", "operator")), Browser(make_person("amir", "approver"))]
-    return Office(company, world, *browsers, Browser(company.alice))
+    olivia, amir = Browser(make_person("olivia", "operator")), Browser(make_person("amir", "approver"))
+    return Office(company, world, olivia, amir)
 
 
 @pytest.fixture
@@ -380,7 +379,7 @@ def test_a_change_at_the_first_evidence_inside_the_window_is_not_called_late(con
 # 6. What is in use is what the inventory says.
 
 
-def expired_pair(name: str) -> tuple[object, object]:
+def expired_pair(name: str) -> tuple[Certificate, RSAPrivateKey]:
     return make_pair(name, not_before=NOW - 800 * DAY, not_after=NOW - 3 * DAY)
 
 
@@ -502,7 +501,7 @@ def test_a_mail_scanner_neither_opens_nor_downloads(by_hand: Office) -> None:
 
 
 @pytest.fixture
-def unpaused(one_slot: Office) -> Iterator[tuple[Office, Rotation]]:
+def unpaused(one_slot: Office) -> tuple[Office, Rotation]:
     """All partners are ready, and nobody has paused our queue."""
     rotation = one_slot.start()
     one_slot.announce(rotation)
@@ -670,7 +669,7 @@ def test_a_change_that_is_called_off_does_not_ask_for_a_certificate_that_we_hold
 
 
 def test_mails_about_a_window_without_a_moment_do_not_name_a_start_as_one(connected: Office) -> None:
-    rotation = start_and_announce(connected, at_end="switch", window_until="05:00")
+    start_and_announce(connected, at_end="switch", window_until="05:00")
     for moment in (STARTS - DAY, STARTS - HOUR, STARTS + MINUTE):
         connected.world.at(moment)
     told = [words(m) for address in ("alice", "fay", "nora") for m in mails_to(address)]
@@ -688,8 +687,6 @@ def test_mails_about_a_window_without_a_moment_do_not_name_a_start_as_one(connec
 def campaign(world: World) -> tuple[Office, Rotation]:
     """Our system signs per partner; five partners may switch until 11 Dec."""
     office = open_office(world, connector=None)
-    from identities.models import AS2System
-
     system = AS2System.objects.create(
         name="Hub", connector="manual", config={}, overlap="readers", signs_per_partner=True
     )
@@ -802,7 +799,7 @@ def test_home_names_what_blocks_a_rotation_and_the_next_action(by_hand: Office) 
     rotation = by_hand.start()
     by_hand.do_step(rotation, "Load")
     by_hand.announce(rotation)
-    fay, nora, con = Browser(), Browser(), Browser()
+    fay, nora = Browser(), Browser()
     fay.open(last_link("fabrikam.example"))
     fay.press("Say that it can’t be done", reason="We are in a freeze")
     nora.open(last_link("northwind.example"))
@@ -830,7 +827,9 @@ def test_the_answer_is_due_working_days_before_the_change_under_a_name_of_its_ow
     by_hand.announce(rotation)
     announced = last_mail("fay", "partner_announcement")
     assert "Answer by: Tue 1 Dec 2026, 22:00 CST" in announced
-    assert "Add it by: Thu 3 Dec 2026, 22:00 CST" in announced  # the last moment for the change; the answer comes before
+    assert (
+        "Add it by: Thu 3 Dec 2026, 22:00 CST" in announced
+    )  # the last moment for the change; the answer comes before
     assert not re.search(r"(answer|agree|tell us)[^.:]{0,60} by:? Thu 3 Dec 2026, 22:00", announced, re.I), announced
     fay = Browser()
     page = fay.open(last_link("fabrikam.example"))
