@@ -173,8 +173,13 @@ class World:
     def __call__(self) -> datetime:
         return self.now
 
+    def carry_out(self) -> None:
+        """Let the due steps be carried out, and the mails that are queued leave."""
+        runner.tick(wait=False)
+        outbox.send_due(now=self.now, limit=500)
+
     def tick(self) -> None:
-        """Let run what runs by itself: due steps, due mails, and the outbox."""
+        """Let run what runs by itself: due steps, reminders and notices, and the outbox."""
         runner.tick(wait=False)
         reminders.run(self.now)
         outbox.send_due(now=self.now, limit=500)
