@@ -680,6 +680,17 @@ def test_mails_about_a_window_without_a_moment_do_not_name_a_start_as_one(connec
         assert not re.search(r"change (of \S+ certificate )?starts in", text), text
 
 
+def test_the_page_does_not_say_that_a_change_by_hand_is_made_by_itself(by_hand: Office) -> None:
+    rotation = by_hand.start(at_end="switch", window_until="05:00")
+    by_hand.do_step(rotation, "Load")
+    by_hand.announce(rotation)
+    for participant in rotation.participants.all():
+        by_hand.prove(participant)
+    head = by_hand.show(rotation).split("Old and new")[0]
+    assert "make the change by hand at the first message" in head
+    assert "At the end it is made all the same" not in head
+
+
 # 13. Each partner when it is ready.
 
 
@@ -849,6 +860,15 @@ def test_a_partner_that_changes_with_us_agrees_before_the_minute_of_the_change(
     assert f"{words_of_step} by Tue 1 Dec 2026, 22:00 CST" in announced
     fay = Browser()
     assert f"{words_of_step}, by Tue 1 Dec 2026, 22:00 CST" in fay.open(last_link("fabrikam.example"))
+
+
+def test_a_partner_that_has_answered_is_not_asked_to_answer_by_another_day(one_slot: Office) -> None:
+    rotation = one_slot.start()
+    one_slot.announce(rotation)
+    fabrikam = of(rotation, "Fabrikam")
+    assert "Please answer by Tue 1 Dec 2026, 22:00 CST" in one_slot.see_as(fabrikam)
+    one_slot.prove(fabrikam, agreed="on")
+    assert "Please answer by" not in one_slot.see_as(fabrikam)
 
 
 # Everywhere: one page says one thing.
