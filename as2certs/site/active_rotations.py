@@ -18,7 +18,7 @@ from rotations.exchange.partner_evidence import ParticipantHistory, load_histori
 from rotations.exchange.partner_status import PartnerStatus
 from rotations.letters.context import current_answer_lead
 from rotations.letters.schedule import AnswerLead
-from rotations.models import Letter, Participant, Rotation, Step
+from rotations.models import Letter, Participant, Rotation, Sighting, Step
 from rotations.models.readiness import (
     OBJECTIONS,
     Readiness,
@@ -78,10 +78,14 @@ PHRASES: Mapping[str, BlockerPhrase] = {
 
 @dataclass(frozen=True)
 class OwnOpenStep:
-    """The first step that our people have to do now."""
+    """The first step that our people have to do now.
+
+    ``is_used_already``: a message of the partner was signed with the certificate that the step compares.
+    """
 
     act: str
     title: str
+    is_used_already: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,9 @@ class ActiveRotation:
                 f"{count_noun(waiting, 'partner')} {verb} not told yet" if waiting else "not every partner is told yet"
             )
             return OpenTask(meaning, text, "Announce it", reverse("rotation-announce", args=[rotation.uid]))
+        if step.act == Act.CHECK and step.is_used_already:
+            text = f"{rotation.partner} already signs with a certificate that you have not compared: compare it now"
+            return OpenTask("urgent", text, "Compare it", f"{rotation.get_absolute_url()}#runbook")
         for_whom = f", and {count_noun(waiting, 'partner')} {'waits' if waiting == 1 else 'wait'} for it"
         text = f"“{step.title}” is still to be done{for_whom if waiting else ''}"
         return OpenTask(meaning, text, "Do this step", f"{rotation.get_absolute_url()}#runbook")
@@ -187,6 +194,7 @@ def get_active_rotations(now: datetime) -> list[ActiveRotation]:
     """Return the active rotations, those with the next window first, in a constant number of queries."""
     own = own_open_steps(Step.objects.filter(rotation=OuterRef("pk"), blocked=False)).order_by("position")
     own = own.filter(Q(earliest_at=None) | Q(earliest_at__lte=now)).exclude(state=StepState.FAILED)
+    used = Sighting.objects.filter(participant__rotation=OuterRef("pk"), verdict=Sighting.Verdict.NEW)
     rows: Any = (
         Rotation.objects.running()
         .select_related("identity", "partner", "new_identity_certificate", "new_partner_certificate")
@@ -200,6 +208,7 @@ def get_active_rotations(now: datetime) -> list[ActiveRotation]:
             failed=Exists(Step.objects.filter(rotation=OuterRef("pk"), state=StepState.FAILED)),
             own_act=Subquery(own.values("act")[:1]),
             own_title=Subquery(own.values("title")[:1]),
+            is_used=Exists(used.filter(use=Sighting.Use.SIGNED)),
         )
         .order_by(F("window_start").asc(nulls_last=True), "id")[:MAX_ROTATIONS]
     )
@@ -211,7 +220,9 @@ def get_active_rotations(now: datetime) -> list[ActiveRotation]:
             row,
             row.failed,
             counts.get(pk, ReadinessCount({})),
-            OwnOpenStep(row.own_act, row.own_title) if row.own_act and row.state in WAITING_STATES else None,
+            OwnOpenStep(row.own_act, row.own_title, row.is_used)
+            if row.own_act and row.state in WAITING_STATES
+            else None,
             blocking[pk],
         )
         for pk, row in rotations.items()

@@ -95,7 +95,7 @@ class LetterContext:
         rotation, starts, ends = self.rotation, self.participant.starts, self.participant.ends
         assert starts is not None  # approved rotations have a window
         assert ends is not None
-        return PartnerTask(rotation.side, self.steps, starts, ends, rotation.is_emergency)
+        return PartnerTask(rotation.side, self.steps, starts, ends, rotation.is_emergency, self.deadline)
 
     @property
     def deadline(self) -> datetime | None:

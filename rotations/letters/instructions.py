@@ -31,6 +31,7 @@ class InstructionSource(Protocol):
     simultaneous: bool
     roles: Any
     state: Any
+    blocked: bool
     earliest_at: datetime | None
     latest_at: datetime | None
 
@@ -49,13 +50,17 @@ class Instruction:
 
 @dataclass(frozen=True)
 class PartnerTask:
-    """The partner's part in one change; ``starts`` and ``ends`` (aware) are its window."""
+    """The partner's part in one change; ``starts`` and ``ends`` (aware) are its window.
+
+    ``answer_by`` (aware) is until when it is asked to answer; None where that is not known, or over.
+    """
 
     side: Literal["own", "partner"]
     steps: Sequence[InstructionSource]
     starts: datetime
     ends: datetime
     emergency: bool = False
+    answer_by: datetime | None = None
 
     @property
     def changes_together(self) -> bool:
@@ -66,6 +71,15 @@ class PartnerTask:
     def installs_before(self) -> bool:
         """Return whether the partner installs the certificate before the window."""
         return any(step.act == Act.INSTALL for step in self.steps)
+
+    @property
+    def may_switch(self) -> bool:
+        """Return whether a partner that switches on its own may do so: what comes before it here is done.
+
+        The announcement tells it so, and is still open while its mail is written: there it counts as done.
+        """
+        announced = any(step.act == Act.ANNOUNCE and _is_due(step) for step in self.steps)
+        return announced or not any(step.act == Act.PARTNER_CUT_OVER and step.blocked for step in self.steps)
 
     @property
     def in_short(self) -> str:
@@ -87,6 +101,10 @@ def build_instructions(task: PartnerTask) -> list[Instruction]:
     return [instruction for instruction in candidates if instruction is not None]
 
 
+def _is_due(step: InstructionSource) -> bool:
+    return not step.blocked and step.state not in SETTLED
+
+
 def _instruction(task: PartnerTask, step: InstructionSource) -> Instruction | None:
     text = _our_change(task, step) if task.side == "own" else _partner_change(task, step)
     if text is None:
@@ -106,6 +124,10 @@ def _timing(task: PartnerTask, step: InstructionSource) -> tuple[Literal["", "by
             return "by", task.ends
         case Act.TEST | Act.PARTNER_RETIRE:
             return "from", step.earliest_at
+        case Act.AGREE:
+            return "by", task.answer_by or step.latest_at
+        case Act.INSTALL if task.side == "partner":  # it tells us: that is its answer
+            return "by", task.answer_by or step.latest_at
         case _:
             return "by", step.latest_at
 
@@ -138,6 +160,11 @@ def _our_change(task: PartnerTask, step: InstructionSource) -> InstructionText |
             )
         case Act.PARTNER_CUT_OVER if step.simultaneous:
             return "Replace the old certificate by the new one, exactly then", _too_early_or_late(roles)
+        case Act.PARTNER_CUT_OVER if not task.may_switch:
+            return (
+                "Encrypt your messages to us with the new certificate",
+                "Not yet: go on with the old one until we tell you that we can read the new one.",
+            )
         case Act.PARTNER_CUT_OVER:
             return (
                 "Encrypt your messages to us with the new certificate",

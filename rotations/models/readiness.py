@@ -223,6 +223,12 @@ def own_open_steps(steps: StepQuerySet) -> StepQuerySet:
     return steps.filter(by_hand, who=StepOwner.WE, act__in=OWN_ACTS).unsettled()
 
 
+def is_open_for_our_people(step: Step) -> bool:
+    """Return whether our own people still have to do a step: the condition of ``own_open_steps`` for a loaded one."""
+    by_hand = not step.automatic or step.state == StepState.FAILED
+    return by_hand and step.who == StepOwner.WE and step.state not in SETTLED
+
+
 def own_open_titles(rotation: Rotation) -> list[str]:
     """Return the titles of a rotation's ``own_open_steps`` in their order; announcements to several count as one."""
     rows = list(own_open_steps(rotation.steps.all()).order_by("position").values_list("act", "title"))

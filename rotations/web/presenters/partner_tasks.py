@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 
 from django.urls import reverse
+from django.utils import timezone
 
-from as2certs.time_format import format_window
+from as2certs.time_format import format_distance, format_window
 from identities.open_tasks import OpenTask
 from partners.models import Partner
 from rotations.exchange.partner_status import PartnerStatus
@@ -49,7 +50,8 @@ def change_task(meaning: str, text: str, label: str, url: str, more: str = "") -
 def window_urgency(start: datetime, now: datetime) -> tuple[str, str]:
     """Return the meaning of a task that has to be done before ``start``, and the time left in words."""
     left = (start - now).days
-    when = "in less than a day" if left < 1 else "in 1 day" if left == 1 else f"in {left} days"
+    zone = timezone.get_current_timezone_name()
+    when = "in less than a day" if left < 1 else format_distance(start, now, zone)
     return "urgent" if left < 1 else "soon" if left < 3 else "needs_you", when
 
 

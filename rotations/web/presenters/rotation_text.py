@@ -10,7 +10,7 @@ from as2certs.accounts.models import Installation
 from as2certs.time_format import format_near_moment, window_ends
 from rotations.execution.stored_plan import PAST_PREFIX
 from rotations.models import AtEnd, Participant, Rotation, Step
-from rotations.models.readiness import ReadinessCount
+from rotations.models.readiness import OWN_ACTS, ReadinessCount, is_open_for_our_people
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepState
 from rotations.planning.windows import MAX_EXTENSIONS, Window
@@ -95,12 +95,17 @@ def status_sentence(
             when = format_at_place(rotation.window_start, rotation.window_zone, now)
             if rotation.window_end and rotation.is_fuzzy:
                 until = format_at_place(rotation.window_end, rotation.window_zone, now)
+                if any(step.act == Act.CUT_OVER and is_open_for_our_people(step) for step in steps):
+                    return (
+                        f"{subject}. {_who_is_ready(readiness)}: between {when} and {until}, make the change by hand "
+                        "at the first message that shows the other side’s, or before the end."
+                    )
                 return (
                     f"{subject}. {_who_is_ready(readiness)}: between {when} and {until}, the change is made at the "
                     "first message that shows the other side’s, or on your word. "
                     f"{WINDOW_END_TEXTS[rotation.at_end]}"
                 )
-            return f"{subject}. {_who_is_ready(readiness)}: the change is made {when}."
+            return f"{subject}. {_scheduled_progress(rotation, steps, readiness, when=when, now=now)}"
         case RotationState.UNDER_WAY:
             return f"{subject}. The change is being made now."
         case RotationState.APPLIED:
@@ -122,6 +127,23 @@ def _exchange_progress(readiness: ReadinessCount) -> str:
     if readiness.outstanding == readiness.waits_for_us:
         return f"{ready}; the rest wait for us."
     return f"{ready}; the change waits for the rest."
+
+
+def _scheduled_progress(
+    rotation: Rotation, steps: Sequence[Step], readiness: ReadinessCount, *, when: str, now: datetime
+) -> str:
+    """Return who is ready, when the change is made, and which step of our own people it still waits for."""
+    assert rotation.window_start is not None  # approved rotations have a window
+    has_begun = now >= rotation.window_start
+    open_ = [step for step in steps if step.act in OWN_ACTS and is_open_for_our_people(step)]
+    if not has_begun:  # until then our cut-over itself is not late
+        open_ = [step for step in open_ if step.act != Act.CUT_OVER]
+    if not open_:
+        return f"{_who_is_ready(readiness)}: the change is made {when}."
+    who = "The partners are ready" if not readiness.outstanding else _who_is_ready(readiness)
+    if has_begun:
+        return f"{who}; the change was due {when}, and waits for us: “{open_[0].title}”."
+    return f"{who}; the change is made {when}, once we have done this: “{open_[0].title}”."
 
 
 def _who_is_ready(readiness: ReadinessCount) -> str:

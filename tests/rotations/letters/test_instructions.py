@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from rotations.letters.instructions import PartnerTask, build_instructions
-from rotations.planning.change import Capacity, CertificateChange, Party, Role, System
+from rotations.planning.change import Act, Capacity, CertificateChange, Party, Role, System
 from rotations.planning.plan import plan
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -31,6 +31,7 @@ def instructed(side: str, roles: set[Role], ours: Capacity, theirs: Capacity) ->
             simultaneous=s.simultaneous,
             roles=s.roles,
             state="waiting",
+            blocked=False,
             earliest_at=s.earliest,
             latest_at=s.latest,
         )
@@ -73,3 +74,45 @@ def test_what_a_partner_does_follows_the_plan(
     side: str, roles: set[Role], ours: Capacity, theirs: Capacity, expected: list[tuple[str, str]]
 ) -> None:
     assert instructed(side, roles, ours, theirs) == expected
+
+
+def partner_step(
+    act: Act, *, blocked: bool = False, state: str = "waiting", simultaneous: bool = False
+) -> SimpleNamespace:
+    return SimpleNamespace(
+        act=act,
+        simultaneous=simultaneous,
+        roles=["decrypt"],
+        state=state,
+        blocked=blocked,
+        earliest_at=None,
+        latest_at=STARTS,
+    )
+
+
+def why_of_switch(*steps: SimpleNamespace) -> str:
+    task = PartnerTask("own", steps, STARTS, STARTS + timedelta(hours=1))
+    (switch,) = [one for one in build_instructions(task) if one.act == Act.PARTNER_CUT_OVER]
+    return switch.why
+
+
+def test_a_partner_may_switch_once_its_step_is_open() -> None:
+    announced = partner_step(Act.ANNOUNCE, state="done")
+    assert "we can read both" in why_of_switch(announced, partner_step(Act.PARTNER_CUT_OVER))
+
+
+def test_a_partner_may_not_switch_while_its_step_is_blocked_although_an_answer_settled_the_announcement() -> None:
+    announced = partner_step(Act.ANNOUNCE, state="done", blocked=True)
+    why = why_of_switch(announced, partner_step(Act.PARTNER_CUT_OVER, blocked=True))
+    assert why == "Not yet: go on with the old one until we tell you that we can read the new one."
+
+
+def test_the_announcement_itself_says_that_the_partner_may_switch() -> None:
+    sending = partner_step(Act.ANNOUNCE)
+    assert "we can read both" in why_of_switch(sending, partner_step(Act.PARTNER_CUT_OVER, blocked=True))
+
+
+def test_an_agreement_is_due_when_the_answer_is_due() -> None:
+    answer_by = STARTS - timedelta(days=2)
+    task = PartnerTask("own", [partner_step(Act.AGREE)], STARTS, STARTS + timedelta(hours=1), answer_by=answer_by)
+    assert [(one.when, one.moment) for one in build_instructions(task)] == [("by", answer_by)]

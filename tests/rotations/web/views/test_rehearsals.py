@@ -191,7 +191,7 @@ def test_partners_are_awaited_too(operator: Client, company: Company, side: Test
     rotation = make_approved(company)
     first, second, *_ = tasks(rotation)
     assert "are not told yet" in first.text
-    assert second.text == "It waits for its rehearsal · the window opens in 10 days."
+    assert second.text == "It waits for its rehearsal · the window opens in 11 days."
     assert "0 of 2 partners ready; the rest wait for us." in shown(operator, rotation)
 
 

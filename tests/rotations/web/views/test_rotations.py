@@ -146,17 +146,17 @@ def test_every_step_is_in_exactly_one_group_in_order(company: Company) -> None:
 def test_silent_partners_are_named_with_the_days_left(operator: Client, company: Company) -> None:
     rotation = make_approved(company)
     shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
-    assert "Fabrikam and Northwind are not told yet, and no mail reaches them · the window opens in 10" in shown
+    assert "Fabrikam and Northwind are not told yet, and no mail reaches them · the window opens in 11" in shown
     for partner in company.partners:
         Contact.objects.create(partner=partner, name="Dana", email="dana@example.com")
     shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
-    assert "Fabrikam and Northwind are not told yet · the window opens in 10 days." in shown
+    assert "Fabrikam and Northwind are not told yet · the window opens in 11 days." in shown
     assert "Announce to 2 partners …" in shown
     rotation.participants.update(announced_at=NOW)
     rotation.steps.filter(act="announce").update(state="done", done_at=NOW)
     rotation.steps.filter(act="install").update(blocked=False)
     shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
-    assert "Fabrikam and Northwind have not confirmed · the window opens in 10 days." in shown
+    assert "Fabrikam and Northwind have not confirmed · the window opens in 11 days." in shown
     assert "Record answers" in shown
 
 
