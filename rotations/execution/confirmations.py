@@ -22,6 +22,17 @@ from rotations.notifications.texts import format_names
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepAction
 
+#: Columns of a participant without an objection.
+NO_OBJECTION: dict[str, object] = {
+    "declined_at": None,
+    "declined_reason": "",
+    "proposed_at": None,
+    "proposed_start": None,
+    "proposed_end": None,
+    "proposed_zone": "",
+    "proposed_note": "",
+}
+
 #: Acts that a partner's answer completes.
 CONFIRMED_ACTS = (Act.ANNOUNCE, Act.INSTALL, Act.AGREE)
 
@@ -99,6 +110,7 @@ def record_answer(
     note = _step_note(participant, answer.channel)
     for step in open_steps(participant, *(act for act, completed in completes.items() if completed)):
         transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=answer.by, now=answer.now, note=note)
+    _go_on(rotation, by=answer.by, now=answer.now)
     return participant
 
 
@@ -197,6 +209,7 @@ def waive(participant: Participant, *, reason: str, by: Actor, now: datetime, no
     stored_plan.defer_to_end(participant)
     for step in open_steps(participant, *CONFIRMED_ACTS):
         transitions.settle_step(step, StepAction.SKIP, by=by, now=now, note=f"waived: {reason}")
+    _go_on(rotation, by=by, now=now)
     if notify:
         notify_waived(rotation, [participant.partner.name], reason=reason, by=by, now=now)
 
@@ -213,7 +226,7 @@ def record_agreement(rotation: Rotation, participants: Collection[Participant], 
     Call it in the transaction that changes the window.
     """
     agreed = rotation.participants.filter(pk__in=[p.pk for p in participants], removed_reason="")
-    agreed.update(agreed_at=now, declined_at=None, declined_reason="")
+    agreed.update(agreed_at=now, **NO_OBJECTION)
     for participant in agreed.select_related("partner"):
         record(
             AuditEvent(
@@ -228,6 +241,12 @@ def record_agreement(rotation: Rotation, participants: Collection[Participant], 
         for step in open_steps(participant, Act.AGREE):
             note = f"{participant.partner} had said that it can then"
             transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=note)
+    _go_on(rotation, by=by, now=now)
+
+
+def _go_on(rotation: Rotation, *, by: Actor, now: datetime) -> None:
+    """Advance a rotation that waited for a decision about an objection only, so that no step was left to settle."""
+    transitions.advance_rotation(transitions.lock_rotation(rotation.pk), by=by, now=now)
 
 
 def clear_refusal(participant: Participant) -> None:

@@ -254,10 +254,12 @@ def signs_per_partner(rotation: Rotation) -> bool:
 
 
 def awaits_preparation(participant: Participant) -> bool:
-    """Return whether our change still waits for preparations: for this partner's alone where we sign per partner."""
+    """Return whether our change still waits for preparations or a decision; for this partner's alone if it can."""
     rotation = participant.rotation
     if not signs_per_partner(rotation):
         return rotation.state == RotationState.EXCHANGING
+    if participant.has_objection and not rotation.is_emergency:
+        return True
     before = rotation.steps.filter(act__in=PREPARATION_ACTS).exclude(state__in=SETTLED)
     return before.filter(Q(participant=participant) | Q(participant=None)).exists()
 

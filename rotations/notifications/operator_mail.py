@@ -305,7 +305,7 @@ def notify_partner_response(
             "partner": participant.partner.name,
             "facts": [
                 *([("In its words", words)] if words else []),
-                ("Noticed" if advice else "Said", format_moment(at, reader.time_zone, "offset")),
+                ("Said" if words else "Noticed", format_moment(at, reader.time_zone, "offset")),
                 *window_facts(rotation, reader),
                 *certificate_facts(rotation, reader, at),
             ],

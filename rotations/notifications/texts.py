@@ -117,12 +117,15 @@ def format_not_ready(rotation: Rotation) -> NotReadyText | None:
 def _not_ready_effect(rotation: Rotation, found: NotReady) -> str:
     """Return whether the change is made although partners are not ready."""
     if rotation.steps.for_one_partner().exists():
-        return "The change with each of them waits until it is ready or you leave it out; it goes on with the others."
+        decided = "you have decided about it" if found.undecided else "you leave it out"
+        return f"The change with each of them waits until it is ready or {decided}; it goes on with the others."
+    if found.undecided and found.is_answer_missing:
+        return "Until each of them has confirmed, or you have decided about it, the change is not made."
     if found.is_answer_missing:
         return "Until they have confirmed or you leave them out, the change is not made."
     if found.waits_for_us:
         return "They can do nothing before you have done what is open on our side. Until then, the change is not made."
-    return "The change does not wait for them: it is made all the same, unless you postpone or cancel it."
+    return "The change does not wait for them."
 
 
 def explain_kept_back(rotation: Rotation) -> str:

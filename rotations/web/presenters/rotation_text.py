@@ -87,7 +87,7 @@ def status_sentence(
                 return f"{subject}. {_phased_progress(rotation, cut_overs, now=now)}"
             return f"{subject}. {_single_partner_progress(cut_overs, zone=rotation.window_zone, now=now)}"
         case RotationState.EXCHANGING:
-            if unrehearsed and not is_unprepared(steps):
+            if unrehearsed and not readiness.outstanding and not is_unprepared(steps):
                 return f"{subject}. Everything is prepared; the change waits for its rehearsal alone."
             return f"{subject}. {_exchange_progress(readiness)}"
         case RotationState.SCHEDULED:
@@ -125,11 +125,8 @@ def _exchange_progress(readiness: ReadinessCount) -> str:
 
 
 def _who_is_ready(readiness: ReadinessCount) -> str:
-    """Return the beginning of a sentence that the change is made: the partners have answered, but one may object."""
-    if not readiness.outstanding:
-        return "Everybody is ready"
-    objecting = "1 partner objects" if readiness.outstanding == 1 else f"{readiness.outstanding} partners object"
-    return f"{objecting}, but everybody has answered and nothing waits any more"
+    """Return the beginning of a sentence that the change is made; in an emergency, nobody is waited for."""
+    return "Nobody is waited for" if readiness.outstanding else "Everybody is ready"
 
 
 def _partner_progress(steps: Sequence[Step]) -> str:
