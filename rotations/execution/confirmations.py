@@ -14,6 +14,7 @@ from django.db import transaction
 
 from as2certs import pki
 from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.background import wake_task
 from rotations.errors import ActionRefused, FingerprintMismatch
 from rotations.execution import fingerprint_check, stored_plan, transitions
 from rotations.models import Participant, Rotation, Step
@@ -85,6 +86,8 @@ def record_answer(
     is checked, if it came over another channel. Ours is recognised by its SHA-1 too; a partner's only by its SHA-256,
     because another certificate with the same SHA-1 can be made. Raises FingerprintMismatch when it belongs to another
     certificate, PkiError when it is no fingerprint, and ActionRefused.
+
+    Where each partner changes when it is ready, the installation withdraws a waiver.
     """
     rotation, participant = lock_for_answer(participant)
     matches = bool(fingerprint.strip()) and _matches_successor(rotation, fingerprint)
@@ -111,12 +114,18 @@ def record_answer(
     for step in open_steps(participant, *(act for act, completed in completes.items() if completed)):
         transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=answer.by, now=answer.now, note=note)
     _go_on(rotation, by=answer.by, now=answer.now)
+    if rotation.is_phased:
+        wake_task("rotations.tasks.apply_due")
     return participant
 
 
 def _store_answer(participant: Participant, answer: PartnerAnswer, *, installed: bool, agreed: bool) -> None:
     """Store an answer in the participant's columns and in the audit trail."""
-    rotation = participant.rotation
+    rotation, waiver = participant.rotation, ""
+    if installed and participant.changes_when_ready and participant.waived_reason:
+        # It is ready after all: we change for it now, rather than at the end.
+        waiver, participant.waived_reason = participant.waived_reason, ""
+        stored_plan.resume_when_ready(participant, now=answer.now)
     participant.confirmed_at = answer.now if installed else participant.confirmed_at
     participant.agreed_at = answer.now if agreed else participant.agreed_at
     participant.confirmed_with = answer.spoke_with
@@ -138,6 +147,7 @@ def _store_answer(participant: Participant, answer: PartnerAnswer, *, installed:
                 "agreed": agreed,
                 "spoke with": answer.spoke_with,
                 **({"channel": answer.channel} if answer.channel else {}),
+                **({"waiver withdrawn": waiver} if waiver else {}),
             },
             reason=answer.note or "",
         ),

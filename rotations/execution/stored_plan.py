@@ -162,6 +162,15 @@ def defer_to_end(participant: Participant) -> None:
         step.save(update_fields=["due_at"])
 
 
+def resume_when_ready(participant: Participant, *, now: datetime) -> None:
+    """Let our cut-over for a partner that was waived, and has answered since, be due as soon as it is ready."""
+    if not participant.changes_when_ready:
+        return
+    for step in participant.steps.filter(act=Act.CUT_OVER, state=StepState.WAITING, due_at__isnull=False):
+        step.due_at = max(step.earliest_at or now, now)
+        step.save(update_fields=["due_at"])
+
+
 def store_steps(rotation: Rotation, *, now: datetime) -> None:
     """Store the steps of the plan."""
     Step.objects.bulk_create(preview_steps(rotation, now=now))

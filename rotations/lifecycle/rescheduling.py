@@ -151,7 +151,9 @@ def postpone(
     proposed = rotation.participants.filter(proposed_start=window.start, proposed_end=window.end)
     willing = [*agreed, *proposed]
     # Agreements, proposals and offers were about the old window; confirmations of the installation stay valid.
-    declined = {} if change.extensions == 0 else {"declined_at": F("declined_at"), "declined_reason": F("declined_reason")}
+    declined = (
+        {} if change.extensions == 0 else {"declined_at": F("declined_at"), "declined_reason": F("declined_reason")}
+    )
     reset = {**NO_AGREEMENT, **NO_OWN_WINDOW, "taken_back_at": None, **declined}
     rotation.participants.exclude(pk__in=switched).update(**reset)
     rotation.slots.all().delete()

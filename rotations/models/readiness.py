@@ -274,6 +274,14 @@ class NotReady:
         return [(name, readiness) for name, readiness in self.partners if readiness in DECISIONS]
 
 
+def list_unchanged(rotation: Rotation) -> list[tuple[str, Readiness]]:
+    """Return the partners (names) for which we have not changed where each changes when it is ready: one query."""
+    ours = Step.objects.for_one_partner().unsettled().filter(participant=OuterRef("pk"))
+    left = rotation.participants.filter(Exists(ours), removed_reason="", window_start=None)
+    rows = with_readiness(left).order_by("partner__name", "pk").values_list("partner__name", "readiness")
+    return [(name, Readiness(readiness)) for name, readiness in rows]
+
+
 def list_not_ready(rotation: Rotation) -> NotReady:
     """Return the partners of a rotation that are not ready: one query."""
     rows = with_readiness(rotation.participants.filter(removed_reason="")).filter(readiness__in=OUTSTANDING)

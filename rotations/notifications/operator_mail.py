@@ -36,6 +36,7 @@ from rotations.notifications.texts import (
     format_names,
     format_not_ready,
     format_title,
+    last_moment_facts,
     readiness_facts,
     silent_verb,
     utc_fact,
@@ -48,12 +49,14 @@ from rotations.notifications.thresholds import (
     rotation_outlook,
 )
 from rotations.planning.change import Act
-from rotations.planning.states import RotationState, StepState
+from rotations.planning.states import AWAITING_WINDOW, RotationState, StepState
 
 log = logging.getLogger(__name__)
 
 #: How long before a window people are notified, the longest time first, and its name in the key of the mail.
 WINDOW_REMINDERS = ((timedelta(hours=24), "24h"), (timedelta(hours=1), "1h"))
+#: How long before the last moment of a phased change people are notified of who has not changed.
+LAST_MOMENT_NOTICE = timedelta(hours=24)
 #: A change that has not started so long after its moment is reported: somebody still has time to act in the window.
 STARTED_BY = timedelta(minutes=5)
 #: Imports despite warnings are reported within this time, also after the reminders were down.
@@ -90,6 +93,39 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
             ],
         },
         facts=readiness_facts(rotation),
+    )
+    return _notify(event, now=now)
+
+
+def notify_last_moment_soon(now: datetime) -> int:
+    """Notify people, 24 hours before the last moment of a phased change, of the partners that have not changed."""
+    ending = Rotation.objects.filter(
+        state__in=AWAITING_WINDOW,
+        at_end=AtEnd.PHASED,
+        emergency_reason="",
+        window_start__lte=now,
+        window_end__gt=now,
+        window_end__lte=now + LAST_MOMENT_NOTICE,
+    )
+    return sum(_notify_last_moment_soon(rotation, now) for rotation in _with_related(ending))
+
+
+def _notify_last_moment_soon(rotation: Rotation, now: datetime) -> int:
+    last, said = rotation.window_end, last_moment_facts(rotation)
+    assert last is not None  # the query asks for it
+    if not said["unchanged"]:
+        return 0
+    event = RotationEvent(
+        "last_moment",
+        rotation,
+        event=f"last_moment:{rotation.uid}:{last.isoformat()}",
+        variables=lambda reader: {
+            **said,
+            "countdown": format_countdown(last, now),
+            "last": format_moment(last, reader.time_zone),
+            "facts": [*window_facts(rotation, reader), *certificate_facts(rotation, reader, now)],
+        },
+        facts=said,
     )
     return _notify(event, now=now)
 

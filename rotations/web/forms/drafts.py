@@ -195,7 +195,16 @@ class DraftForm(WindowForm):
             "freeze_reason": rotation.freeze_reason,
             "at_end": rotation.at_end,
             "window_zone": rotation.window_zone or zone,
-        } | initial_window(rotation.window_start, rotation.window_end, rotation.window_zone)
+        } | self._initial_window(rotation)
+
+    def _initial_window(self, rotation: Rotation) -> dict[str, Any]:
+        """Return the stored window as it was entered: without a start if it begins with the approval."""
+        found = initial_window(rotation.window_start, rotation.window_end, rotation.window_zone)
+        start, end = rotation.window_start, rotation.window_end
+        if rotation.is_phased and start is not None and end is not None and start <= self.now:
+            last = Window(start, end, rotation.window_zone or "UTC").local_end.date()
+            return found | {"window_date": None, "window_from": None, "window_last_date": last}
+        return found
 
     def _offer_certificates(self) -> None:
         in_use = [c for c in self.certificates.values() if c.pk in self.serving]

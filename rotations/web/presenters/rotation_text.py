@@ -230,7 +230,7 @@ def approve_label(rotation: Rotation, steps: Iterable[Step], *, now: datetime) -
 
 @dataclass(frozen=True)
 class LocalWindow:
-    """A window in one time zone, and the names of those who are in that zone."""
+    """A window in one time zone, and the names of those who are in that zone; ``start`` is empty where none counts."""
 
     zone: str
     start: str
@@ -242,14 +242,21 @@ class LocalWindow:
         return zone_place(self.zone)
 
 
-def local_windows(window: Window, participants: Sequence[Participant], *, reader: str) -> list[LocalWindow]:
-    """Return a window in the agreed zone, in those of the partners, of the reader and of ours, and in UTC."""
+def local_windows(
+    window: Window, participants: Sequence[Participant], *, reader: str, end_only: bool = False
+) -> list[LocalWindow]:
+    """Return a window, or its end only, in the agreed zone, in those of partners, reader and installation, and in UTC."""
     readers: dict[str, list[str]] = {window.zone: ["as agreed"]}
     for participant in participants:
         readers.setdefault(participant.partner.time_zone, []).append(participant.partner.name)
     readers.setdefault(reader, []).append("you")
     readers.setdefault(Installation.current().time_zone, []).append("our zone")
     readers.setdefault("UTC", [])
+    if end_only:
+        return [
+            LocalWindow(zone, "", format_moment(window.end, zone), _short_list(names))
+            for zone, names in readers.items()
+        ]
     return [
         LocalWindow(zone, *window_ends(window.start, window.end, zone), _short_list(names))
         for zone, names in readers.items()

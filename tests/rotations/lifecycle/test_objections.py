@@ -1,4 +1,4 @@
-"""A partner that declines or proposes another time after it had answered: nothing is changed before a person decided."""
+"""A partner that objects, even after it had answered: nothing is changed before a person has decided about it."""
 
 from __future__ import annotations
 

@@ -248,7 +248,7 @@ def test_a_proposal_is_stored_in_the_partners_zone(nora: Visitor, northwind: Par
     assert (northwind.proposed_zone, northwind.proposed_note) == ("America/Chicago", "Inventory count")
     assert northwind.rotation.window_start == STARTS
     assert "Thank you: you propose Sat 5 Dec 2026, 22:00 to 23:30 CST" in nora.text
-    assert "We look at it and write to you; until then the time stays as it is." in nora.text
+    assert "We look at it and write to you. Until then, we don’t change over for you." in nora.text
     assert Message.objects.filter(kind="partner_said", to_address="alice@example.com").exists()
 
 
