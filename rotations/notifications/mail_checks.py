@@ -185,7 +185,7 @@ def _check_early_evidence(message: Message, now: datetime) -> Withdrawal | None:
         comparisons = sighting.participant.rotation.steps.filter(act=Act.CHECK)
         current = "compare" if comparisons.exclude(state__in=SETTLED).exists() else ""
     else:
-        evidence = sighting.early_evidence()
+        evidence = sighting.early_evidence() if sighting.dismissed_at is None else None
         current = evidence.kind if evidence else ""
     if current == message.facts["kind"]:
         return None

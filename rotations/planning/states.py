@@ -159,8 +159,8 @@ ROTATION_MEANING: Mapping[RotationAction, str] = {
     RotationAction.READY: "every participant has confirmed, agreed or been waived, no objection is undecided, "
     "staging is done, "
     "where a rehearsal is asked for, it has passed or was waived, and the approval stands",
-    RotationAction.UNREADY: "a confirmation, a staged certificate or the rehearsal was taken back, or a partner declined or "
-    "proposed another time",
+    RotationAction.UNREADY: "a confirmation, a staged certificate or the rehearsal was taken back, or a partner "
+    "declined or proposed another time",
     RotationAction.POSTPONE: "the window moves, for the remaining cut-overs; partners have to agree again",
     RotationAction.MOVE_ONE: "where we sign per partner, one of them gets a window of its own, and is asked again",
     RotationAction.BEGIN: "the first cut-over is made; where we sign per partner, others may not be ready yet",

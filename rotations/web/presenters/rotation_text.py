@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from as2certs.accounts.models import Installation
-from as2certs.time_format import format_near_moment, window_ends
+from as2certs.time_format import format_moment, format_near_moment, window_ends
 from rotations.execution.stored_plan import PAST_PREFIX
 from rotations.models import AtEnd, Participant, Rotation, Step
 from rotations.models.readiness import ReadinessCount
