@@ -55,6 +55,8 @@ from rotations.planning.states import AWAITING_WINDOW, RotationState, StepState
 
 log = logging.getLogger(__name__)
 
+ImportedCertificate = IdentityCertificate | PartnerCertificate
+
 #: How long before a window people are notified, the longest time first, and its name in the key of the mail.
 WINDOW_REMINDERS = ((timedelta(hours=24), "24h"), (timedelta(hours=1), "1h"))
 #: How long before the last moment of a phased change people are notified of who has not changed.
@@ -254,7 +256,7 @@ def notify_forced_imports(now: datetime) -> int:
 
 def _notify_forced_import(entries: Sequence[Entry], now: datetime) -> int:
     """Notify the owners of the certificates of one import, each of those of its own stations."""
-    by_reader: dict[str, tuple[Recipient, list[tuple[AbstractCertificate, Entry]]]] = {}
+    by_reader: dict[str, tuple[Recipient, list[tuple[ImportedCertificate, Entry]]]] = {}
     for model in (IdentityCertificate, PartnerCertificate):
         rows = {str(entry.object_uid): entry for entry in entries if entry.object_kind == model._meta.label_lower}
         if not rows:
@@ -276,7 +278,7 @@ def _notify_forced_import(entries: Sequence[Entry], now: datetime) -> int:
 
 
 def _forced_import_mail(
-    reader: Recipient, imported: Sequence[tuple[AbstractCertificate, Entry]], now: datetime
+    reader: Recipient, imported: Sequence[tuple[ImportedCertificate, Entry]], now: datetime
 ) -> outbox.Mail:
     certificate, entry = imported[0]
     holders = list(dict.fromkeys(one.holder for one, _ in imported))

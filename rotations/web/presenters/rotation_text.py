@@ -245,7 +245,7 @@ class LocalWindow:
 def local_windows(
     window: Window, participants: Sequence[Participant], *, reader: str, end_only: bool = False
 ) -> list[LocalWindow]:
-    """Return a window, or its end only, in the agreed zone, in those of partners, reader and installation, and in UTC."""
+    """Return a window, or its end only, in the agreed zone, in those of partners, reader and us, and in UTC."""
     readers: dict[str, list[str]] = {window.zone: ["as agreed"]}
     for participant in participants:
         readers.setdefault(participant.partner.time_zone, []).append(participant.partner.name)

@@ -15,7 +15,7 @@ from rotations import reminders
 from rotations.errors import ActionRefused
 from rotations.exchange import responses
 from rotations.execution import confirmations, preconditions
-from rotations.lifecycle import approval, rescheduling
+from rotations.lifecycle import approval, drafts, rescheduling
 from rotations.models import Participant, Rotation
 from rotations.models.readiness import count_readiness
 from rotations.planning.states import RotationState
@@ -223,7 +223,7 @@ def test_where_each_changes_when_it_is_ready_only_the_one_that_objects_waits(
     settings.AS2CERTS_DIRECTORY_ROOT = tmp_path
     company = test_single_partner.per_partner_company(old_days=40)
     rotation = approval.approve(
-        test_phased.drafts.create_draft(company.identity, test_phased.spec(company), by=company.by, now=NOW),
+        drafts.create_draft(company.identity, test_phased.spec(company), by=company.by, now=NOW),
         by=company.approver,
         now=NOW,
     )

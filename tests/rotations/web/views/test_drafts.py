@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -555,6 +555,22 @@ def test_partners_that_change_when_they_are_ready_need_only_a_last_moment(
     assert "each partner when it is ready, until the end of the window" in shown
     entry = Entry.objects.get(verb="rotation.set_up")
     assert entry.new["moment"] == "each partner when it is ready, until the end of the window"
+
+
+def test_a_change_that_begins_with_its_approval_is_shown_and_changed_without_a_start(
+    operator: Client, signing_per_partner: Company
+) -> None:
+    create(operator, signing_per_partner, **PHASED)
+    rotation = only()
+    Rotation.objects.update(window_start=NOW - timedelta(hours=30))
+    shown = page_text(operator.get(rotation.get_absolute_url()))
+    assert "until Fri 11 Dec 2026, 18:00 CST" in shown
+    assert "after all partners" in shown
+    assert "As agreed" not in shown
+    assert "22 Nov 2026, 00:00" not in shown
+    form = get_page(operator, "rotation-update", rotation.uid).context["form"]
+    assert (form["window_date"].value(), form["window_from"].value()) == (None, None)
+    assert form["window_last_date"].value() == date(2026, 12, 11)
 
 
 def test_partners_that_change_when_they_are_ready_can_begin_on_a_later_day(
