@@ -351,6 +351,23 @@ def test_declining_requires_a_reason_and_notifies_at_once(nora: Visitor, northwi
     assert said_last().reason == "Our vendor is away"
 
 
+def test_a_partner_that_objects_reads_that_nothing_is_changed_before_that_is_settled(
+    nora: Visitor, northwind: Participant, clock: Clock
+) -> None:
+    nora.send("propose", **TIME)
+    clock.now = STARTS + timedelta(minutes=1)
+    nora.open()
+    assert "You proposed another time, and we have not answered yet." in nora.text
+    assert "It is time: we are changing over" not in nora.text
+    clock.now = NOW
+    nora.send("decline", reason="Our vendor is away")
+    for moment in (NOW, STARTS + timedelta(minutes=1)):
+        clock.now = moment
+        nora.open()
+        assert "You told us that it can’t be done. We get in touch with you. Until then, we don’t change" in nora.text
+        assert "It is time" not in nora.text
+
+
 def test_a_partner_that_switches_on_its_own_reports_it(nora: Visitor, northwind: Participant) -> None:
     nora.open()
     assert "Encrypt your messages to us with the new certificate" in nora.text

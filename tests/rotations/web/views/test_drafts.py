@@ -623,6 +623,8 @@ def test_the_preview_shows_the_plan_of_partners_that_change_when_ready(
     url = f"{reverse('rotation-preview')}?identity={signing_per_partner.identity.uid}"
     shown = page_text(operator.post(url, plan_form(signing_per_partner, **PHASED)))
     assert "Sign to Northwind with" in shown
+    assert "<dd>until Fri 11 Dec 2026, 18:00 CST</dd>" in shown
+    assert "after all partners" in shown
     for words in ("Windows that suit", "No window suits"):
         assert words not in shown
     too_late = page_text(
