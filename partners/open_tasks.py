@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.urls import reverse
 
-from identities.open_tasks import OpenTask, role_tasks, rotation_tasks, sort_by_urgency
+from identities.open_tasks import ActionLink, OpenTask, role_tasks, rotation_tasks, sort_by_urgency
 from identities.role_status import RoleStatus
 from partners.models import Partner, PartnerCertificate
 
@@ -51,15 +52,22 @@ def _submitted_certificate_tasks(partner: Partner) -> Iterator[OpenTask]:
         )
 
 
+def dismissal_link(sighting: UUID) -> ActionLink:
+    """Return the link to dismiss what is to be done about a message (public id) with a certificate out of service."""
+    return ActionLink("Dismiss …", reverse("sighting-dismiss", args=[sighting]), "rotations.change_rotation")
+
+
 def _early_evidence_tasks(partner: Partner) -> Iterator[OpenTask]:
     """Yield what to do about messages with certificates that are not in service, each certificate once."""
     seen: dict[tuple[str, str], Any] = {}
-    for sighting in partner.sightings.early()[:MAX_EARLY_SIGHTINGS]:
+    for sighting in partner.sightings.early().undecided()[:MAX_EARLY_SIGHTINGS]:
         seen.setdefault((sighting.use, sighting.serial), sighting)
     for sighting in seen.values():
         evidence = sighting.early_evidence()
         if evidence is not None and evidence.kind != "compare":  # those are submitted certificates
-            yield OpenTask("urgent", evidence.sentence, evidence.label, evidence.url)
+            yield OpenTask(
+                "urgent", evidence.sentence, evidence.label, evidence.url, alternative=dismissal_link(sighting.uid)
+            )
 
 
 def _setup_tasks(partner: Partner, connected: bool) -> Iterator[OpenTask]:

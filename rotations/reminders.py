@@ -117,6 +117,7 @@ def run(now: datetime) -> int:
     window = window_notices.send_window_notices(now)
     urgent = (
         operator_mail.notify_window_soon(now)
+        + operator_mail.notify_last_moment_soon(now)
         + operator_mail.notify_not_started(now)
         + operator_mail.notify_window_missed(now)
         + operator_mail.notify_too_late(now)

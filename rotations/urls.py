@@ -33,6 +33,7 @@ urlpatterns = [
     path("rotations/new/", drafts.rotation_create, name="rotation-create"),
     path("rotations/preview/", drafts.rotation_preview, name="rotation-preview"),
     path("rotations/messages/<uuid:uid>/", sightings.sighting_create, name="partner-seen"),
+    path("rotations/messages/<uuid:uid>/dismiss/", sightings.sighting_dismiss, name="sighting-dismiss"),
     path("rotations/freezes/", freezes.freeze_list, name="freeze-list"),
     path("rotations/freezes/new/", freezes.freeze_create, name="freeze-create"),
     path("rotations/freezes/<uuid:uid>/", freezes.freeze_update, name="freeze-update"),

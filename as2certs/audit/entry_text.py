@@ -64,6 +64,7 @@ VERB_TEXTS = {
     "participant.announced": "told the partner",
     "participant.warned": "warned the partner that the old certificate goes",
     "partner.seen": "noted a message of the partner",
+    "partner.seen_dismissed": "dismissed a certificate that a message of the partner used",
     "partner.seen_early": "counted an earlier message of the partner",
     "participant.nudged": "reminded the partner to answer",
     "participant.escalated": "told our people that the partner does not answer",

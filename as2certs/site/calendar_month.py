@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
+from django.db.models import Q
+
 from as2certs.site.badges import Meaning, expiry_meaning, rotation_badge
 from identities.models import IdentityService
 from partners.models import PartnerService
-from rotations.models import Freeze, Rotation
+from rotations.models import AtEnd, Freeze, Rotation
 from rotations.planning.states import RotationState
 from rotations.planning.windows import load_zone
 
@@ -108,19 +110,24 @@ def _day_start(day: date, zone: str) -> datetime:
 
 
 def _window_events(start: datetime, end: datetime, now: datetime) -> Iterator[CalendarEvent]:
+    # Nothing happens at the start where each partner changes when it is ready: the last moment counts.
+    phased = Q(at_end=AtEnd.PHASED, emergency_reason="")
     rows = (
-        Rotation.objects.filter(window_start__gte=start, window_start__lt=end)
+        Rotation.objects.filter(
+            Q(phased, window_end__gte=start, window_end__lt=end)
+            | Q(~phased, window_start__gte=start, window_start__lt=end)
+        )
         .exclude(state=RotationState.CANCELLED)
         .select_related("identity", "partner")
         .order_by("window_start")[:MAX_EVENTS]
     )
     for rotation in rows:
-        assert rotation.window_start is not None  # filtered above
+        assert rotation.ready_by is not None  # filtered above
         yield CalendarEvent(
-            rotation.window_start,
+            rotation.ready_by,
             "window",
             rotation_badge(rotation, now).meaning,
-            str(rotation),
+            f"{rotation}: last moment" if rotation.is_phased else str(rotation),
             rotation.get_absolute_url(),
             rotation.holder.is_test,
         )

@@ -82,7 +82,9 @@ def build_year(running: Sequence[ActiveRotation], *, now: datetime, zone: str) -
                     x,
                     max(axis.at(end) - x, 0.0),
                     "neutral",
-                    f"window {format_moment(start, zone)} to {format_moment(end, zone)}",
+                    f"each partner when it is ready, until {format_moment(end, zone)}"
+                    if one.rotation.is_phased
+                    else f"window {format_moment(start, zone)} to {format_moment(end, zone)}",
                 )
             )
     return YearPicture(list(rows.values()), month_ticks(axis, 13), axis.at(now), more)

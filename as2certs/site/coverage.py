@@ -23,6 +23,7 @@ from identities.models import AS2System, CertificateRequest, Identity, IdentityC
 from identities.open_tasks import OpenTask, sort_by_urgency, staged_certificate_task
 from identities.role_status import ATTENTION_PERIOD
 from partners.models import Partner, PartnerCertificate, PartnerService
+from partners.open_tasks import dismissal_link
 from rotations.models import HandedIn, Rotation, Sighting
 from rotations.notifications.expiry import (
     ALL_KINDS,
@@ -96,7 +97,9 @@ def _present_kinds(
     kinds: list[tuple[QuerySet[Any], Callable[[QuerySet[Any]], Iterator[OpenTask]]]] = [
         (HandedIn.objects.pending().filter(partner__archived_at=None), _submission_tasks),
         (
-            Sighting.objects.early().filter(noted_at__gte=now - EARLY_EVIDENCE_AGE, partner__archived_at=None),
+            Sighting.objects.early()
+            .undecided()
+            .filter(noted_at__gte=now - EARLY_EVIDENCE_AGE, partner__archived_at=None),
             _early_evidence_tasks,
         ),
         (
@@ -191,10 +194,16 @@ def _early_evidence_tasks(rows: QuerySet[Sighting]) -> Iterator[OpenTask]:
     newest: dict[tuple[int, str, str], Sighting] = {}
     for sighting in rows.select_related("partner")[:MAX_EARLY_SIGHTINGS]:
         newest.setdefault((sighting.partner_id, sighting.use, sighting.serial), sighting)
-    found = [evidence for one in newest.values() if (evidence := one.early_evidence())]
     # Those to compare are submitted certificates, which are tasks already.
-    for evidence in [one for one in found if one.kind != "compare"][:MAX_PER_KIND]:
-        yield OpenTask("urgent", evidence.sentence.removesuffix("."), evidence.label, evidence.url)
+    found = [(one, evidence) for one in newest.values() if (evidence := one.early_evidence())]
+    for sighting, evidence in [pair for pair in found if pair[1].kind != "compare"][:MAX_PER_KIND]:
+        yield OpenTask(
+            "urgent",
+            evidence.sentence.removesuffix("."),
+            evidence.label,
+            evidence.url,
+            alternative=dismissal_link(sighting.uid),
+        )
 
 
 def _without_certificate(

@@ -20,7 +20,7 @@ from as2certs.audit.recording import Actor, AuditEvent, record_many
 from as2certs.background import wake_task
 from as2certs.rows import in_batches, insert_objects
 from identities.certificates.checks import MAX_SIMILAR, StoredCertificate, stored_certificates
-from identities.certificates.single_import import CertificateImportResult, audit_values
+from identities.certificates.single_import import WARNINGS_ACCEPTED, CertificateImportResult, audit_values
 from identities.role_assignments import assign_free_roles
 from identities.stations import AbstractCertificate, AbstractStation
 
@@ -35,13 +35,14 @@ MatchKey = tuple[str, ...]
 class IncomingCertificate:
     """A certificate to import for some roles of its holder, who may still be unsaved while it is checked.
 
-    ``columns`` are the values of its future row.
+    ``columns`` are the values of its future row, ``warnings`` the sentences despite which it is imported.
     """
 
     holder: AbstractStation
     roles: tuple[str, ...]
     description: pki.Description
     columns: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
     @property
     def row_key(self) -> tuple[int, str]:
@@ -124,12 +125,13 @@ def import_certificates(
     """Store certificates of holders of one kind, and assign each valid one to those of its roles that have none.
 
     Call it in the transaction of the checks, with the holders locked: it checks nothing again. Rows that exist already
-    stay as they are. The results are in the order of ``incoming``.
+    stay as they are. Warnings are recorded, and the owners are notified of them. The results are in the order of
+    ``incoming``.
     """
     results: list[CertificateImportResult] = []
     for batch in in_batches(incoming, BATCH_SIZE):
         results += _import_batch(batch, by=by, now=now)
-    if any(result.assigned for result in results):
+    if any(result.assigned for result in results) or any(one.warnings for one in incoming):
         wake_task("rotations.tasks.send_reminders")
     return results
 
@@ -161,6 +163,11 @@ def _import_batch(
         AuditEvent("certificate.in_service", row, also=(row.holder,), new={"roles": list(roles)})
         for row, roles in zip(certificates, assigned, strict=True)
         if roles
+    ]
+    events += [
+        AuditEvent(WARNINGS_ACCEPTED, row, also=(row.holder,), reason=" ".join(one.warnings))
+        for row, one in zip(certificates, incoming, strict=True)
+        if one.warnings
     ]
     record_many(events, by=by, now=now)
     active = _active_assignments(incoming)

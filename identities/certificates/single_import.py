@@ -21,6 +21,8 @@ from identities.models import Identity, PrivateKey
 from identities.role_assignments import assign_free_roles, certificates_by_role
 from identities.stations import AbstractCertificate, AbstractStation
 
+#: The entry of the trail for an import despite warnings, of which owners are notified.
+WARNINGS_ACCEPTED = "certificate.warnings_accepted"
 EXPIRED_REASON_MISSING = "Say how you know that this expired certificate is in use: the reason is kept in the trail."
 
 
@@ -129,7 +131,7 @@ def record_accepted_warnings(
     texts = [reason, *(finding.reason for finding in warnings)]
     record(
         AuditEvent(
-            "certificate.warnings_accepted",
+            WARNINGS_ACCEPTED,
             certificate,
             also=(certificate.holder,),
             reason=" ".join(text for text in texts if text),

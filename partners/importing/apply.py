@@ -6,7 +6,7 @@ A trial run is the same run, rolled back at its end, so that its result is what 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -305,11 +305,14 @@ class _ImportRun:
         if read is None or self.index.holds(partner, read.description.sha256):
             return None  # a stored certificate is not checked again: it may have expired since
         certificate = IncomingCertificate(partner, row.roles, read.description, read.columns)
+        warnings: list[str] = []
         for finding in self.index.findings(certificate, now=self.now):
+            if finding.level == "warning":
+                warnings.append(finding.reason)
             found = findings.errors if finding.level == "error" else findings.remarks
             advice = EXPIRED_ADVICE if finding.code == "expired" else finding.advice
             found.append(_prefix_file_name(row.certificate, f"{finding.reason} {advice}"))
-        return certificate
+        return replace(certificate, warnings=tuple(warnings))
 
     def _store(self) -> None:
         new_partners = list(self.new_partners.values())

@@ -42,9 +42,9 @@ MAX_SUGGESTED = 5
 
 
 def change_has_begun(participant: Participant) -> bool:
-    """Return whether the change is made or under way; for this one alone if it changes when it is ready."""
+    """Return whether the change is made or under way; for this one alone where we sign per partner."""
     rotation = participant.rotation
-    if rotation.state == RotationState.UNDER_WAY and participant.changes_when_ready:
+    if rotation.state == RotationState.UNDER_WAY and stored_plan.signs_per_partner(rotation):
         return participant.pk in stored_plan.switched_participants(rotation)
     return rotation.state in AFTER_CHANGE
 
@@ -76,7 +76,7 @@ def _refuse_begun_for(rotation: Rotation, participant: Participant, *, now: date
 
 @transaction.atomic
 def propose_window(participant: Participant, window: windows.Window, *, note: str, by: Actor, now: datetime) -> None:
-    """Record that a partner proposes another window, and notify our people, who decide.
+    """Record that a partner proposes another window, and notify our people, who decide; until then, nothing is changed.
 
     Raises ActionRefused for a window in the past, or outside the validity of the certificates.
     """
@@ -101,14 +101,31 @@ def propose_window(participant: Participant, window: windows.Window, *, note: st
     proposed = format_exact_window(window.start, window.end, window.zone)
     record(participant.audit_event("participant.proposed", new={"window": proposed}, reason=note), by=by, now=now)
     operator_mail.notify_partner_response(
-        participant, f"{participant.partner} proposes another time: {proposed}.", note, at=now
+        participant,
+        f"{participant.partner} proposes another time: {proposed}.",
+        note,
+        at=now,
+        advice=f"{_keep_back(participant, by=by, now=now)} accept its time, stay with the window, or go on without it.",
     )
+
+
+def _keep_back(participant: Participant, *, by: Actor, now: datetime) -> str:
+    """Take a rotation back to its exchange because of an objection; return the beginning of a sentence about that."""
+    rotation = participant.rotation
+    transitions.advance_rotation(rotation, by=by, now=now)
+    if rotation.is_emergency:
+        return "The change does not wait for that. You can"
+    with_whom = f"The change with {participant.partner}" if stored_plan.signs_per_partner(rotation) else "The change"
+    return f"{with_whom} is not made until you have decided:"
 
 
 @transaction.atomic
 def refuse_proposal(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
-    """Refuse the window that a partner proposed, and inform it why. Raises ActionRefused."""
-    _, participant = lock_for_answer(participant)
+    """Stay with the window although a partner proposed another, and inform it why. Raises ActionRefused.
+
+    An earlier agreement to the window counts again.
+    """
+    rotation, participant = lock_for_answer(participant)
     if participant.proposed_at is None:
         raise ActionRefused(f"{participant.partner} proposes no other time any more.")
     if not reason.strip():
@@ -116,12 +133,16 @@ def refuse_proposal(participant: Participant, *, reason: str, by: Actor, now: da
     clear_proposal(participant)
     participant.save()
     record(participant.audit_event("participant.proposal_refused", reason=reason), by=by, now=now)
+    transitions.advance_rotation(rotation, by=by, now=now)
     sending.send_proposal_refusal(participant, reason, by=by, now=now)
 
 
 @transaction.atomic
 def decline(participant: Participant, *, reason: str, by: Actor, now: datetime) -> None:
-    """Record that a partner declines, and notify our people. Raises ActionRefused."""
+    """Record that a partner declines, and notify our people, who decide; until then, nothing is changed.
+
+    Raises ActionRefused.
+    """
     _, participant = lock_for_answer(participant)
     if change_has_begun(participant):
         raise ActionRefused("The change has been made already. If something does not work, say that instead.")
@@ -130,7 +151,14 @@ def decline(participant: Participant, *, reason: str, by: Actor, now: datetime) 
     participant.declined_at, participant.declined_reason = now, reason
     participant.save()
     record(participant.audit_event("participant.declined", reason=reason), by=by, now=now)
-    operator_mail.notify_partner_response(participant, f"{participant.partner} says no.", reason, at=now)
+    operator_mail.notify_partner_response(
+        participant,
+        f"{participant.partner} says no.",
+        reason,
+        at=now,
+        advice=f"{_keep_back(participant, by=by, now=now)} agree on another way and record its answer, postpone, or go "
+        "on without it.",
+    )
 
 
 @transaction.atomic
@@ -143,6 +171,9 @@ def report_switched(participant: Participant, act: str, *, by: Actor, now: datet
     steps = [step for step in open_steps(participant, act) if not step.blocked and not step.simultaneous]
     if act not in (Act.PARTNER_CUT_OVER, Act.PARTNER_RETIRE) or not steps:
         raise ActionRefused("There is nothing to switch at this moment: that step is done, or comes later.")
+    clear_refusal(participant)
+    clear_proposal(participant)
+    participant.save()
     record(
         participant.audit_event(
             "participant.switched", new={"what": REMOVED_TEXT if act == Act.PARTNER_RETIRE else SWITCHED_TEXT}

@@ -14,6 +14,7 @@ from django.db import transaction
 
 from as2certs import pki
 from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.background import wake_task
 from rotations.errors import ActionRefused, FingerprintMismatch
 from rotations.execution import fingerprint_check, stored_plan, transitions
 from rotations.models import Participant, Rotation, Step
@@ -21,6 +22,17 @@ from rotations.notifications import operator_mail
 from rotations.notifications.texts import format_names
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepAction
+
+#: Columns of a participant without an objection.
+NO_OBJECTION: dict[str, object] = {
+    "declined_at": None,
+    "declined_reason": "",
+    "proposed_at": None,
+    "proposed_start": None,
+    "proposed_end": None,
+    "proposed_zone": "",
+    "proposed_note": "",
+}
 
 #: Acts that a partner's answer completes.
 CONFIRMED_ACTS = (Act.ANNOUNCE, Act.INSTALL, Act.AGREE)
@@ -74,6 +86,8 @@ def record_answer(
     is checked, if it came over another channel. Ours is recognised by its SHA-1 too; a partner's only by its SHA-256,
     because another certificate with the same SHA-1 can be made. Raises FingerprintMismatch when it belongs to another
     certificate, PkiError when it is no fingerprint, and ActionRefused.
+
+    Where each partner changes when it is ready, the installation withdraws a waiver.
     """
     rotation, participant = lock_for_answer(participant)
     matches = bool(fingerprint.strip()) and _matches_successor(rotation, fingerprint)
@@ -99,12 +113,19 @@ def record_answer(
     note = _step_note(participant, answer.channel)
     for step in open_steps(participant, *(act for act, completed in completes.items() if completed)):
         transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=answer.by, now=answer.now, note=note)
+    _go_on(rotation, by=answer.by, now=answer.now)
+    if rotation.is_phased:
+        wake_task("rotations.tasks.apply_due")
     return participant
 
 
 def _store_answer(participant: Participant, answer: PartnerAnswer, *, installed: bool, agreed: bool) -> None:
     """Store an answer in the participant's columns and in the audit trail."""
-    rotation = participant.rotation
+    rotation, waiver = participant.rotation, ""
+    if installed and participant.changes_when_ready and participant.waived_reason:
+        # It is ready after all: we change for it now, rather than at the end.
+        waiver, participant.waived_reason = participant.waived_reason, ""
+        stored_plan.resume_when_ready(participant, now=answer.now)
     participant.confirmed_at = answer.now if installed else participant.confirmed_at
     participant.agreed_at = answer.now if agreed else participant.agreed_at
     participant.confirmed_with = answer.spoke_with
@@ -126,6 +147,7 @@ def _store_answer(participant: Participant, answer: PartnerAnswer, *, installed:
                 "agreed": agreed,
                 "spoke with": answer.spoke_with,
                 **({"channel": answer.channel} if answer.channel else {}),
+                **({"waiver withdrawn": waiver} if waiver else {}),
             },
             reason=answer.note or "",
         ),
@@ -197,6 +219,7 @@ def waive(participant: Participant, *, reason: str, by: Actor, now: datetime, no
     stored_plan.defer_to_end(participant)
     for step in open_steps(participant, *CONFIRMED_ACTS):
         transitions.settle_step(step, StepAction.SKIP, by=by, now=now, note=f"waived: {reason}")
+    _go_on(rotation, by=by, now=now)
     if notify:
         notify_waived(rotation, [participant.partner.name], reason=reason, by=by, now=now)
 
@@ -213,7 +236,7 @@ def record_agreement(rotation: Rotation, participants: Collection[Participant], 
     Call it in the transaction that changes the window.
     """
     agreed = rotation.participants.filter(pk__in=[p.pk for p in participants], removed_reason="")
-    agreed.update(agreed_at=now, declined_at=None, declined_reason="")
+    agreed.update(agreed_at=now, **NO_OBJECTION)
     for participant in agreed.select_related("partner"):
         record(
             AuditEvent(
@@ -228,6 +251,12 @@ def record_agreement(rotation: Rotation, participants: Collection[Participant], 
         for step in open_steps(participant, Act.AGREE):
             note = f"{participant.partner} had said that it can then"
             transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=note)
+    _go_on(rotation, by=by, now=now)
+
+
+def _go_on(rotation: Rotation, *, by: Actor, now: datetime) -> None:
+    """Advance a rotation that waited for a decision about an objection only, so that no step was left to settle."""
+    transitions.advance_rotation(transitions.lock_rotation(rotation.pk), by=by, now=now)
 
 
 def clear_refusal(participant: Participant) -> None:

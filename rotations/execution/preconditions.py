@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from as2certs.time_format import format_moment
 from identities.models import Identity
@@ -20,8 +20,9 @@ from identities.role_assignments import RoleAssignments
 from identities.stations import WRITER_ROLES, AbstractCertificate
 from partners.models import Partner, SigningChoice
 from rotations.execution import stored_plan
-from rotations.models import Rotation, Step, StepQuerySet, rehearsal
-from rotations.models.readiness import first_own_steps, list_not_ready
+from rotations.models import Participant, Rotation, Step, StepQuerySet, rehearsal
+from rotations.models.readiness import Readiness, first_own_steps, list_not_ready
+from rotations.models.rotation import HAS_OBJECTION
 from rotations.planning.change import PREPARATION_ACTS, Act, Role
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
 
@@ -49,6 +50,10 @@ class RotationFacts:
         self._rehearsal_obstacles: dict[int, str] = {}
         self._prepared: dict[int, bool] = {}
         self._preparation_obstacles: dict[int, str] = {}
+
+    def objections(self, rotation: Rotation) -> Collection[int]:
+        """Return the participants (primary keys) about whose objections a person has to decide before the change."""
+        return () if rotation.is_emergency else self._objections.get(rotation.pk, ())
 
     def certificates_by_role(self, rotation: Rotation) -> Mapping[str, Collection[Any]]:
         """Return the certificates in use in each role of a rotation's holder."""
@@ -83,10 +88,10 @@ class RotationFacts:
         return self._rehearsal_obstacles[rotation.pk]
 
     def is_prepared(self, rotation: Rotation) -> bool:
-        """Return whether everything that comes before the window of a rotation is settled."""
+        """Return whether everything that comes before the window of a rotation is settled, and nobody objects."""
         if rotation.pk not in self._prepared:
             open_steps = rotation.steps.filter(act__in=PREPARATION_ACTS).exclude(state__in=SETTLED)
-            self._prepared[rotation.pk] = not open_steps.exists()
+            self._prepared[rotation.pk] = not self.objections(rotation) and not open_steps.exists()
         return self._prepared[rotation.pk]
 
     def preparation_obstacle(self, rotation: Rotation) -> str:
@@ -94,6 +99,14 @@ class RotationFacts:
         if rotation.pk not in self._preparation_obstacles:
             self._preparation_obstacles[rotation.pk] = _preparation_obstacle(rotation)
         return self._preparation_obstacles[rotation.pk]
+
+    @cached_property
+    def _objections(self) -> dict[int, set[int]]:
+        found: dict[int, set[int]] = defaultdict(set)
+        rows = Participant.objects.filter(HAS_OBJECTION, rotation__in=[rotation.pk for rotation in self.rotations])
+        for rotation, participant in rows.order_by().values_list("rotation", "pk"):
+            found[rotation].add(participant)
+        return found
 
     @cached_property
     def _role_assignments(self) -> dict[type[Identity] | type[Partner], RoleAssignments]:
@@ -133,7 +146,7 @@ def obstacle(step: Step, facts: RotationFacts, *, now: datetime) -> str:
 
     1. Its approval is withdrawn; what has begun is ended all the same.
     2. The window of a cut-over is over.
-    3. The window still waits for a partner or for the rehearsal.
+    3. The window still waits for a partner, for a decision about its objection, or for the rehearsal.
     4. Another AS2 system carries the traffic than when the plan was made.
     5. The successor is missing, or not valid at this moment.
     6. A certificate that the rotation does not know is in use in a role that it changes.
@@ -161,7 +174,7 @@ def obstacle_by_hand(step: Step, facts: RotationFacts) -> str:
     2. The application carries the step out itself.
     3. Other steps come first; held messages may be released at any time.
     4. The approval is withdrawn.
-    5. The window still waits for a partner or for the rehearsal.
+    5. The window still waits for a partner, for a decision about its objection, or for the rehearsal.
     """
     rotation = step.rotation
     if step.act in WINDOW_ACTS and step.participant and step.participant.taken_back_at:
@@ -182,7 +195,7 @@ def startable_steps(now: datetime) -> StepQuerySet:
 
     Left out is what waits: new steps while the approval is withdrawn, but those that roll back or release messages;
     and cut-overs during their window while the rotation is not ready, for one partner alone while its rehearsal is
-    missing. Whatever else ``obstacle`` finds makes the step fail.
+    missing or nobody has decided about its objection. Whatever else ``obstacle`` finds makes the step fail.
     """
     unapproved = Q(
         state=StepState.WAITING,
@@ -192,7 +205,9 @@ def startable_steps(now: datetime) -> StepQuerySet:
     in_window = Q(act=Act.CUT_OVER, state=StepState.WAITING, latest_at__gt=now)
     not_ready = in_window & ~Q(rotation__state__in=CUT_OVER_STATES)
     for_one = Q(participant__isnull=False)
+    objecting = Exists(Participant.objects.filter(HAS_OBJECTION, pk=OuterRef("participant")))
     due = Step.objects.due(now).filter(rotation__state__in=ACTIVE_STATES).exclude(unapproved)
+    due = due.exclude(in_window & for_one & Q(rotation__emergency_reason="") & Q(objecting))
     early = due.filter(not_ready & for_one, rotation__state=RotationState.EXCHANGING)
     due = due.exclude(not_ready & ~for_one)
     unrehearsed = _unrehearsed_rotations(early)
@@ -232,6 +247,9 @@ def unknown_certificate(rotation: Rotation, roles: Iterable[str], facts: Rotatio
 def _window_obstacle(step: Step, facts: RotationFacts) -> str:
     """Return what a step at the window waits for: its rehearsal, and unless it is for one partner alone, the others."""
     rotation = step.rotation
+    if step.participant is not None and step.participant_id in facts.objections(rotation):
+        found = Readiness.OTHER_TIME if step.participant.declined_at is None else Readiness.DECLINED
+        return _explain_undecided([(step.participant.partner.name, found)])
     if rotation.state in CUT_OVER_STATES:
         return ""
     if step.participant_id is not None:
@@ -239,8 +257,18 @@ def _window_obstacle(step: Step, facts: RotationFacts) -> str:
     return sole_rehearsal_obstacle(rotation, facts) or facts.preparation_obstacle(rotation)
 
 
+def _explain_undecided(objections: Sequence[tuple[str, Readiness]]) -> str:
+    """Return that a person has to decide about partners (names) that declined or propose another time."""
+    names = "; ".join(f"{name} {readiness}" for name, readiness in objections)
+    whom = "it" if len(objections) == 1 else "them"
+    return f"{names}. Decide about {whom} first: agree on a time, stay with the window, or go on without {whom}."
+
+
 def _preparation_obstacle(rotation: Rotation) -> str:
-    if not list_not_ready(rotation).is_answer_missing and (own := first_own_steps([rotation.pk]).get(rotation.pk)):
+    found = list_not_ready(rotation)
+    if found.undecided:
+        return _explain_undecided(found.undecided)
+    if not found.is_answer_missing and (own := first_own_steps([rotation.pk]).get(rotation.pk)):
         return f"Our own preparations are not done: first “{own.title}”."
     return "Not every participant has confirmed or was waived: record their answers, or go on without them."
 

@@ -162,6 +162,15 @@ def defer_to_end(participant: Participant) -> None:
         step.save(update_fields=["due_at"])
 
 
+def resume_when_ready(participant: Participant, *, now: datetime) -> None:
+    """Let our cut-over for a partner that was waived, and has answered since, be due as soon as it is ready."""
+    if not participant.changes_when_ready:
+        return
+    for step in participant.steps.filter(act=Act.CUT_OVER, state=StepState.WAITING, due_at__isnull=False):
+        step.due_at = max(step.earliest_at or now, now)
+        step.save(update_fields=["due_at"])
+
+
 def store_steps(rotation: Rotation, *, now: datetime) -> None:
     """Store the steps of the plan."""
     Step.objects.bulk_create(preview_steps(rotation, now=now))
@@ -254,10 +263,12 @@ def signs_per_partner(rotation: Rotation) -> bool:
 
 
 def awaits_preparation(participant: Participant) -> bool:
-    """Return whether our change still waits for preparations: for this partner's alone where we sign per partner."""
+    """Return whether our change still waits for preparations or a decision; for this partner's alone if it can."""
     rotation = participant.rotation
     if not signs_per_partner(rotation):
         return rotation.state == RotationState.EXCHANGING
+    if participant.has_objection and not rotation.is_emergency:
+        return True
     before = rotation.steps.filter(act__in=PREPARATION_ACTS).exclude(state__in=SETTLED)
     return before.filter(Q(participant=participant) | Q(participant=None)).exists()
 

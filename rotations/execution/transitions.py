@@ -223,7 +223,7 @@ def advance_rotation(rotation: Rotation, *, by: Actor, now: datetime) -> None:
 def _advance_rotation(rotation: Rotation, work: UnitOfWork) -> None:
     steps = work.steps(rotation)
     _unblock(rotation, steps, work)
-    while action := _next_action(rotation, steps):
+    while action := _next_action(rotation, steps, work):
         _apply_action(rotation, action, work)
         if action in (RotationAction.BEGIN, RotationAction.FINISH):
             wake_task("rotations.tasks.send_reminders")  # partners that were asked to wait are notified at once
@@ -233,15 +233,18 @@ def _advance_rotation(rotation: Rotation, work: UnitOfWork) -> None:
         _reconsider_rehearsed_on_commit(rotation, by=work.by, now=work.now)
 
 
-def _next_action(rotation: Rotation, steps: list[Step]) -> RotationAction | None:
-    """Return the action that follows from what the steps have come to."""
+def _next_action(rotation: Rotation, steps: list[Step], work: UnitOfWork) -> RotationAction | None:
+    """Return the action that follows from what the steps have come to, and from the objections of partners."""
     match RotationState(rotation.state):
         case RotationState.EXCHANGING if _all_settled(steps, rotation.preparation_acts) and not rotation.is_withdrawn:
             # Last, because it may cost queries: once all is settled, and not with each of thousands of steps.
-            return None if rehearsal.rehearsal_obstacle(rotation) else RotationAction.READY
+            is_kept_back = _waits_for_decision(rotation, steps, work) or rehearsal.rehearsal_obstacle(rotation)
+            return None if is_kept_back else RotationAction.READY
         case RotationState.EXCHANGING if _has_switched_for_one(steps):
             return RotationAction.BEGIN
         case RotationState.SCHEDULED if not _all_settled(steps, rotation.preparation_acts):
+            return RotationAction.UNREADY
+        case RotationState.SCHEDULED if _waits_for_decision(rotation, steps, work):
             return RotationAction.UNREADY
         case RotationState.SCHEDULED if _has_switched(steps):
             return RotationAction.BEGIN
@@ -252,6 +255,15 @@ def _next_action(rotation: Rotation, steps: list[Step]) -> RotationAction | None
         case RotationState.ROLLING_BACK if all(s.state in SETTLED for s in steps):
             return RotationAction.ROLLED_BACK
     return None
+
+
+def _waits_for_decision(rotation: Rotation, steps: list[Step], work: UnitOfWork) -> bool:
+    """Return whether a person has to decide about the objection of a partner first; what has begun is finished."""
+    begun = (StepState.RUNNING, *SETTLED)
+    switching = _switching_acts(steps)
+    if any(step.state in begun or step.attempts for step in steps if step.act in switching):
+        return False
+    return bool(work.objections(rotation))
 
 
 def _has_switched(steps: list[Step]) -> bool:

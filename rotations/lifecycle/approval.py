@@ -31,6 +31,7 @@ from rotations.planning.states import (
 def approve(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
     """Approve a draft, store its plan and start its first steps; or approve again what was changed since.
 
+    A change in which each partner changes when it is ready begins now, unless it begins on a later day.
     Raises ActionRefused or PlanError with what is missing, IllegalTransition when there is nothing to approve.
     """
     rotation = transitions.lock_rotation(rotation.pk)
@@ -43,14 +44,27 @@ def approve(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
     _require_all_connected(rotation)
     _require_grace_covers_drain(rotation)
     _require_valid_window(rotation, now=now)
+    begins = _begin_with_approval(rotation, now=now)
     stored_plan.store_steps(rotation, now=now)
-    transitions.apply_action(rotation, RotationAction.APPROVE, by=by, now=now)
+    transitions.apply_action(rotation, RotationAction.APPROVE, by=by, now=now, new=begins)
     four_eyes.clear_changes(rotation)
     changeover_evidence.apply_early_sightings(rotation, by=by, now=now)
     fingerprint_check.complete_check_step(rotation, by=by, now=now)
     transitions.advance_rotation(rotation, by=by, now=now)
     _notify_despite_warnings(rotation, by=by, now=now)
     return rotation
+
+
+def _begin_with_approval(rotation: Rotation, *, now: datetime) -> dict[str, str]:
+    """Let a phased change whose start is past begin now, and return that for the trail: nobody could change before."""
+    start, end = rotation.window_start, rotation.window_end
+    if not rotation.is_phased or start is None or end is None or start >= now:
+        return {}
+    # Whole minutes, as for windows that people enter; still not before the draft.
+    begins = max(start, now.replace(second=0, microsecond=0))
+    drafts.set_window(rotation, windows.Window(begins, end, rotation.window_zone))
+    rotation.save(update_fields=["window_start", "window_end", "window_zone", "window_local"])
+    return {"window": f"{rotation.window_local} {rotation.window_zone}"}
 
 
 def _notify_despite_warnings(rotation: Rotation, *, by: Actor, now: datetime) -> None:

@@ -124,9 +124,25 @@ def record_sighting(partner: Partner, message: ObservedMessage, *, by: Actor, no
     )
     if participant is not None:
         _apply_sighting(sighting, participant, by=by, now=now)
-    elif verdict != Sighting.Verdict.OTHER and (evidence := sighting.early_evidence()):
+    elif verdict != Sighting.Verdict.OTHER and (evidence := sighting.early_evidence()) and evidence.kind != "ours":
         operator_mail.notify_early_evidence(sighting, evidence, at=now)
     return sighting
+
+
+@transaction.atomic
+def dismiss_sighting(sighting: Sighting, *, reason: str, by: Actor, now: datetime) -> None:
+    """Record that nothing is to be done about the certificate of a partner's messages, noted so far.
+
+    They stay evidence if the certificate comes into service later. Raises ActionRefused without a reason, and where
+    nothing waits for a decision.
+    """
+    if not reason.strip():
+        raise ActionRefused("Say why nothing is to be done: the reason stays in the trail.")
+    alike = sighting.partner.sightings.early().undecided().filter(use=sighting.use, serial=sighting.serial)
+    if not alike.update(dismissed_at=now):
+        raise ActionRefused("Nothing waits for a decision here any more: look at the partner’s page.")
+    certificate = {"certificate": f"{sighting.get_use_display()} {sighting.certificate_text}"}
+    record(AuditEvent("partner.seen_dismissed", sighting.partner, new=certificate, reason=reason), by=by, now=now)
 
 
 def _match_participant(

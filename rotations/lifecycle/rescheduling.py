@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
+from django.db.models import F
 
 from as2certs.audit.recording import Actor, AuditEvent, record
 from partners.models import Partner
 from rotations.errors import ActionRefused, IllegalTransition, NoOwnWindow
 from rotations.execution import stored_plan, transitions
 from rotations.execution.confirmations import (
+    NO_OBJECTION,
     record_agreement,
     require_participating,
 )
@@ -40,11 +42,7 @@ NO_AGREEMENT: dict[str, object] = {
     "answer_by": None,
     "extended_at": None,
     "escalated_at": None,
-    "proposed_at": None,
-    "proposed_start": None,
-    "proposed_end": None,
-    "proposed_zone": "",
-    "proposed_note": "",
+    **NO_OBJECTION,
 }
 
 
@@ -153,7 +151,11 @@ def postpone(
     proposed = rotation.participants.filter(proposed_start=window.start, proposed_end=window.end)
     willing = [*agreed, *proposed]
     # Agreements, proposals and offers were about the old window; confirmations of the installation stay valid.
-    rotation.participants.exclude(pk__in=switched).update(**NO_AGREEMENT, **NO_OWN_WINDOW, taken_back_at=None)
+    declined = (
+        {} if change.extensions == 0 else {"declined_at": F("declined_at"), "declined_reason": F("declined_reason")}
+    )
+    reset = {**NO_AGREEMENT, **NO_OWN_WINDOW, "taken_back_at": None, **declined}
+    rotation.participants.exclude(pk__in=switched).update(**reset)
     rotation.slots.all().delete()
     stored_plan.replan(rotation, now=now)
     transitions.apply_action(

@@ -594,6 +594,14 @@ class Migration(migrations.Migration):
                 ("noted_by", models.CharField(max_length=200)),
                 ("note", models.TextField(blank=True)),
                 (
+                    "dismissed_at",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="When somebody decided that nothing is to be done about its certificate.",
+                        null=True,
+                    ),
+                ),
+                (
                     "participant",
                     models.ForeignKey(
                         blank=True,

@@ -69,7 +69,8 @@ class HandedIn(models.Model):
 class EarlyEvidence:
     """What our people have to do, since a partner uses a certificate that no approved rotation puts into service.
 
-    ``kind`` is "compare", "approve", "start", "refused" or "unknown"; ``url`` is a path, and leads to where it is done.
+    ``kind`` is "compare", "approve", "start", "refused", "unknown", or "ours" where the certificate can't be that of
+    such a message; ``url`` is a path, and leads to where it is done.
     """
 
     kind: str
@@ -83,6 +84,10 @@ class SightingQuerySet(models.QuerySet["Sighting"]):
         """Sightings of certificates that no approved rotation knew, the newest message first."""
         verdicts = (Sighting.Verdict.AHEAD, Sighting.Verdict.UNKNOWN)
         return self.filter(participant=None, verdict__in=verdicts).order_by("-at", "-id")
+
+    def undecided(self) -> Self:
+        """Sightings that nobody has dismissed; dismissed ones stay evidence."""
+        return self.filter(dismissed_at=None)
 
     def of_certificate(self, certificate: AbstractCertificate) -> Self:
         """Sightings of one certificate: by its serial number, and by its fingerprint where that was noted."""
@@ -122,6 +127,9 @@ class Sighting(models.Model):
     noted_at = models.DateTimeField()
     noted_by = models.CharField(max_length=200)
     note = models.TextField(blank=True)
+    dismissed_at = models.DateTimeField(
+        null=True, blank=True, help_text="When somebody decided that nothing is to be done about its certificate."
+    )
 
     objects = SightingQuerySet.as_manager()
 
@@ -163,7 +171,7 @@ class Sighting(models.Model):
         already = f"{self.partner} already {uses}"
         certificate = self.certificate
         if certificate is None:
-            return self._unknown_evidence(f"{self.partner} {uses}")
+            return self._misread_evidence(uses) or self._unknown_evidence(f"{self.partner} {uses}")
         if certificate.service.exists():
             return None
         submission = certificate.handed_in.first() if isinstance(certificate, PartnerCertificate) else None
@@ -183,6 +191,18 @@ class Sighting(models.Model):
         sentence = f"{already} {certificate.short_name}, which no rotation puts into service: start one now."
         url = rotation_create_url(certificate.holder, new=certificate, roles=self._our_roles)
         return EarlyEvidence("start", sentence, "Start rotation", url)
+
+    def _misread_evidence(self, uses: str) -> EarlyEvidence | None:
+        """Return that the certificate is on the other side of this use; None if it is not."""
+        other = find_opposite_certificate(self.partner, self.use, [self.serial], self.sha256)
+        if other is None:
+            return None
+        whose = "our own" if self.use == self.Use.SIGNED else "their own"
+        sentence = (
+            f"Noted as what {self.partner} {uses}: {self.certificate_text}. That is {whose} certificate "
+            f"{other.short_name}: check the message, and note it again with the certificate that it used."
+        )
+        return EarlyEvidence("ours", sentence, "Note it again", reverse("partner-seen", args=[self.partner.uid]))
 
     def _unknown_evidence(self, uses: str) -> EarlyEvidence:
         if self.use == self.Use.SIGNED:
@@ -212,3 +232,16 @@ def find_used_certificate(
         identity__partnerships__partner=partner, identity__partnerships__archived_at=None, **wanted
     )
     return connected.order_by("-id").first()
+
+
+def find_opposite_certificate(
+    partner: Partner, use: str, serials: Sequence[str], sha256: str = ""
+) -> PartnerCertificate | IdentityCertificate | None:
+    """Return the certificate with one of these serial numbers (decimal) that can't be the one of such a message.
+
+    Of a message that the partner signed, one of ours; of one that it encrypted to us, one of its own.
+    """
+    wanted = {"serial__in": list(serials), **({"sha256": sha256} if sha256 else {})}
+    if use == Sighting.Use.SIGNED:
+        return IdentityCertificate.objects.light().filter(**wanted).order_by("-id").first()
+    return PartnerCertificate.objects.light().filter(partner=partner, **wanted).order_by("-id").first()

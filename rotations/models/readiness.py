@@ -2,7 +2,8 @@
 
 ``find_readiness`` answers for one participant whose steps are loaded, ``with_readiness`` is the same as a query. A
 partner is ready when the runner waits for nothing that it has to do: its own preparations are settled, and it objects
-to nothing. Whether that is proven is said apart: *verified* or *unverified*.
+to nothing. An objection keeps the change back until a person has decided about it, even after an earlier answer; in an
+emergency, nothing does. Whether that is proven is said apart: *verified* or *unverified*.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from django.db.models import Case, CharField, Count, Exists, OuterRef, Q, QuerySet, Value, When
 
-from rotations.models.rotation import Participant, Rotation, Step, StepQuerySet
+from rotations.models.rotation import HAS_OBJECTION, Participant, Rotation, Step, StepQuerySet
 from rotations.planning.change import CHECK_ACTS, PREPARATION_ACTS, Act, StepOwner
 from rotations.planning.states import SETTLED, RotationState, StepState
 
@@ -54,6 +55,8 @@ READY = frozenset({Readiness.VERIFIED, Readiness.UNVERIFIED})
 OUTSTANDING = frozenset(set(Readiness) - READY - {Readiness.WAIVED})
 #: Outstanding, although the partner has nothing left to do: it objects, or something went wrong with it.
 OBJECTIONS = OUTSTANDING - {Readiness.WAITS_FOR_US, Readiness.NO_ANSWER}
+#: What keeps a change back until a person has decided about it.
+DECISIONS = frozenset({Readiness.DECLINED, Readiness.OTHER_TIME})
 
 
 def find_readiness(participant: Participant, steps: Iterable[Step]) -> Readiness:
@@ -115,7 +118,7 @@ def _is_verified(participant: Participant, steps: Iterable[Step]) -> bool:
 def with_readiness(participants: QuerySet[Participant]) -> QuerySet[Any]:
     """Annotate participants with ``readiness`` (a value of ``Readiness``), as ``find_readiness`` returns it.
 
-    ``is_waited_for`` says whether the runner waits for one of its preparations; an objection alone stops nothing.
+    ``is_waited_for`` says whether the runner waits for one of its preparations, or for a decision about its objection.
     """
     steps = Step.objects.filter(participant=OuterRef("pk"))
     open_ = steps.unsettled()
@@ -142,9 +145,10 @@ def with_readiness(participants: QuerySet[Participant]) -> QuerySet[Any]:
         default=Value(Readiness.UNVERIFIED.value),
         output_field=CharField(),
     )
+    is_kept_back = HAS_OBJECTION & before & Q(rotation__emergency_reason="")
     return participants.annotate(
         readiness=readiness,
-        is_waited_for=Case(When(is_open, then=Value(True)), default=Value(False)),
+        is_waited_for=Case(When(is_open | is_kept_back, then=Value(True)), default=Value(False)),
     )
 
 
@@ -262,13 +266,26 @@ def first_own_steps(rotations: Iterable[int]) -> dict[int, OwnStep]:
 class NotReady:
     """The partners of a rotation that are not ready: names with reasons, in the order of the names.
 
-    ``is_answer_missing``: the change waits for what at least one of them has to do or to decide; ``waits_for_us``: at
-    least one waits for us. Neither: they object, and the change is made all the same.
+    ``is_answer_missing``: the change waits for what at least one of them has to do, or for a decision about it;
+    ``waits_for_us``: at least one waits for us. Neither: nothing waits for them, as in an emergency.
     """
 
     partners: list[tuple[str, Readiness]]
     is_answer_missing: bool
     waits_for_us: bool
+
+    @property
+    def undecided(self) -> list[tuple[str, Readiness]]:
+        """Return those that declined or propose another time."""
+        return [(name, readiness) for name, readiness in self.partners if readiness in DECISIONS]
+
+
+def list_unchanged(rotation: Rotation) -> list[tuple[str, Readiness]]:
+    """Return the partners (names) for which we have not changed where each changes when it is ready: one query."""
+    ours = Step.objects.for_one_partner().unsettled().filter(participant=OuterRef("pk"))
+    left = rotation.participants.filter(Exists(ours), removed_reason="", window_start=None)
+    rows = with_readiness(left).order_by("partner__name", "pk").values_list("partner__name", "readiness")
+    return [(name, Readiness(readiness)) for name, readiness in rows]
 
 
 def list_not_ready(rotation: Rotation) -> NotReady:

@@ -59,6 +59,9 @@ class AtEnd(models.TextChoices):
     )
 
 
+#: Participants that declined or proposed another time, and about which nobody has decided yet.
+HAS_OBJECTION = Q(removed_reason="", waived_reason="") & (Q(declined_at__isnull=False) | Q(proposed_at__isnull=False))
+
 #: Ways to change in a window whose exact moment is not known before.
 FUZZY = (AtEnd.SWITCH, AtEnd.GO_BACK, AtEnd.EXTEND)
 
@@ -104,9 +107,14 @@ class RotationQuerySet(models.QuerySet["Rotation"]):
         return self.annotate(rehearse_first=Exists(Installation.objects.filter(require_rehearsal=True)))
 
     def prepared(self) -> Self:
-        """Rotations that are still exchanging although all their preparations are settled."""
+        """Rotations that are still exchanging although their preparations are settled and no partner objects."""
         open_ = Step.objects.filter(rotation=OuterRef("pk"), act__in=PREPARATION_ACTS)
-        return self.filter(~Exists(open_.exclude(state__in=states.SETTLED)), state=states.RotationState.EXCHANGING)
+        objecting = Participant.objects.filter(HAS_OBJECTION, rotation=OuterRef("pk"))
+        return self.filter(
+            ~Exists(open_.exclude(state__in=states.SETTLED)),
+            ~Exists(objecting),
+            state=states.RotationState.EXCHANGING,
+        )
 
     def of(self, holder: Identity | Partner) -> Self:
         return self.filter(identity=holder) if isinstance(holder, Identity) else self.filter(partner=holder)
@@ -422,6 +430,12 @@ class Participant(models.Model):
     @property
     def is_removed(self) -> bool:
         return bool(self.removed_reason)
+
+    @property
+    def has_objection(self) -> bool:
+        """Whether it declined or proposed another time, and nobody has decided about that: ``HAS_OBJECTION``."""
+        is_expected = not self.removed_reason and not self.waived_reason
+        return is_expected and (self.declined_at is not None or self.proposed_at is not None)
 
     @property
     def holds_undecided(self) -> bool:

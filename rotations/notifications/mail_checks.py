@@ -19,10 +19,10 @@ from rotations.notifications import operator_mail
 from rotations.notifications.expiry import HOLDER_KINDS, find_still_expiring
 from rotations.notifications.expiry_mail import reminder_facts
 from rotations.notifications.recipients import Recipient
-from rotations.notifications.texts import readiness_facts
+from rotations.notifications.texts import last_moment_facts, readiness_facts
 from rotations.notifications.thresholds import PENDING_STATES
 from rotations.planning.change import Act
-from rotations.planning.states import SETTLED, RotationState, StepState
+from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
 
 #: How long a countdown in a mail, such as "in 24 hours", is left as it is: a run and the next sender are seconds apart.
 COUNTDOWN_TOLERANCE = timedelta(minutes=10)
@@ -55,8 +55,7 @@ def explain_window(message: Message, rotation: Rotation, now: datetime) -> str:
         return f"The rotation has ended ({rotation.get_state_display()})."
     if start is None or start.isoformat() != message.facts.get("window"):
         return "The window has moved since this was written."
-    is_old = now - message.created_at > COUNTDOWN_TOLERANCE
-    if is_old and format_countdown(start, now) != format_countdown(start, message.created_at):
+    if is_countdown_over(message, start, now):
         return "The time until the window that it names is no longer right."
     return ""
 
@@ -80,6 +79,26 @@ def _explain_readiness(message: Message, rotation: Rotation) -> str:
     if current["kept_back"] != message.facts.get("kept_back"):
         return "What keeps the change back has changed since this was written."
     return ""
+
+
+def _check_last_moment(message: Message, rotation: Rotation, now: datetime) -> str:
+    last = rotation.window_end
+    if not rotation.is_phased or last is None or last.isoformat() != message.facts.get("window_end"):
+        return "The last moment has moved since this was written."
+    if rotation.state not in AWAITING_WINDOW or last <= now:
+        return "The last moment is over, or the change was made or called off."
+    if is_countdown_over(message, last, now):
+        return "The time until the last moment that it names is no longer right."
+    current = last_moment_facts(rotation)
+    if any(current[name] != message.facts.get(name) for name in current):
+        return "Who has not changed, or what keeps the change back, is different by now."
+    return ""
+
+
+def is_countdown_over(message: Message, until: datetime, now: datetime) -> bool:
+    """Return whether the time until a moment (UTC) is no longer the one that a mail names."""
+    is_old = now - message.created_at > COUNTDOWN_TOLERANCE
+    return is_old and format_countdown(until, now) != format_countdown(until, message.created_at)
 
 
 def _check_not_started(message: Message, rotation: Rotation, now: datetime) -> str:
@@ -125,6 +144,7 @@ def _check_submitted(message: Message, rotation: Rotation, now: datetime) -> str
 
 ROTATION_CHECKS: Mapping[str, RotationCheck] = {
     "window_soon": _check_window_soon,
+    "last_moment": _check_last_moment,
     "not_started": _check_not_started,
     "needs_attention": _check_needs_attention,
     "own_step_open": _check_step,
@@ -165,7 +185,7 @@ def _check_early_evidence(message: Message, now: datetime) -> Withdrawal | None:
         comparisons = sighting.participant.rotation.steps.filter(act=Act.CHECK)
         current = "compare" if comparisons.exclude(state__in=SETTLED).exists() else ""
     else:
-        evidence = sighting.early_evidence()
+        evidence = sighting.early_evidence() if sighting.dismissed_at is None else None
         current = evidence.kind if evidence else ""
     if current == message.facts["kind"]:
         return None

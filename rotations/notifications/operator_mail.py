@@ -6,6 +6,7 @@ Each event is queued once per recipient: a second call with the same event queue
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ from as2certs.audit.recording import Actor
 from as2certs.mail import outbox
 from as2certs.mail.models import Message
 from as2certs.time_format import format_countdown, format_moment
+from identities.certificates.single_import import WARNINGS_ACCEPTED
 from identities.models import Identity, IdentityCertificate
 from identities.stations import AbstractCertificate
 from partners.models import Partner, PartnerCertificate
@@ -36,6 +38,7 @@ from rotations.notifications.texts import (
     format_names,
     format_not_ready,
     format_title,
+    last_moment_facts,
     readiness_facts,
     silent_verb,
     utc_fact,
@@ -48,16 +51,22 @@ from rotations.notifications.thresholds import (
     rotation_outlook,
 )
 from rotations.planning.change import Act
-from rotations.planning.states import RotationState, StepState
+from rotations.planning.states import AWAITING_WINDOW, RotationState, StepState
 
 log = logging.getLogger(__name__)
 
+ImportedCertificate = IdentityCertificate | PartnerCertificate
+
 #: How long before a window people are notified, the longest time first, and its name in the key of the mail.
 WINDOW_REMINDERS = ((timedelta(hours=24), "24h"), (timedelta(hours=1), "1h"))
+#: How long before the last moment of a phased change people are notified of who has not changed.
+LAST_MOMENT_NOTICE = timedelta(hours=24)
 #: A change that has not started so long after its moment is reported: somebody still has time to act in the window.
 STARTED_BY = timedelta(minutes=5)
 #: Imports despite warnings are reported within this time, also after the reminders were down.
 FORCED_IMPORTS_PERIOD = timedelta(days=2)
+#: A mail lists so many certificates that were imported despite warnings.
+MAX_IMPORTED = 20
 #: A mail lists so many silent partners and counts the others.
 MAX_SILENT = 40
 
@@ -90,6 +99,39 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
             ],
         },
         facts=readiness_facts(rotation),
+    )
+    return _notify(event, now=now)
+
+
+def notify_last_moment_soon(now: datetime) -> int:
+    """Notify people, 24 hours before the last moment of a phased change, of the partners that have not changed."""
+    ending = Rotation.objects.filter(
+        state__in=AWAITING_WINDOW,
+        at_end=AtEnd.PHASED,
+        emergency_reason="",
+        window_start__lte=now,
+        window_end__gt=now,
+        window_end__lte=now + LAST_MOMENT_NOTICE,
+    )
+    return sum(_notify_last_moment_soon(rotation, now) for rotation in _with_related(ending))
+
+
+def _notify_last_moment_soon(rotation: Rotation, now: datetime) -> int:
+    last, said = rotation.window_end, last_moment_facts(rotation)
+    assert last is not None  # the query asks for it
+    if not said["unchanged"]:
+        return 0
+    event = RotationEvent(
+        "last_moment",
+        rotation,
+        event=f"last_moment:{rotation.uid}:{last.isoformat()}",
+        variables=lambda reader: {
+            **said,
+            "countdown": format_countdown(last, now),
+            "last": format_moment(last, reader.time_zone),
+            "facts": [*window_facts(rotation, reader), *certificate_facts(rotation, reader, now)],
+        },
+        facts=said,
     )
     return _notify(event, now=now)
 
@@ -204,47 +246,74 @@ def notify_forced(rotation: Rotation, decision: str, reason: str, *, by: Actor, 
 
 
 def notify_forced_imports(now: datetime) -> int:
-    """Notify people of certificates that somebody imported despite warnings, once per import."""
-    entries = Entry.objects.filter(verb="certificate.warnings_accepted", at__gt=now - FORCED_IMPORTS_PERIOD)
-    found = list(entries.exclude(source=Entry.Source.TASK).order_by("id"))
-    return sum(_notify_forced_import(entry, now) for entry in found)
+    """Notify people of certificates that somebody imported despite warnings, by one mail for each import."""
+    entries = Entry.objects.filter(verb=WARNINGS_ACCEPTED, at__gt=now - FORCED_IMPORTS_PERIOD)
+    imports: dict[tuple[datetime, str], list[Entry]] = defaultdict(list)
+    for entry in entries.exclude(source=Entry.Source.TASK).order_by("id"):
+        imports[entry.at, entry.actor_name].append(entry)
+    return sum(_notify_forced_import(together, now) for together in imports.values())
 
 
-def _notify_forced_import(entry: Entry, now: datetime) -> int:
-    model = IdentityCertificate if entry.object_kind == IdentityCertificate._meta.label_lower else PartnerCertificate
-    certificate = model.objects.light().filter(uid=entry.object_uid).first()
-    if certificate is None:
-        return 0
-    holder = certificate.holder
-    readers = recipients_of(type(holder), [holder.pk]).of(holder.pk)
-    if not readers:
-        log.warning("Nobody can be told of what was imported for %s: give it an owner with an e-mail address.", holder)
-    mails = [
-        outbox.Mail(
-            template="forced",
-            to=reader.email,
-            to_name=reader.name,
-            key=f"forced-import:{entry.object_uid}:{entry.at.isoformat()}:{reader.key}",
-            kind="forced",
-            context={
-                "holder": holder.name,
-                "title": format_title(holder.name, holder.is_test),
-                "is_test": holder.is_test,
-                "decision": f"{entry.actor_name} imported a certificate despite warnings",
-                "reason": entry.reason,
-                "button_url": settings.AS2CERTS_BASE_URL + certificate.get_absolute_url(),
-                "facts": [
-                    ("Imported", format_moment(entry.at, reader.time_zone, "offset")),
-                    *utc_fact("in UTC", entry.at, reader),
-                    ("New", format_certificate(certificate, reader.time_zone)),
-                ],
-            },
-            now=now,
-            time_zone=reader.time_zone,
-        )
-        for reader in readers
+def _notify_forced_import(entries: Sequence[Entry], now: datetime) -> int:
+    """Notify the owners of the certificates of one import, each of those of its own stations."""
+    by_reader: dict[str, tuple[Recipient, list[tuple[ImportedCertificate, Entry]]]] = {}
+    for model in (IdentityCertificate, PartnerCertificate):
+        rows = {str(entry.object_uid): entry for entry in entries if entry.object_kind == model._meta.label_lower}
+        if not rows:
+            continue
+        stored: Any = model.objects.light().filter(uid__in=list(rows)).select_related(model.HOLDER)
+        certificates = list(stored.order_by("pk"))
+        people = recipients_of(model.holder_model(), [one.holder.pk for one in certificates])
+        for certificate in certificates:
+            readers = people.of(certificate.holder.pk)
+            if not readers:
+                log.warning(
+                    "Nobody can be told of what was imported for %s: give it an owner with an e-mail address.",
+                    certificate.holder,
+                )
+            for reader in readers:
+                _, theirs = by_reader.setdefault(reader.key, (reader, []))
+                theirs.append((certificate, rows[str(certificate.uid)]))
+    return len(outbox.queue([_forced_import_mail(reader, theirs, now) for reader, theirs in by_reader.values()]))
+
+
+def _forced_import_mail(
+    reader: Recipient, imported: Sequence[tuple[ImportedCertificate, Entry]], now: datetime
+) -> outbox.Mail:
+    certificate, entry = imported[0]
+    holders = list(dict.fromkeys(one.holder for one, _ in imported))
+    is_test, several = all(holder.is_test for holder in holders), len(imported) > 1
+    names = format_names([holder.name for holder in holders])
+    reasons = [
+        f"{one.holder.name}, {one.short_name}: {why.reason}" if several else why.reason
+        for one, why in imported[:MAX_IMPORTED]
     ]
-    return len(outbox.queue(mails))
+    if len(imported) > MAX_IMPORTED:
+        reasons.append(f"{len(imported) - MAX_IMPORTED} more are in the trail.")
+    what = f"{len(imported)} certificates" if several else "a certificate"
+    return outbox.Mail(
+        template="forced",
+        to=reader.email,
+        to_name=reader.name,
+        key=f"forced-import:{entry.object_uid}:{entry.at.isoformat()}:{reader.key}",
+        kind="forced",
+        context={
+            "holder": names,
+            "title": format_title(names, is_test),
+            "is_test": is_test,
+            "decision": f"{entry.actor_name} imported {what} despite warnings",
+            "reason": "\n".join(reasons),
+            "button_url": settings.AS2CERTS_BASE_URL + certificate.get_absolute_url(),
+            "several": several,
+            "facts": [
+                ("Imported", format_moment(entry.at, reader.time_zone, "offset")),
+                *utc_fact("in UTC", entry.at, reader),
+                *([] if several else [("New", format_certificate(certificate, reader.time_zone))]),
+            ],
+        },
+        now=now,
+        time_zone=reader.time_zone,
+    )
 
 
 def notify_approval_withdrawn(rotation: Rotation, at: datetime) -> int:
@@ -305,7 +374,7 @@ def notify_partner_response(
             "partner": participant.partner.name,
             "facts": [
                 *([("In its words", words)] if words else []),
-                ("Noticed" if advice else "Said", format_moment(at, reader.time_zone, "offset")),
+                ("Said" if words else "Noticed", format_moment(at, reader.time_zone, "offset")),
                 *window_facts(rotation, reader),
                 *certificate_facts(rotation, reader, at),
             ],

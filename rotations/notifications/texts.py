@@ -10,7 +10,7 @@ from typing import Any
 from as2certs.time_format import format_moment, format_relative_day
 from identities.stations import AbstractCertificate
 from rotations.models import Rotation, rehearsal
-from rotations.models.readiness import NotReady, Readiness, list_not_ready, own_open_titles
+from rotations.models.readiness import NotReady, Readiness, list_not_ready, list_unchanged, own_open_titles
 from rotations.notifications.expiry import ExpiringCertificate
 from rotations.notifications.recipients import Recipient
 from rotations.notifications.thresholds import Outlook
@@ -18,6 +18,8 @@ from rotations.planning.states import RotationState
 
 #: How many partners are named in a list of those that are not ready.
 MAX_NOT_READY = 5
+#: How many partners that have not changed are named before the last moment.
+MAX_UNCHANGED = 20
 #: How many partners are named in a sentence or a subject.
 MAX_IN_SENTENCE = 3
 
@@ -117,12 +119,39 @@ def format_not_ready(rotation: Rotation) -> NotReadyText | None:
 def _not_ready_effect(rotation: Rotation, found: NotReady) -> str:
     """Return whether the change is made although partners are not ready."""
     if rotation.steps.for_one_partner().exists():
-        return "The change with each of them waits until it is ready or you leave it out; it goes on with the others."
+        decided = "you have decided about it" if found.undecided else "you leave it out"
+        return f"The change with each of them waits until it is ready or {decided}; it goes on with the others."
+    if found.undecided and found.is_answer_missing:
+        return "Until each of them has confirmed, or you have decided about it, the change is not made."
     if found.is_answer_missing:
         return "Until they have confirmed or you leave them out, the change is not made."
     if found.waits_for_us:
         return "They can do nothing before you have done what is open on our side. Until then, the change is not made."
-    return "The change does not wait for them: it is made all the same, unless you postpone or cancel it."
+    return "The change does not wait for them."
+
+
+def format_unchanged(rotation: Rotation) -> list[str]:
+    """Return who has not changed where each partner changes when it is ready: "Northwind (has not answered)"."""
+    found = list_unchanged(rotation)
+    names = [f"{name} ({_unchanged_reason(readiness)})" for name, readiness in found[:MAX_UNCHANGED]]
+    return [*names, f"{len(found) - MAX_UNCHANGED} more"] if len(found) > MAX_UNCHANGED else names
+
+
+def _unchanged_reason(readiness: Readiness) -> str:
+    if readiness.is_ready:
+        return "ready; we have not changed for it yet"
+    return "waived; we change for it just before" if readiness is Readiness.WAIVED else str(readiness)
+
+
+def last_moment_facts(rotation: Rotation) -> dict[str, Any]:
+    """Return what a mail before the last moment of a phased change says that can change, as JSON."""
+    assert rotation.window_end is not None  # only rotations with a window have such mails
+    return {
+        "window_end": rotation.window_end.isoformat(),
+        "unchanged": format_unchanged(rotation),
+        "own_steps": own_open_titles(rotation),
+        "kept_back": explain_kept_back(rotation),
+    }
 
 
 def explain_kept_back(rotation: Rotation) -> str:

@@ -156,9 +156,11 @@ ROTATION_MEANING: Mapping[RotationAction, str] = {
     RotationAction.APPROVE: "somebody with the right to approve does so",
     RotationAction.WITHDRAW: "under four eyes, somebody changes what was approved: no further step is carried out",
     RotationAction.APPROVE_AGAIN: "somebody who has not changed the plan since approves it as it is now",
-    RotationAction.READY: "every participant has confirmed, agreed or been waived, staging is done, "
+    RotationAction.READY: "every participant has confirmed, agreed or been waived, no objection is undecided, "
+    "staging is done, "
     "where a rehearsal is asked for, it has passed or was waived, and the approval stands",
-    RotationAction.UNREADY: "a confirmation, a staged certificate or the rehearsal was taken back",
+    RotationAction.UNREADY: "a confirmation, a staged certificate or the rehearsal was taken back, or a partner "
+    "declined or proposed another time",
     RotationAction.POSTPONE: "the window moves, for the remaining cut-overs; partners have to agree again",
     RotationAction.MOVE_ONE: "where we sign per partner, one of them gets a window of its own, and is asked again",
     RotationAction.BEGIN: "the first cut-over is made; where we sign per partner, others may not be ready yet",

@@ -7,6 +7,7 @@ from django.urls import reverse
 
 from as2certs.site.calendar_month import CalendarEvent, CalendarMonth, build_month, parse_month
 from rotations.lifecycle import approval, endings
+from rotations.models import AtEnd, Rotation
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, make_company, make_draft
 
@@ -68,3 +69,18 @@ def test_the_page_links_to_the_months_before_and_after() -> None:
     assert "December 2026" in text
     assert "?month=2026-11" in text
     assert "?month=2027-01" in text
+
+
+@pytest.mark.django_db
+def test_a_change_of_each_partner_when_it_is_ready_is_on_its_last_day_only() -> None:
+    company = make_company()
+    rotation = make_draft(company, starts=NOW, minutes=14 * 24 * 60)
+    Rotation.objects.filter(pk=rotation.pk).update(at_end=AtEnd.PHASED)
+    shown = {day: [one.text for one in found] for day, found in events(month(11)).items()}
+    assert shown == {}
+    december = {day: [one.text for one in found] for day, found in events(month(12)).items()}
+    assert december[date(2026, 12, 7)] == ["ACME: sign + decrypt: last moment"]
+
+
+def month(number: int) -> CalendarMonth:
+    return build_month(date(2026, number, 1), now=NOW, zone="UTC")

@@ -259,13 +259,19 @@ def days_left(context: template.Context, at: datetime | None, quiet: bool = Fals
 
 @register.simple_tag
 def window_words(holder: Rotation | Participant) -> SafeString | str:
-    """Render the window of a rotation or of a participant in the zone of its agreement and in the reader's."""
+    """Render the window of a rotation or of a participant in the zone of its agreement and in the reader's.
+
+    Where partners change when they are ready, only its end.
+    """
+    when_ready = holder.is_phased if isinstance(holder, Rotation) else holder.changes_when_ready
     if isinstance(holder, Rotation):
         start, end, zone = holder.window_start, holder.window_end, holder.window_zone
     else:
         start, end, zone = holder.starts, holder.ends, holder.zone
     if start is None or end is None:
         return "no window yet"
+    if when_ready:
+        return format_html("until {}", moment(end))
     return format_html('<time datetime="{}">{}</time>', start.isoformat(), _window_here(start, end, zone))
 
 

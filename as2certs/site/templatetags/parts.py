@@ -25,6 +25,7 @@ from identities.open_tasks import OpenTask
 from identities.stations import AbstractCertificate
 from partners.models import Partner
 from rotations.models import Step
+from rotations.planning.change import Act
 from rotations.planning.windows import Window
 from rotations.web.forms import windows
 from rotations.web.presenters import cutover_progress
@@ -224,7 +225,12 @@ def step_when(step: Step) -> SafeString | str:
     """Render when a step was done or is planned."""
     if step.done_at:
         return moment(step.done_at, "short")
-    if step.due_at and not step.is_made_when_ready:
+    if step.act == Act.CUT_OVER and step.rotation.is_phased:
+        if step.participant_id is None:
+            return "after all partners"
+        if step.is_made_when_ready and step.latest_at:
+            return format_html("by {}", moment(step.latest_at, "short"))
+    if step.due_at:
         return moment(step.due_at, "short")
     if step.earliest_at and step.latest_at:
         return format_html("from {}<br>to {}", moment(step.earliest_at, "short"), moment(step.latest_at, "short"))

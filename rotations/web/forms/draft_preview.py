@@ -38,7 +38,10 @@ class DraftPreview:
     @property
     def local_windows(self) -> list[LocalWindow]:
         window = self.form.window
-        return rotation_text.local_windows(window, self.participants, reader=self.reader) if window else []
+        if window is None:
+            return []
+        end_only = self.is_phased and window.start <= self.form.now
+        return rotation_text.local_windows(window, self.participants, reader=self.reader, end_only=end_only)
 
     @cached_property
     def suggestions(self) -> Sequence[WindowSuggestion]:

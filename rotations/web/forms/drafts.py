@@ -94,6 +94,16 @@ class PartnerSuccessorForm(_SuccessorImportForm, PartnerUploadForm):
     """A partner's certificate without a private key."""
 
 
+def _initial_draft_window(rotation: Rotation, now: datetime) -> dict[str, Any]:
+    """Return the stored window as it was entered: without a start where the change begins with the approval."""
+    start, end = rotation.window_start, rotation.window_end
+    found = initial_window(start, end, rotation.window_zone)
+    if rotation.is_phased and start is not None and end is not None and start <= now:
+        last = Window(start, end, rotation.window_zone or "UTC").local_end.date()
+        return found | {"window_date": None, "window_from": None, "window_last_date": last}
+    return found
+
+
 class DraftForm(WindowForm):
     """The old certificate, its successor, the window and the grace period. In a draft, the window may be empty.
 
@@ -147,7 +157,7 @@ class DraftForm(WindowForm):
         self.holder, self.user, self.rotation = holder, user, rotation
         self.serving = _certificates_in_use(holder)
         zones = _suggested_zones(holder, user, rotation)
-        kwargs["initial"] = self._initial(zones) | kwargs.get("initial", {})
+        kwargs["initial"] = self._initial(zones, now) | kwargs.get("initial", {})
         super().__init__(*args, now=now, zones=zones, **kwargs)
         self.certificates = {str(c.uid): c for c in self._certificates()}
         self.requests = {str(r.uid): r for r in self._pending()}
@@ -170,7 +180,7 @@ class DraftForm(WindowForm):
             current = Q(pk=self.rotation.request_id if self.rotation else None)
             yield from self.holder.requests.filter(Q(state__in=PENDING_REQUEST_STATES) | current)
 
-    def _initial(self, zones: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    def _initial(self, zones: Mapping[str, Sequence[str]], now: datetime) -> dict[str, Any]:
         zone = zones["Here"][0]
         if self.rotation is None:
             preset = drafts.initial_values(self.holder)
@@ -195,7 +205,7 @@ class DraftForm(WindowForm):
             "freeze_reason": rotation.freeze_reason,
             "at_end": rotation.at_end,
             "window_zone": rotation.window_zone or zone,
-        } | initial_window(rotation.window_start, rotation.window_end, rotation.window_zone)
+        } | _initial_draft_window(rotation, now)
 
     def _offer_certificates(self) -> None:
         in_use = [c for c in self.certificates.values() if c.pk in self.serving]

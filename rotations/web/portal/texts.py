@@ -14,7 +14,7 @@ from rotations.web.portal.page import PortalPage
 from rotations.web.portal.progress import PortalPhase
 
 #: What happens next after a partner proposed another time.
-PROPOSAL_NEXT_STEP = "We look at it and write to you; until then the time stays as it is."
+PROPOSAL_NEXT_STEP = "We look at it and write to you. Until then, we don’t change over for you."
 
 
 @dataclass(frozen=True)
@@ -99,16 +99,15 @@ def _reason_sentence(page: PortalPage) -> str:
 
 
 def _asking_headline(page: PortalPage) -> Headline:
-    participant = page.participant
-    if page.must_wait:
-        return _wait_headline(page)
-    if participant.declined_at is not None:
+    if page.participant.declined_at is not None:
         return Headline(
             _subject_title(page),
-            "You told us that it can’t be done. We get in touch with you.",
+            f"You told us that it can’t be done. We get in touch with you. {_kept_back_text(page)}".strip(),
             "If it can be done after all, just answer below: that takes your no back.",
             "soon",
         )
+    if page.must_wait:
+        return _wait_headline(page)
     if page.is_answered:
         return Headline(f"{_subject_title(page)}: we have your answers", next_step_text(page), meaning="fine")
     when_ready = (
@@ -122,7 +121,23 @@ def _asking_headline(page: PortalPage) -> Headline:
     )
 
 
+def _kept_back_text(page: PortalPage) -> str:
+    """Return that we don't change before a person has decided about this partner's objection; "" if we do."""
+    if not page.participant.has_objection or not page.we_switch or page.rotation.is_emergency:
+        return ""
+    together = " Please keep the old certificate, too." if page.changes_together else ""
+    return f"Until then, we don’t change over for you.{together}"
+
+
 def _wait_headline(page: PortalPage) -> Headline:
+    if page.participant.has_objection:
+        return Headline(
+            "Please wait: don’t change yet",
+            "You proposed another time, and we have not answered yet. Keep the old certificate until you hear from us, "
+            "even when the agreed time comes.",
+            "We don’t change over before that is settled.",
+            "urgent",
+        )
     return Headline(
         "Please wait: don’t change yet",
         "Our side is not ready. Keep the old certificate until you hear from us, even when the agreed time comes.",
@@ -132,6 +147,8 @@ def _wait_headline(page: PortalPage) -> Headline:
 
 
 def _open_headline(page: PortalPage) -> Headline:
+    if page.participant.declined_at is not None:
+        return _asking_headline(page)
     if page.must_wait:
         return _wait_headline(page)
     if page.changes_together:
@@ -143,6 +160,13 @@ def _open_headline(page: PortalPage) -> Headline:
         )
     if not page.we_switch:
         return _asking_headline(page)
+    if kept_back := _kept_back_text(page):
+        return Headline(
+            _subject_title(page),
+            f"You proposed another time, and we have not answered yet. {kept_back}",
+            "Go on with the old certificate. If the agreed time suits you after all, call us.",
+            "soon",
+        )
     if page.participant.confirmed_at is None and page.open_question is not None:
         return Headline(
             "It is time, and we don’t have your answer",
@@ -282,7 +306,8 @@ def proposal_message(page: PortalPage) -> str:
 
 def decline_message(page: PortalPage) -> str:
     """Return the message after a partner declined."""
-    return "We have noted that it can’t be done, and why. We were told at once and get in touch with you."
+    noted = "We have noted that it can’t be done, and why. We were told at once and get in touch with you."
+    return f"{noted} {_kept_back_text(page)}".strip()
 
 
 def holds_message(page: PortalPage) -> str:

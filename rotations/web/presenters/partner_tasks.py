@@ -16,6 +16,7 @@ from rotations.letters.contacts import explain_contact_gap
 from rotations.lifecycle.partner_capability import CAPABILITY_PHRASES, observed_capabilities
 from rotations.lifecycle.replanning import AlternativePlan
 from rotations.models import Letter, Participant, Rotation, Step
+from rotations.models.readiness import DECISIONS as UNDECIDED
 from rotations.web.presenters.partner_table import CHANGE_ROTATION, PartnerRow
 from rotations.web.presenters.rotation_text import count_noun, join_names
 
@@ -70,8 +71,20 @@ def participant_tasks(rows: Sequence[PartnerRow]) -> list[OpenTask]:
             text = f"{who} {several}."
             url = f"{rotation.get_absolute_url()}?show={status.name.lower()}#partners"
         more = _quote(matching[0]) if len(matching) == 1 else ""
+        if kept_back := _kept_back_text(matching):
+            more = f"{more} {kept_back}".strip()
         found.append(OpenTask(meaning, text, label, url, "rotations.view_rotation", more))
     return found
+
+
+def _kept_back_text(rows: Sequence[PartnerRow]) -> str:
+    """Return that the change waits for a decision about these partners; "" where nothing does."""
+    participants = [row.participant for row in rows if row.readiness in UNDECIDED]
+    if not participants or participants[0].rotation.is_emergency:
+        return ""
+    alone = any(row.cut_over_step is not None and row.cut_over_step.participant_id for row in rows)
+    with_whom = (" with them" if len(participants) > 1 else " with it") if alone else ""
+    return f"The change{with_whom} is not made until you have decided."
 
 
 def _quote(row: PartnerRow) -> str:

@@ -200,7 +200,16 @@ class RotationDetail:
     def local_windows(self) -> list[LocalWindow]:
         """Return the window in the time zones of everybody concerned, the agreed one first."""
         window = self.window
-        return rotation_text.local_windows(window, self.taking_part, reader=self.zone) if window else []
+        if window is None:
+            return []
+        end_only = self.rotation.is_phased and window.start <= self.now
+        return rotation_text.local_windows(window, self.taking_part, reader=self.zone, end_only=end_only)
+
+    @property
+    def begins_with_approval(self) -> bool:
+        """Return whether this is a draft in which each partner changes when it is ready, from the approval on."""
+        start = self.rotation.window_start
+        return self.is_draft and self.rotation.is_phased and start is not None and start <= self.now
 
     @cached_property
     def overlap(self) -> Overlap | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from as2certs.accounts.models import Installation
-from as2certs.time_format import format_near_moment, window_ends
+from as2certs.time_format import format_moment, format_near_moment, window_ends
 from rotations.execution.stored_plan import PAST_PREFIX
 from rotations.models import AtEnd, Participant, Rotation, Step
 from rotations.models.readiness import OWN_ACTS, ReadinessCount, is_open_for_our_people
@@ -87,7 +87,7 @@ def status_sentence(
                 return f"{subject}. {_phased_progress(rotation, cut_overs, now=now)}"
             return f"{subject}. {_single_partner_progress(cut_overs, zone=rotation.window_zone, now=now)}"
         case RotationState.EXCHANGING:
-            if unrehearsed and not is_unprepared(steps):
+            if unrehearsed and not readiness.outstanding and not is_unprepared(steps):
                 return f"{subject}. Everything is prepared; the change waits for its rehearsal alone."
             return f"{subject}. {_exchange_progress(readiness)}"
         case RotationState.SCHEDULED:
@@ -147,11 +147,8 @@ def _scheduled_progress(
 
 
 def _who_is_ready(readiness: ReadinessCount) -> str:
-    """Return the beginning of a sentence that the change is made: the partners have answered, but one may object."""
-    if not readiness.outstanding:
-        return "Everybody is ready"
-    objecting = "1 partner objects" if readiness.outstanding == 1 else f"{readiness.outstanding} partners object"
-    return f"{objecting}, but everybody has answered and nothing waits any more"
+    """Return the beginning of a sentence that the change is made; in an emergency, nobody is waited for."""
+    return "Nobody is waited for" if readiness.outstanding else "Everybody is ready"
 
 
 def _partner_progress(steps: Sequence[Step]) -> str:
@@ -255,7 +252,7 @@ def approve_label(rotation: Rotation, steps: Iterable[Step], *, now: datetime) -
 
 @dataclass(frozen=True)
 class LocalWindow:
-    """A window in one time zone, and the names of those who are in that zone."""
+    """A window in one time zone, and the names of those who are in that zone; ``start`` is empty where none counts."""
 
     zone: str
     start: str
@@ -267,14 +264,21 @@ class LocalWindow:
         return zone_place(self.zone)
 
 
-def local_windows(window: Window, participants: Sequence[Participant], *, reader: str) -> list[LocalWindow]:
-    """Return a window in the agreed zone, in those of the partners, of the reader and of ours, and in UTC."""
+def local_windows(
+    window: Window, participants: Sequence[Participant], *, reader: str, end_only: bool = False
+) -> list[LocalWindow]:
+    """Return a window, or its end only, in the agreed zone, in those of partners, reader and us, and in UTC."""
     readers: dict[str, list[str]] = {window.zone: ["as agreed"]}
     for participant in participants:
         readers.setdefault(participant.partner.time_zone, []).append(participant.partner.name)
     readers.setdefault(reader, []).append("you")
     readers.setdefault(Installation.current().time_zone, []).append("our zone")
     readers.setdefault("UTC", [])
+    if end_only:
+        return [
+            LocalWindow(zone, "", format_moment(window.end, zone), _short_list(names))
+            for zone, names in readers.items()
+        ]
     return [
         LocalWindow(zone, *window_ends(window.start, window.end, zone), _short_list(names))
         for zone, names in readers.items()

@@ -49,7 +49,11 @@ def participant_confirm(request: HttpRequest, uid: UUID) -> HttpResponse:
         context={
             "participant": participant,
             "row": PartnerRow(participant, confirmed_contacts(participant), list(participant.steps.all())),
-            "local_windows": local_windows(window, [participant], reader=reader) if window else [],
+            "local_windows": local_windows(
+                window, [participant], reader=reader, end_only=participant.changes_when_ready
+            )
+            if window
+            else [],
             "asks_window": asks_window,
         },
     )

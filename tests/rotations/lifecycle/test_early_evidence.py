@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from as2certs import pki
 from as2certs.audit.models import Entry
@@ -17,8 +18,9 @@ from partners.models import Contact, Partner, PartnerCertificate
 from rotations.exchange.submitted_certificates import FingerprintComparison, accept, read_submission, refuse
 from rotations.execution import transitions
 from rotations.lifecycle import approval, drafts
-from rotations.lifecycle.changeover_evidence import ObservedMessage, record_sighting
+from rotations.lifecycle.changeover_evidence import ObservedMessage, dismiss_sighting, record_sighting
 from rotations.models import HandedIn, Participant, Rotation, Sighting
+from rotations.notifications import mail_checks
 from rotations.planning.states import StepAction
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, make_company, make_draft, window
@@ -250,3 +252,78 @@ def test_our_certificate_of_a_draft_that_a_partner_encrypts_to_asks_for_approval
     approval.approve(draft, by=company.approver, now=NOW)
     sighting.refresh_from_db()
     assert sighting.participant == draft.participants.get(partner=northwind)
+
+
+# Dismissed, and misread
+
+
+def unknown(company: Company, partner: Partner) -> Sighting:
+    message = ObservedMessage("signed", "4711", NOW - timedelta(minutes=5))
+    return record_sighting(partner, message, by=company.by, now=NOW)
+
+
+def test_an_unknown_certificate_is_dismissed_with_a_reason(
+    company: Company, northwind: Partner, operator: Client
+) -> None:
+    sighting = unknown(company, northwind)
+    url = reverse("sighting-dismiss", args=[sighting.uid])
+    Sighting.objects.update(noted_at=timezone.now())
+    assert url in operator.get(reverse("home")).content.decode()
+    assert url in operator.get(northwind.get_absolute_url()).content.decode()
+    assert operator.post(url, {"reason": " "}).status_code == 422
+    assert operator.get(url).status_code == 200
+    sighting.refresh_from_db()
+    assert sighting.dismissed_at is None
+
+    assert operator.post(url, {"reason": "Their test system"}).status_code == 302
+    for page in (reverse("home"), northwind.get_absolute_url()):
+        text = operator.get(page).content.decode()
+        assert "a certificate that is not here" not in text
+    entry = Entry.objects.get(verb="partner.seen_dismissed")
+    assert entry.reason == "Their test system"
+    assert "1267" in entry.new["certificate"].replace(":", "")  # 4711 in hex
+    mail = Message.objects.filter(kind="early_evidence").latest("pk")
+    assert mail_checks.find_withdrawal(mail, NOW) is not None
+    assert operator.post(url, {"reason": "Again"}).status_code == 422
+
+    # Another message with it is a new fact.
+    Sighting.objects.filter(pk=unknown(company, northwind).pk).update(noted_at=timezone.now())
+    assert "a certificate that is not here" in operator.get(reverse("home")).content.decode()
+
+
+def test_who_may_not_note_messages_may_not_dismiss_them(company: Company, northwind: Partner) -> None:
+    sighting = unknown(company, northwind)
+    viewer = log_in(make_person("vera", "viewer"))
+    assert viewer.post(reverse("sighting-dismiss", args=[sighting.uid]), {"reason": "No"}).status_code == 403
+    sighting.refresh_from_db()
+    assert sighting.dismissed_at is None
+
+
+def test_a_dismissed_message_still_counts_when_its_certificate_comes_into_service(
+    company: Company, northwind: Partner
+) -> None:
+    draft = make_draft(company, starts=STARTS)
+    sighting = sees(company, northwind, company.new, use="encrypted")
+    dismiss_sighting(sighting, reason="They only test", by=company.by, now=NOW)
+    approval.approve(draft, by=company.approver, now=NOW)
+    sighting.refresh_from_db()
+    assert sighting.participant == draft.participants.get(partner=northwind)
+
+
+def test_our_own_certificate_noted_as_theirs_is_said_to_be_ours(
+    company: Company, northwind: Partner, operator: Client
+) -> None:
+    sighting = sees(company, northwind, company.old)
+    evidence = sighting.early_evidence()
+    assert evidence is not None
+    assert "That is our own certificate" in evidence.sentence
+    assert "check the message, and note it again" in evidence.sentence
+    assert evidence.url == reverse("partner-seen", args=[northwind.uid])
+    assert mails() == []  # whoever noted it reads it at once
+
+
+def test_their_own_certificate_noted_as_ours_is_said_to_be_theirs(company: Company, northwind: Partner) -> None:
+    theirs = PartnerCertificate.objects.filter(partner=northwind).latest("pk")
+    evidence = sees(company, northwind, theirs, use="encrypted").early_evidence()
+    assert evidence is not None
+    assert "That is their own certificate" in evidence.sentence

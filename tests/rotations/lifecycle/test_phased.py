@@ -10,6 +10,7 @@ import pytest
 from django.conf import LazySettings
 
 from as2certs import pki
+from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
 from partners.models import Contact, Partner, Partnership
 from rotations import reminders
@@ -19,6 +20,7 @@ from rotations.execution import confirmations
 from rotations.letters import announcements
 from rotations.lifecycle import approval, drafts, rescheduling
 from rotations.models import AtEnd, Letter, Participant, Rotation, Step
+from rotations.notifications import mail_checks
 from rotations.planning.states import RotationState, StepState
 from rotations.planning.windows import Window
 from tests.rotations.company import CHICAGO, NOW, Company, window
@@ -190,6 +192,78 @@ def test_approved_days_after_the_draft_each_partner_is_changed_over_for_when_it_
     answer(rotation, "Contoso", company, now=clock.now)
     clock.apply_due()
     assert ours(rotation, "Contoso").state == StepState.DONE
+
+
+def test_a_change_without_a_start_begins_with_its_approval(company: Company, clock: FakeClock) -> None:
+    clock.now = NOW + 4 * DAY + timedelta(seconds=20)
+    rotation = announced(company, clock)
+    rotation.refresh_from_db()
+    assert (rotation.window_start, rotation.window_end) == (NOW + 4 * DAY, LAST)
+    assert ours(rotation, "Contoso").earliest_at == NOW + 4 * DAY
+    assert rotation.window_local.startswith("2026-11-27 06:00")
+    entry = Entry.objects.get(verb="rotation.approve")
+    assert "2026-11-27 06:00" in entry.new["window"]
+
+
+def test_a_change_that_begins_on_a_later_day_keeps_its_start_when_it_is_approved(
+    company: Company, clock: FakeClock
+) -> None:
+    clock.now = NOW + DAY
+    rotation = announced(company, clock, starts=NOW + 3 * DAY)
+    rotation.refresh_from_db()
+    assert rotation.window_start == NOW + 3 * DAY
+    assert "window" not in Entry.objects.get(verb="rotation.approve").new
+
+
+def test_owners_are_notified_a_day_before_the_last_moment_of_who_has_not_changed(
+    company: Company, clock: FakeClock
+) -> None:
+    rotation = announced(company, clock)
+    for name in NAMES[:2]:
+        answer(rotation, name, company, now=clock.now)
+    clock.apply_due()
+    clock.apply_due()
+    responses.decline(part(rotation, "Initech"), reason="A freeze.", by=company.by, now=NOW + HOUR)
+    confirmations.waive(part(rotation, "Umbrella"), reason="It has no time.", by=company.by, now=NOW + HOUR)
+    reminders.run(LAST - DAY - MINUTE)
+    assert mails("last_moment") == []
+    reminders.run(LAST - DAY)
+    reminders.run(LAST - DAY + HOUR)
+    (mail,) = mails("last_moment")
+    assert mail.subject.startswith("ACME: the time for partners to change ends in 24 hours, Mon 14 Dec 2026")
+    listed = "- Initech (declined)\n- Northwind (has not answered)\n- Umbrella (waived; we change for it just before)\n"
+    assert f"Not changed yet:\n{listed}" in mail.text
+    assert "Contoso" not in mail.text
+    assert "nobody is switched by force" in " ".join(mail.html.split())
+    assert mail_checks.find_withdrawal(mail, LAST - DAY) is None
+    answer(rotation, "Northwind", company, now=LAST - DAY)
+    withdrawal = mail_checks.find_withdrawal(mail, LAST - DAY)
+    assert withdrawal is not None
+    assert "Who has not changed" in withdrawal.reason
+
+
+def test_nobody_is_notified_before_the_last_moment_when_all_have_changed(company: Company, clock: FakeClock) -> None:
+    rotation = announced(company, clock)
+    for name in NAMES:
+        answer(rotation, name, company, now=clock.now)
+    clock.apply_due()
+    reminders.run(LAST - DAY)
+    assert mails("last_moment") == []
+
+
+def test_a_waived_partner_that_confirms_after_all_is_changed_over_for_at_once(
+    company: Company, clock: FakeClock
+) -> None:
+    rotation = announced(company, clock)
+    confirmations.waive(part(rotation, "Initech"), reason="It has no time.", by=company.by, now=NOW + HOUR)
+    clock.now = NOW + 10 * DAY
+    clock.apply_due()
+    answer(rotation, "Initech", company, now=clock.now)
+    clock.apply_due()
+    assert (ours(rotation, "Initech").state, ours(rotation, "Initech").late) == (StepState.DONE, False)
+    assert part(rotation, "Initech").waived_reason == ""
+    entry = Entry.objects.filter(verb="participant.confirmed").latest("pk")
+    assert entry.new["waiver withdrawn"] == "It has no time."
 
 
 def test_an_answer_after_the_last_moment_needs_a_person(company: Company, clock: FakeClock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.test import Client
@@ -10,6 +11,9 @@ from django.urls import reverse
 
 from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
+from partners.importing import csv_rows
+from partners.importing.apply import ImportOptions, import_list
+from partners.importing.sources import FolderSource
 from partners.models import Partner, PartnerCertificate
 from rotations.execution import confirmations
 from rotations.lifecycle import approval, emergency, endings, rescheduling, step_actions
@@ -171,3 +175,42 @@ def test_an_import_without_warnings_is_no_forced_decision(
     upload(operator, company, monkeypatch, days=400)
     assert PartnerCertificate.objects.filter(partner__name="Northwind").exists()
     assert operator_mail.notify_forced_imports(NOW) == 0
+
+
+def import_partners(company: Company, folder: Path, *, days: dict[str, float]) -> None:
+    """Import a list of partners, each with a certificate whose validity ends in so many days."""
+    rows = ["name,as2_id,certificate,roles"]
+    for name, left in days.items():
+        ends = NOW + timedelta(days=left)
+        made = make_pair(name.upper(), not_before=NOW - timedelta(days=1), not_after=ends)[0]
+        (folder / f"{name}.pem").write_bytes(cert_pem(made))
+        partner = Partner.objects.create(name=name, as2_id=name.upper())
+        partner.owners.add(company.alice)
+        rows.append(f"{name},{name.upper()},{name}.pem,both")
+    listed = csv_rows.read_list("\n".join(rows).encode())
+    result = import_list(listed, FolderSource(folder), ImportOptions(), by=company.approver, now=NOW)
+    assert not result.errors
+
+
+def test_an_import_of_a_list_despite_warnings_is_one_mail(company: Company, tmp_path: Path) -> None:
+    import_partners(company, tmp_path, days={"Contoso": 4000, "Initech": 300, "Umbrella": 5000})
+    assert Entry.objects.filter(verb="certificate.warnings_accepted").count() == 2
+    for now in (NOW, NOW + timedelta(minutes=1)):
+        operator_mail.notify_forced_imports(now)
+    message = Message.objects.get(kind="forced")
+    assert message.subject == "Contoso and Umbrella: Bob imported 2 certificates despite warnings"
+    text = " ".join(message.text.split())
+    for name in ("Contoso", "Umbrella"):
+        certificate = PartnerCertificate.objects.get(partner__name=name)
+        assert f"{name}, {certificate.short_name}: " in text
+    assert "Initech" not in text
+
+
+def test_an_import_of_a_list_with_one_doubtful_certificate_reads_like_an_upload(
+    company: Company, tmp_path: Path
+) -> None:
+    import_partners(company, tmp_path, days={"Contoso": 4000, "Initech": 300})
+    operator_mail.notify_forced_imports(NOW)
+    message = Message.objects.get(kind="forced")
+    assert message.subject == "Contoso: Bob imported a certificate despite warnings"
+    assert PartnerCertificate.objects.get(partner__name="Contoso").get_absolute_url() in message.text

@@ -184,17 +184,20 @@ def test_it_names_the_partners_that_are_not_ready(planned: Rotation) -> None:
     join(planned, "Waived", "skipped", waived_reason="reads anything")
     operator_mail.notify_window_soon(NOW + 30 * HOUR)
     names = "Contoso, Declined (declined), Northwind (waits for us)"
-    assert f"NOT READY YET: {names}.\nUntil they have confirmed" in only().text
+    assert f"NOT READY YET: {names}.\nUntil each of them has confirmed" in only().text
     assert f"Not ready yet: {names}." in only().html
+
+
+UNDECIDED = "Until each of them has confirmed, or you have decided about it, the change is not made."
 
 
 @pytest.mark.parametrize(
     ("install", "columns", "effect"),
     [
         ("waiting", {}, "Until they have confirmed or you leave them out, the change is not made."),
-        ("waiting", {"declined_at": NOW}, "Until they have confirmed or you leave them out, the change is not made."),
+        ("waiting", {"declined_at": NOW}, UNDECIDED),
         ("waiting", {"blocked": True}, "They can do nothing before you have done what is open on our side."),
-        ("done", {"declined_at": NOW}, "The change does not wait for them: it is made all the same, unless"),
+        ("done", {"declined_at": NOW}, UNDECIDED),
     ],
     ids=["no answer", "declined", "waits for us", "declined after its answer"],
 )

@@ -191,8 +191,9 @@ def test_responses_are_listed_with_their_actions(
         ("urgent", "Fabrikam says no.", "Decide"),
         ("needs_you", "Northwind proposes another time.", "Decide"),
     ]
-    assert tasks[0].more == "“Our software is replaced”"
-    assert tasks[1].more == "Sat 5 Dec 2026, 22:00 to 23:00 CST (UTC−06:00). Stock count"
+    kept_back = "The change is not made until you have decided."
+    assert tasks[0].more == f"“Our software is replaced” {kept_back}"
+    assert tasks[1].more == f"Sat 5 Dec 2026, 22:00 to 23:00 CST (UTC−06:00). Stock count {kept_back}"
     assert tasks[1].url == reverse("participant-detail", args=[northwind.uid])
 
 

@@ -248,7 +248,7 @@ def test_a_proposal_is_stored_in_the_partners_zone(nora: Visitor, northwind: Par
     assert (northwind.proposed_zone, northwind.proposed_note) == ("America/Chicago", "Inventory count")
     assert northwind.rotation.window_start == STARTS
     assert "Thank you: you propose Sat 5 Dec 2026, 22:00 to 23:30 CST" in nora.text
-    assert "We look at it and write to you; until then the time stays as it is." in nora.text
+    assert "We look at it and write to you. Until then, we don’t change over for you." in nora.text
     assert Message.objects.filter(kind="partner_said", to_address="alice@example.com").exists()
 
 
@@ -349,6 +349,23 @@ def test_declining_requires_a_reason_and_notifies_at_once(nora: Visitor, northwi
     mail = Message.objects.get(kind="partner_said")
     assert mail.subject == "ACME: Northwind says no."
     assert said_last().reason == "Our vendor is away"
+
+
+def test_a_partner_that_objects_reads_that_nothing_is_changed_before_that_is_settled(
+    nora: Visitor, northwind: Participant, clock: Clock
+) -> None:
+    nora.send("propose", **TIME)
+    clock.now = STARTS + timedelta(minutes=1)
+    nora.open()
+    assert "You proposed another time, and we have not answered yet." in nora.text
+    assert "It is time: we are changing over" not in nora.text
+    clock.now = NOW
+    nora.send("decline", reason="Our vendor is away")
+    for moment in (NOW, STARTS + timedelta(minutes=1)):
+        clock.now = moment
+        nora.open()
+        assert "You told us that it can’t be done. We get in touch with you. Until then, we don’t change" in nora.text
+        assert "It is time" not in nora.text
 
 
 def test_a_partner_that_switches_on_its_own_reports_it(nora: Visitor, northwind: Participant) -> None:

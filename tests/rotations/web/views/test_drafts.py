@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -557,6 +557,22 @@ def test_partners_that_change_when_they_are_ready_need_only_a_last_moment(
     assert entry.new["moment"] == "each partner when it is ready, until the end of the window"
 
 
+def test_a_change_that_begins_with_its_approval_is_shown_and_changed_without_a_start(
+    operator: Client, signing_per_partner: Company
+) -> None:
+    create(operator, signing_per_partner, **PHASED)
+    rotation = only()
+    Rotation.objects.update(window_start=NOW - timedelta(hours=30))
+    shown = page_text(operator.get(rotation.get_absolute_url()))
+    assert "until Fri 11 Dec 2026, 18:00 CST" in shown
+    assert "after all partners" in shown
+    assert "As agreed" not in shown
+    assert "22 Nov 2026, 00:00" not in shown
+    form = get_page(operator, "rotation-update", rotation.uid).context["form"]
+    assert (form["window_date"].value(), form["window_from"].value()) == (None, None)
+    assert form["window_last_date"].value() == date(2026, 12, 11)
+
+
 def test_partners_that_change_when_they_are_ready_can_begin_on_a_later_day(
     operator: Client, signing_per_partner: Company
 ) -> None:
@@ -607,6 +623,8 @@ def test_the_preview_shows_the_plan_of_partners_that_change_when_ready(
     url = f"{reverse('rotation-preview')}?identity={signing_per_partner.identity.uid}"
     shown = page_text(operator.post(url, plan_form(signing_per_partner, **PHASED)))
     assert "Sign to Northwind with" in shown
+    assert "<dd>until Fri 11 Dec 2026, 18:00 CST</dd>" in shown
+    assert "after all partners" in shown
     for words in ("Windows that suit", "No window suits"):
         assert words not in shown
     too_late = page_text(
