@@ -167,8 +167,9 @@ def _order_obstacle(context: LetterContext, unsettled: Mapping[str, str]) -> Ann
     if context.participant.is_removed:
         return AnnouncementObstacle(f"{context.participant.partner} takes no part in this rotation.", Remedy.NOWHERE)
     step = _announcement_step(context)
-    if step is None or not step.blocked:
+    if step is None:
         return None
+    # Asked even where an answer has settled the announcement already: the mail says that we can read both.
     first = next((title for key, title in unsettled.items() if key in step.after), None)
     return AnnouncementObstacle(f"Not yet: first “{first}”.", Remedy.STEP) if first else None
 

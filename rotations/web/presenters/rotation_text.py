@@ -96,11 +96,11 @@ def status_sentence(
             if rotation.window_end and rotation.is_fuzzy:
                 until = format_at_place(rotation.window_end, rotation.window_zone, now)
                 return (
-                    f"{subject}. {_who_is_ready(readiness)}: between {when} and {until}, the change is made at the "
+                    f"{subject}. {_who_is_ready(readiness, steps)}: between {when} and {until}, the change is made at the "
                     "first message that shows the other side’s, or on your word. "
                     f"{WINDOW_END_TEXTS[rotation.at_end]}"
                 )
-            return f"{subject}. {_who_is_ready(readiness)}: the change is made {when}."
+            return f"{subject}. {_who_is_ready(readiness, steps)}: the change is made {when}."
         case RotationState.UNDER_WAY:
             return f"{subject}. The change is being made now."
         case RotationState.APPLIED:
@@ -124,12 +124,24 @@ def _exchange_progress(readiness: ReadinessCount) -> str:
     return f"{ready}; the change waits for the rest."
 
 
-def _who_is_ready(readiness: ReadinessCount) -> str:
-    """Return the beginning of a sentence that the change is made: the partners have answered, but one may object."""
+def _who_is_ready(readiness: ReadinessCount, steps: Sequence[Step]) -> str:
+    """Return the beginning of a sentence that the change is made: partners may object, and steps of ours be open."""
+    own = [step.title for step in steps if _is_needed_before(step)]
+    if own:
+        named = " and ".join(f"“{title}”" for title in own)
+        partners = "The partners are ready" if not readiness.outstanding else "Everybody has answered"
+        return f"{partners}, but {named} is still open on our side. After that"
     if not readiness.outstanding:
         return "Everybody is ready"
     objecting = "1 partner objects" if readiness.outstanding == 1 else f"{readiness.outstanding} partners object"
     return f"{objecting}, but everybody has answered and nothing waits any more"
+
+
+def _is_needed_before(step: Step) -> bool:
+    """Return whether our own people have to do this step before the change can be made: a hold, or what failed."""
+    if step.act == Act.CUT_OVER:
+        return step.state == StepState.FAILED
+    return step.act == Act.HOLD and step.state not in SETTLED
 
 
 def _partner_progress(steps: Sequence[Step]) -> str:
