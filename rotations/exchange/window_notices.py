@@ -72,6 +72,20 @@ def is_held_up(participant: Participant, cut_overs: Iterable[Step], *, now: date
     return now >= starts and any(step.blocked for step in waiting)
 
 
+def have_changed(participant: Participant) -> bool:
+    """Return whether we have changed over for a participant, and have not gone back."""
+    rotation = participant.rotation
+    if rotation.state not in CHANGED_STATES:
+        return False
+    is_alone = stored_plan.signs_per_partner(rotation)
+    return not is_alone or participant.pk in stored_plan.switched_participants(rotation)
+
+
+def changes_with_us(participant: Participant) -> bool:
+    """Return whether a participant still has to change at the same moment as we do."""
+    return participant.steps.filter(act=Act.PARTNER_CUT_OVER, simultaneous=True).exclude(state__in=SETTLED).exists()
+
+
 def _is_held_up(now: datetime) -> Q:
     """Match rotations of which a cut-over for all is held up although everything before the window is done."""
     ours = Step.objects.filter(rotation=OuterRef("pk"), act=Act.CUT_OVER, participant=None)

@@ -115,7 +115,7 @@ def build_previews(
     """
     shared = RotationContext.of(rotation, now=now)
     contexts = [LetterContext.of(participant, now=now, shared=shared) for participant in participants]
-    steps = [step for context in contexts if (step := _announcement_step(context)) and step.blocked]
+    steps = [step for context in contexts if (step := _announcement_step(context))]
     predecessors = {key for step in steps for key in step.after}
     unsettled = (
         rotation.steps.filter(key__in=predecessors).exclude(state__in=SETTLED) if predecessors else Step.objects.none()

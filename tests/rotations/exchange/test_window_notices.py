@@ -44,11 +44,13 @@ def test_partners_that_change_with_us_are_asked_to_wait_half_an_hour_before(rota
 
 def test_nobody_is_asked_to_wait_when_all_are_ready(rotation: Rotation) -> None:
     Rotation.objects.filter(pk=rotation.pk).update(state="scheduled")
+    rotation.steps.filter(act="cut_over").update(blocked=False)
     assert send_window_notices(STARTS) == 0
 
 
 def test_partners_are_asked_to_wait_when_our_change_has_not_started(rotation: Rotation) -> None:
     Rotation.objects.filter(pk=rotation.pk).update(state="scheduled")
+    rotation.steps.filter(act="cut_over").update(blocked=False)
     assert send_window_notices(STARTS + STARTED_BY - timedelta(seconds=1)) == 0
     assert send_window_notices(STARTS + STARTED_BY) == 1
     assert letters("not_now") == ["nora@northwind.example"]
@@ -57,6 +59,22 @@ def test_partners_are_asked_to_wait_when_our_change_has_not_started(rotation: Ro
     Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
     assert send_window_notices(STARTS + timedelta(minutes=20)) == 1
     assert letters("now") == ["nora@northwind.example"]
+
+
+def test_partners_are_asked_to_wait_at_the_start_if_another_step_of_ours_comes_first(rotation: Rotation) -> None:
+    Rotation.objects.filter(pk=rotation.pk).update(state="scheduled")
+    rotation.steps.filter(act="cut_over").update(blocked=True)
+    assert send_window_notices(STARTS - timedelta(seconds=1)) == 0
+    assert send_window_notices(STARTS) == 1
+    assert letters("not_now") == ["nora@northwind.example"]
+
+
+def test_partners_are_asked_to_wait_when_our_change_has_failed(rotation: Rotation) -> None:
+    Rotation.objects.filter(pk=rotation.pk).update(state="scheduled")
+    rotation.steps.filter(act="cut_over").update(state="failed", blocked=False)
+    assert send_window_notices(STARTS - LEAD_TIME - timedelta(seconds=1)) == 0
+    assert send_window_notices(STARTS - LEAD_TIME) == 1
+    assert letters("not_now") == ["nora@northwind.example"]
 
 
 def test_partners_are_not_asked_to_wait_while_our_change_is_being_made(rotation: Rotation) -> None:

@@ -20,6 +20,7 @@ from rotations.exchange import digest
 from rotations.exchange.window_notices import LEAD_TIME
 from rotations.models import Letter, Participant, Sighting
 from rotations.models.readiness import count_readiness
+from rotations.notifications.mail_checks import COUNTDOWN_TOLERANCE
 from rotations.planning.change import PREPARATION_ACTS, Act
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState
 from rotations.web.portal.page import PortalPage
@@ -210,6 +211,8 @@ def counts_agree(told: Statements) -> Iterator[str]:
     said |= {"the report": (int(n), int(m)) for n, m in READY_COUNT.findall(dict(report).get("Partners ready", ""))}
     if told.rotation.state in AWAITING_WINDOW:
         for mail in told.own_mails("digest"):
+            if told.now - mail.created_at <= COUNTDOWN_TOLERANCE:
+                continue  # not checked yet when it leaves so soon
             text = " ".join(mail.text.split())
             said |= {f"the mail “{mail.subject}”": (int(n), int(m)) for n, m in READY_COUNT.findall(text)}
     for where, found in said.items():
