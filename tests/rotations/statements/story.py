@@ -94,7 +94,6 @@ EVENTS = {
     "skip_step": 1,
     "fail_step": 1,
     "retry_step": 1,
-    "withdraw_approval": 0,
     "roll_back": 1,
     "cancel": 0.3,
     "close": 0.5,
@@ -131,9 +130,7 @@ class Story:
         agreed = window(starts, minutes=60 * 48 if kind.at_end else 120)
         if kind.at_end == "phased":
             agreed = window(NOW, minutes=60 * 24 * 14)
-        spec = drafts.DraftSpec(
-            roles=kind.roles, old=old, new=new, window=agreed, at_end=kind.at_end, grace_days=3
-        )
+        spec = drafts.DraftSpec(roles=kind.roles, old=old, new=new, window=agreed, at_end=kind.at_end, grace_days=3)
         self.pk = drafts.create_draft(self.holder, spec, by=self.company.by, now=NOW).pk
 
     @property
@@ -230,9 +227,7 @@ class Story:
         return window(start, minutes=int(length.total_seconds() // 60) or 60)
 
     def postpone(self) -> None:
-        rescheduling.postpone(
-            self.rotation, WindowChange(self._later(), "later"), by=self.company.by, now=self.now
-        )
+        rescheduling.postpone(self.rotation, WindowChange(self._later(), "later"), by=self.company.by, now=self.now)
 
     def move_one(self) -> str:
         participant, change = self.participant(), WindowChange(self._later(), "that night")
@@ -354,6 +349,16 @@ class Story:
         if not ahead:
             raise ActionRefused("Nothing is ahead.")
         self.now = min(ahead)
+
+    def wait_until_the_window(self) -> None:
+        """Wait until the window opens."""
+        self.now = max(self.now, self.rotation.window_start or self.now)
+
+    def wait_until_the_grace_is_over(self) -> None:
+        """Wait until the old certificate would be retired."""
+        rotation = self.rotation
+        assert rotation.window_end is not None  # each kind has a window
+        self.now = max(self.now, rotation.window_end + timedelta(days=rotation.grace_days))
 
 
 def _make_company(kind: Kind) -> Company:
