@@ -28,6 +28,7 @@ from rotations.exchange.partner_evidence import load_histories
 from rotations.letters import access_links, announcements
 from rotations.letters.context import LetterContext
 from rotations.letters.sending import send_letters
+from rotations.lifecycle import changeover_evidence
 from rotations.models import Letter, Notice, Participant
 from rotations.notifications import mail_checks
 
@@ -190,8 +191,8 @@ def _explain_untrue(message: Message, letter: Letter, participant: Participant, 
         case Letter.Kind.NUDGE:
             history = load_histories([participant])[participant.pk]
             return follow_up.explain_not_awaited(history, now=now)
-        case Letter.Kind.WARNED if participant.migrated_at is not None and participant.straggling_at is None:
-            return f"A message of {participant.partner} used the new certificate."
+        case Letter.Kind.WARNED if changeover_evidence.has_moved(participant):
+            return f"{participant.partner} uses the new certificate, as a message showed or it says."
         case Letter.Kind.NOT_NOW if window_notices.have_changed(participant):
             return "We have changed over since this was written."
         case Letter.Kind.NOW if not window_notices.have_changed(participant):

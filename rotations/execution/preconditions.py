@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from as2certs.time_format import format_moment
 from identities.models import Identity
@@ -20,7 +20,7 @@ from identities.role_assignments import RoleAssignments
 from identities.stations import WRITER_ROLES, AbstractCertificate
 from partners.models import Partner, SigningChoice
 from rotations.execution import stored_plan
-from rotations.models import Rotation, Step, StepQuerySet, rehearsal
+from rotations.models import Participant, Rotation, Step, StepQuerySet, rehearsal
 from rotations.models.readiness import first_own_steps, list_not_ready
 from rotations.planning.change import PREPARATION_ACTS, Act, Role
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
@@ -181,7 +181,7 @@ def startable_steps(now: datetime) -> StepQuerySet:
     """Return the due steps that the application may carry out, or has to put before a person, at ``now`` (UTC).
 
     Left out is what waits: new steps while the approval is withdrawn, but those that roll back or release messages;
-    and cut-overs during their window while the rotation is not ready, for one partner alone while its rehearsal is
+    retiring a certificate that a partner still uses; and cut-overs during their window while the rotation is not ready, for one partner alone while its rehearsal is
     missing. Whatever else ``obstacle`` finds makes the step fail.
     """
     unapproved = Q(
@@ -195,6 +195,11 @@ def startable_steps(now: datetime) -> StepQuerySet:
     due = Step.objects.due(now).filter(rotation__state__in=ACTIVE_STATES).exclude(unapproved)
     early = due.filter(not_ready & for_one, rotation__state=RotationState.EXCHANGING)
     due = due.exclude(not_ready & ~for_one)
+    # A partner that was seen with the old certificate after the change is left to a person.
+    straggling = Participant.objects.filter(
+        rotation=OuterRef("rotation"), removed_reason="", waived_reason="", straggling_at__isnull=False
+    )
+    due = due.exclude(Q(Exists(straggling)), act=Act.RETIRE, rotation__emergency_reason="")
     unrehearsed = _unrehearsed_rotations(early)
     return due.exclude(not_ready & Q(rotation__in=unrehearsed)) if unrehearsed else due
 

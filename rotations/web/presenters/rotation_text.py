@@ -96,8 +96,8 @@ def status_sentence(
             if rotation.window_end and rotation.is_fuzzy:
                 until = format_at_place(rotation.window_end, rotation.window_zone, now)
                 return (
-                    f"{subject}. {_who_is_ready(readiness, steps)}: between {when} and {until}, the change is made at the "
-                    "first message that shows the other side’s, or on your word. "
+                    f"{subject}. {_who_is_ready(readiness, steps)}: between {when} and {until}, the change is made at "
+                    "the first message that shows the other side’s, or on your word. "
                     f"{WINDOW_END_TEXTS[rotation.at_end]}"
                 )
             return f"{subject}. {_who_is_ready(readiness, steps)}: the change is made {when}."

@@ -1,4 +1,4 @@
-"""What both sides of a rotation hold at one moment: read from the inventory and the steps, not from what is displayed."""
+"""What both sides of a rotation hold at one moment, read from the inventory and the steps alone."""
 
 from __future__ import annotations
 

@@ -33,8 +33,9 @@ Rule = Callable[["Statements"], Iterator[str]]
 
 #: How pages and letters say that the partner may use the new certificate from now on.
 MAY_SWITCH = re.compile(
-    r"can read both|We accept both from now|You can switch as soon|use the new certificate now|switch to your new certificate now"
-    r"|We use the new certificate now|use the new one from now on|switch to it when you like",
+    r"can read both|We accept both from now|You can switch as soon|use the new certificate now"
+    r"|switch to your new certificate now|We use the new certificate now"
+    r"|use the new one from now on|switch to it when you like",
     re.IGNORECASE,
 )
 ASKING_KINDS = (
@@ -139,9 +140,10 @@ def partners_switch_only_when_we_can_read(told: Statements) -> Iterator[str]:
         if joint and CHANGE_TOGETHER.search(page.text) and facts.is_held_up(participant):
             yield f"{participant.partner}'s page says “{page.headline.title}”, and our own change is held up"
     for message, participant in told.letters(*ASKING_KINDS):
-        if facts.theirs(participant) and not facts.reads_new and not facts.changes_with_us(participant):
-            if found := MAY_SWITCH.search(" ".join(message.text.split())):
-                yield f"the mail “{message.subject}” says “{found[0]}”, and we can't read the new one"
+        free = [step for step in facts.theirs(participant) if not step.simultaneous]
+        found = MAY_SWITCH.search(" ".join(message.text.split()))
+        if free and found and not facts.reads_new:
+            yield f"the mail “{message.subject}” says “{found[0]}”, and we can't read the new one"
 
 
 def partners_that_would_act_alone_are_told_to_wait(told: Statements) -> Iterator[str]:
@@ -212,16 +214,18 @@ def counts_agree(told: Statements) -> Iterator[str]:
     true = (len(ready), len(expected))
     count = count_readiness([told.rotation.pk])[told.rotation.pk]
     said = {"the list": (count.ready, count.expected)}
-    said |= {"the head": (int(n), int(m)) for n, m in READY_COUNT.findall(told.lead)}
+    texts = {"the head": told.lead}
     if told.event == "send_mail":  # a report is too slow for each event
         report = dict(build_report(told.rotation, by="Alice", now=told.now).sections[0].facts)
-        said |= {"the report": (int(n), int(m)) for n, m in READY_COUNT.findall(report.get("Partners ready", ""))}
+        texts["the report"] = report.get("Partners ready", "")
     if told.rotation.state in AWAITING_WINDOW:
         for mail in told.own_mails("digest"):
             if told.now - mail.created_at <= COUNTDOWN_TOLERANCE:
                 continue  # not checked yet when it leaves so soon
-            text = " ".join(mail.text.split())
-            said |= {f"the mail “{mail.subject}”": (int(n), int(m)) for n, m in READY_COUNT.findall(text)}
+            texts[f"the mail “{mail.subject}”"] = " ".join(mail.text.split())
+    for where, text in texts.items():
+        if match := READY_COUNT.search(text):
+            said[where] = (int(match[1]), int(match[2]))
     for where, found in said.items():
         if found != true:
             yield f"{where} says {found[0]} of {found[1]} ready, and it is {true[0]} of {true[1]}"
@@ -323,7 +327,12 @@ def what_is_said_of_a_partner_is_true(told: Statements) -> Iterator[str]:
     for mail in told.own_mails("partner_said"):
         for participant in told.facts.participants:
             is_named = f"Nothing shows that {participant.partner} uses" in " ".join(mail.text.split())
-            if is_named and mail.created_at == told.now and (_has_moved(participant) or participant.works):
+            if (
+                is_named
+                and told.event == "write_reminders"
+                and mail.created_at == told.now
+                and (_has_moved(participant) or participant.works)
+            ):
                 yield f"“{mail.subject}” although {participant.partner} has moved"
 
 

@@ -394,7 +394,8 @@ def play(kind: Kind, events: Sequence[Event], check: Check) -> tuple[list[str], 
     count = 0
     with rolled_back():
         story = Story(kind)
-        for count, event in enumerate(events, start=1):
+        for event in events:
+            count += 1
             # What is refused changes nothing.
             if story.happen(event) and (found := list(check(story, event[0]))):
                 break
