@@ -181,8 +181,8 @@ def startable_steps(now: datetime) -> StepQuerySet:
     """Return the due steps that the application may carry out, or has to put before a person, at ``now`` (UTC).
 
     Left out is what waits: new steps while the approval is withdrawn, but those that roll back or release messages;
-    retiring a certificate that a partner still uses; and cut-overs during their window while the rotation is not ready, for one partner alone while its rehearsal is
-    missing. Whatever else ``obstacle`` finds makes the step fail.
+    retiring a certificate that a partner still uses; and cut-overs during their window while the rotation is not ready,
+    for one partner alone while its rehearsal is missing. Whatever else ``obstacle`` finds makes the step fail.
     """
     unapproved = Q(
         state=StepState.WAITING,
