@@ -160,7 +160,6 @@ def partners_that_would_act_alone_are_told_to_wait(told: Statements) -> Iterator
             yield f"{participant.partner}'s page says “{page.headline.title}”, although our own change is held up"
         letters = participant.letters.exclude(message__state=Message.State.WITHDRAWN)
         was_told = letters.filter(kind=Letter.Kind.NOT_NOW, at__gte=starts - LEAD_TIME).exists()
-        is_late = facts.is_unprepared(participant) or now >= starts + timedelta(minutes=5)
         if (
             told.event == "write_reminders"
             and is_late
@@ -327,12 +326,8 @@ def what_is_said_of_a_partner_is_true(told: Statements) -> Iterator[str]:
     for mail in told.own_mails("partner_said"):
         for participant in told.facts.participants:
             is_named = f"Nothing shows that {participant.partner} uses" in " ".join(mail.text.split())
-            if (
-                is_named
-                and told.event == "write_reminders"
-                and mail.created_at == told.now
-                and (_has_moved(participant) or participant.works)
-            ):
+            is_new = told.event == "write_reminders" and mail.created_at == told.now  # no check looks at it later
+            if is_named and is_new and (_has_moved(participant) or participant.works):
                 yield f"“{mail.subject}” although {participant.partner} has moved"
 
 
