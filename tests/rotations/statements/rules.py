@@ -160,13 +160,7 @@ def partners_that_would_act_alone_are_told_to_wait(told: Statements) -> Iterator
             yield f"{participant.partner}'s page says “{page.headline.title}”, although our own change is held up"
         letters = participant.letters.exclude(message__state=Message.State.WITHDRAWN)
         was_told = letters.filter(kind=Letter.Kind.NOT_NOW, at__gte=starts - LEAD_TIME).exists()
-        if (
-            told.event == "write_reminders"
-            and is_late
-            and not participant.waived_reason
-            and letters.exists()
-            and not was_told
-        ):
+        if told.event == "write_reminders" and not participant.waived_reason and letters.exists() and not was_told:
             yield f"{participant.partner} got no mail that asks it to wait, although our own change is held up"
 
 
@@ -322,12 +316,14 @@ def _digest_is_fair(told: Statements) -> Iterator[str]:
 
 
 def what_is_said_of_a_partner_is_true(told: Statements) -> Iterator[str]:
-    """A waiting mail never says that nothing shows a partner's new certificate when a message has shown it."""
+    """No mail says that nothing shows a partner's new certificate when a message has shown it, or it said so."""
     for mail in told.own_mails("partner_said"):
         for participant in told.facts.participants:
+            switched = any(step.state == "done" for step in told.facts.theirs(participant))
+            said = switched and participant.straggling_at is None
             is_named = f"Nothing shows that {participant.partner} uses" in " ".join(mail.text.split())
             is_new = told.event == "write_reminders" and mail.created_at == told.now  # no check looks at it later
-            if is_named and is_new and (_has_moved(participant) or participant.works):
+            if is_named and is_new and (_has_moved(participant) or participant.works or said):
                 yield f"“{mail.subject}” although {participant.partner} has moved"
 
 
