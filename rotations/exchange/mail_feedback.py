@@ -23,12 +23,12 @@ from as2certs.mail.models import Message
 from as2certs.mail.validity import Withdrawal
 from partners import contacts
 from partners.models import Contact
-from rotations.exchange import certificate_requests, digest, follow_up
+from rotations.exchange import certificate_requests, digest, follow_up, window_notices
 from rotations.exchange.partner_evidence import load_histories
-from rotations.execution import stored_plan
 from rotations.letters import access_links, announcements
 from rotations.letters.context import LetterContext
 from rotations.letters.sending import send_letters
+from rotations.lifecycle import changeover_evidence
 from rotations.models import Letter, Notice, Participant
 from rotations.notifications import mail_checks
 
@@ -141,7 +141,13 @@ REQUEST_KINDS = (
     Letter.Kind.NOT_NOW,
 )
 #: Letters that name the window.
-WINDOW_KINDS = (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE, Letter.Kind.MOVED, Letter.Kind.REPLANNED)
+WINDOW_KINDS = (
+    Letter.Kind.ANNOUNCEMENT,
+    Letter.Kind.NUDGE,
+    Letter.Kind.MOVED,
+    Letter.Kind.REPLANNED,
+    Letter.Kind.NOT_NOW,
+)
 
 
 def check_letter(message: Message, now: datetime) -> Withdrawal | None:
@@ -185,10 +191,14 @@ def _explain_untrue(message: Message, letter: Letter, participant: Participant, 
         case Letter.Kind.NUDGE:
             history = load_histories([participant])[participant.pk]
             return follow_up.explain_not_awaited(history, now=now)
-        case Letter.Kind.WARNED if participant.migrated_at is not None and participant.straggling_at is None:
-            return f"A message of {participant.partner} used the new certificate."
-        case Letter.Kind.NOT_NOW if participant.pk in stored_plan.switched_participants(rotation):
+        case Letter.Kind.WARNED if changeover_evidence.has_moved(participant):
+            return f"{participant.partner} uses the new certificate, as a message showed or it says."
+        case Letter.Kind.NOT_NOW if window_notices.have_changed(participant):
             return "We have changed over since this was written."
+        case Letter.Kind.NOW if not window_notices.have_changed(participant):
+            return "We use the old certificate again."
+        case Letter.Kind.NOT_NOW | Letter.Kind.NOW if not window_notices.changes_with_us(participant):
+            return f"{participant.partner} has nothing to change together with us any more."
         case Letter.Kind.CANCELLED if _was_never_told(letter):
             return f"Nothing about this change has reached {message.to_address}."
     return ""

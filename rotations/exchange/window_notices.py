@@ -7,6 +7,7 @@ wait, and asked to change once we have changed.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -35,15 +36,14 @@ CHANGED_STATES = (RotationState.UNDER_WAY, RotationState.APPLIED)
 def send_window_notices(now: datetime) -> int:
     """Ask partners to wait if we are not ready, and to change once we have; return how many letters were queued.
 
-    We are not ready while preparations are open, and when our own change has not started minutes after its moment.
+    We are not ready while ``is_held_up`` says so.
 
     Each letter is sent once per window and contact.
     """
     for_all = Rotation.objects.exclude(Exists(Step.objects.for_one_partner().filter(rotation=OuterRef("pk"))))
     near = for_all.filter(window_start__lte=now + LEAD_TIME, window_end__gt=now)
-    waiting = near.filter(
-        Q(state__in=NOT_READY_STATES) | Q(_not_started(), window_start__lte=now - STARTED_BY)
-    ).values_list("pk", flat=True)
+    held_up = Q(state__in=NOT_READY_STATES) | Q(_is_held_up(now), state=RotationState.SCHEDULED)
+    waiting = near.filter(held_up).values_list("pk", flat=True)
     asked_to_wait = for_all.filter(participants__letters__kind=Letter.Kind.NOT_NOW)
     changed = asked_to_wait.filter(state__in=CHANGED_STATES).values_list("pk", flat=True).distinct()
     return (
@@ -53,10 +53,48 @@ def send_window_notices(now: datetime) -> int:
     )
 
 
-def _not_started() -> Q:
-    """Match rotations that are ready and whose own cut-over has not been made."""
-    ours = Step.objects.filter(rotation=OuterRef("pk"), act=Act.CUT_OVER, participant=None, state=StepState.WAITING)
-    return Q(Exists(ours), state=RotationState.SCHEDULED)
+def is_held_up(participant: Participant, cut_overs: Iterable[Step], *, now: datetime) -> bool:
+    """Return whether our own change with a partner can't be made at its moment; ``cut_overs`` are ours for it.
+
+    1. Preparations are open, or the approval or the rehearsal is missing.
+    2. A cut-over has failed.
+    3. The moment has come and another step is to be done first, or minutes after it the change has not started.
+    """
+    rotation, starts = participant.rotation, participant.starts
+    assert starts is not None  # approved rotations have a window
+    if stored_plan.awaits_preparation(participant) or rotation.is_withdrawn:
+        return True
+    if any(step.state == StepState.FAILED for step in cut_overs):
+        return True
+    waiting = [step for step in cut_overs if step.state == StepState.WAITING]
+    if now >= starts + STARTED_BY:
+        return bool(waiting)
+    return now >= starts and any(step.blocked for step in waiting)
+
+
+def have_changed(participant: Participant) -> bool:
+    """Return whether we have changed over for a participant, and have not gone back."""
+    rotation = participant.rotation
+    if rotation.state not in CHANGED_STATES:
+        return False
+    is_alone = stored_plan.signs_per_partner(rotation)
+    return not is_alone or participant.pk in stored_plan.switched_participants(rotation)
+
+
+def changes_with_us(participant: Participant) -> bool:
+    """Return whether a participant still has to change at the same moment as we do."""
+    return participant.steps.filter(act=Act.PARTNER_CUT_OVER, simultaneous=True).exclude(state__in=SETTLED).exists()
+
+
+def _is_held_up(now: datetime) -> Q:
+    """Match rotations of which a cut-over for all is held up although everything before the window is done."""
+    ours = Step.objects.filter(rotation=OuterRef("pk"), act=Act.CUT_OVER, participant=None)
+    waiting = ours.filter(state=StepState.WAITING)
+    return (
+        Exists(ours.filter(state=StepState.FAILED))
+        | Q(Exists(waiting.filter(blocked=True)), window_start__lte=now)
+        | Q(Exists(waiting), window_start__lte=now - STARTED_BY)
+    )
 
 
 def _due_individually(now: datetime) -> list[int]:
@@ -78,8 +116,8 @@ def _notify_individually(pk: int, *, now: datetime) -> int:
                 return 0
             if pk in stored_plan.switched_participants(rotation):
                 return _notify_participant(rotation, participant, Letter.Kind.NOW, now=now)
-            waits = stored_plan.awaits_preparation(participant) or rotation.is_withdrawn
-            not_ready = waits or rehearsal.rehearsal_obstacle(rotation)
+            ours = participant.steps.for_one_partner()
+            not_ready = is_held_up(participant, ours, now=now) or rehearsal.rehearsal_obstacle(rotation)
             if not_ready and participant.ends is not None and now < participant.ends:
                 return _notify_participant(rotation, participant, Letter.Kind.NOT_NOW, now=now)
     except Exception:

@@ -194,8 +194,9 @@ def startable_steps(now: datetime) -> StepQuerySet:
     """Return the due steps that the application may carry out, or has to put before a person, at ``now`` (UTC).
 
     Left out is what waits: new steps while the approval is withdrawn, but those that roll back or release messages;
-    and cut-overs during their window while the rotation is not ready, for one partner alone while its rehearsal is
-    missing or nobody has decided about its objection. Whatever else ``obstacle`` finds makes the step fail.
+    retiring a certificate that a partner still uses; and cut-overs during their window while the rotation is not ready,
+    for one partner alone while its rehearsal is missing or nobody has decided about its objection. Whatever else
+    ``obstacle`` finds makes the step fail.
     """
     unapproved = Q(
         state=StepState.WAITING,
@@ -210,6 +211,11 @@ def startable_steps(now: datetime) -> StepQuerySet:
     due = due.exclude(in_window & for_one & Q(rotation__emergency_reason="") & Q(objecting))
     early = due.filter(not_ready & for_one, rotation__state=RotationState.EXCHANGING)
     due = due.exclude(not_ready & ~for_one)
+    # A partner that was seen with the old certificate after the change is left to a person.
+    straggling = Participant.objects.filter(
+        rotation=OuterRef("rotation"), removed_reason="", waived_reason="", straggling_at__isnull=False
+    )
+    due = due.exclude(Q(Exists(straggling)), act=Act.RETIRE, rotation__emergency_reason="")
     unrehearsed = _unrehearsed_rotations(early)
     return due.exclude(not_ready & Q(rotation__in=unrehearsed)) if unrehearsed else due
 

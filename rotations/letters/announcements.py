@@ -115,7 +115,7 @@ def build_previews(
     """
     shared = RotationContext.of(rotation, now=now)
     contexts = [LetterContext.of(participant, now=now, shared=shared) for participant in participants]
-    steps = [step for context in contexts if (step := _announcement_step(context)) and step.blocked]
+    steps = [step for context in contexts if (step := _announcement_step(context))]
     predecessors = {key for step in steps for key in step.after}
     unsettled = (
         rotation.steps.filter(key__in=predecessors).exclude(state__in=SETTLED) if predecessors else Step.objects.none()
@@ -167,8 +167,9 @@ def _order_obstacle(context: LetterContext, unsettled: Mapping[str, str]) -> Ann
     if context.participant.is_removed:
         return AnnouncementObstacle(f"{context.participant.partner} takes no part in this rotation.", Remedy.NOWHERE)
     step = _announcement_step(context)
-    if step is None or not step.blocked:
+    if step is None:
         return None
+    # Asked even where an answer has settled the announcement already: the mail says that we can read both.
     first = next((title for key, title in unsettled.items() if key in step.after), None)
     return AnnouncementObstacle(f"Not yet: first “{first}”.", Remedy.STEP) if first else None
 

@@ -27,7 +27,7 @@ from rotations.models import Letter, Participant, Rotation, Sighting, Step
 from rotations.models.evidence import find_used_certificate
 from rotations.notifications import operator_mail
 from rotations.planning.change import Act
-from rotations.planning.states import SETTLED, RotationState, StepAction
+from rotations.planning.states import SETTLED, RotationState, StepAction, StepState
 
 #: How far the clocks of AS2 systems may differ; a message later than this is a typing error.
 CLOCK_TOLERANCE = timedelta(minutes=15)
@@ -295,8 +295,7 @@ def _warn_or_release(pk: int, *, now: datetime) -> int:
         open_steps = list(owed.order_by("position"))
         if not open_steps or participant.is_removed:
             continue
-        has_moved = participant.migrated_at is not None and participant.straggling_at is None
-        if has_moved and all(step.act == Act.TEST for step in open_steps):
+        if all(step.act == Act.TEST for step in open_steps) and has_moved(participant):
             _remind_of_test(rotation, participant, open_steps[0], now=now)
         elif participant.warned_at is None:
             _warn(rotation, participant, now=now)
@@ -309,14 +308,24 @@ def _warn_or_release(pk: int, *, now: datetime) -> int:
     return count
 
 
+def has_moved(participant: Participant) -> bool:
+    """Return whether a partner uses the new certificate: a message showed it, or it said so, and none contradicts."""
+    if participant.straggling_at is not None:
+        return False
+    if participant.migrated_at is not None or participant.works:
+        return True
+    return participant.steps.filter(act=Act.PARTNER_CUT_OVER, state=StepState.DONE).exists()
+
+
 def _remind_of_test(rotation: Rotation, participant: Participant, step: Step, *, now: datetime) -> None:
     """Remind our people of a test that is theirs to record: the partner has moved, and owes nothing."""
-    assert participant.migrated_at is not None
+    shown = f"{participant.partner} says that it uses the new certificate"
+    if participant.migrated_at is not None:
+        at = format_moment(participant.migrated_at, participant.partner.time_zone, "offset")
+        shown = f"{participant.partner} uses the new certificate: a message of {at} showed it"
     reason = (
-        f"{participant.partner} uses the new certificate: a message of "
-        f"{format_moment(participant.migrated_at, participant.partner.time_zone, 'offset')} showed it. Only the test "
-        "of our own is not recorded, and the old certificate stays until it is. Record its result, or leave it out "
-        "with a reason."
+        f"{shown}. Only the test of our own is not recorded, and the old certificate stays until it is. Record its "
+        "result, or leave it out with a reason."
     )
     operator_mail.notify_own_step_open(rotation, step, reason, at=now)
 

@@ -267,4 +267,32 @@ MUTATIONS = (
             "tests/rotations/web/portal/test_outdated_page.py",
         ),
     ),
+    Mutation(
+        "nothing is asked of a partner before all that comes before is done, directly or through others",
+        "rotations/execution/transitions.py",
+        "any(one.state not in SETTLED or self.precede(one) for one in before)",
+        "any(one.state not in SETTLED for one in before)",
+        ("tests/rotations/statements",),
+    ),
+    Mutation(
+        "a partner that changes with us waits while a step of ours comes first",
+        "rotations/exchange/window_notices.py",
+        "    return now >= starts and any(step.blocked for step in waiting)",
+        "    return False",
+        ("tests/rotations/statements",),
+    ),
+    Mutation(
+        "a page says nowhere that we read both before we do",
+        "rotations/web/portal/progress.py",
+        "return any(step.blocked and not step.simultaneous and step.state not in SETTLED for step in steps)",
+        "return False",
+        ("tests/rotations/statements",),
+    ),
+    Mutation(
+        "a partner that has moved is not warned that nothing shows it",
+        "rotations/lifecycle/changeover_evidence.py",
+        "if all(step.act == Act.TEST for step in open_steps) and has_moved(participant):",
+        "if False:",
+        ("tests/rotations/statements",),
+    ),
 )

@@ -31,6 +31,8 @@ from rotations.web.portal.progress import (
     our_cut_overs,
 )
 
+#: Why a partner that switches by itself must not do so before our side is prepared.
+NOT_PREPARED_TEXT = "Not yet: our side is not prepared. We tell you when it is."
 #: Facts of a certificate that are compared character by character.
 MONOSPACE_FACTS = ("SHA-256", "SHA-1", "Serial number")
 
@@ -64,6 +66,7 @@ class PortalStep:
 
     instruction: Instruction
     when: str
+    why: str
     done: bool
 
 
@@ -279,7 +282,12 @@ class PortalPage(ParticipantProgress):
         """Return the partner's instructions; skipped steps do not count as done."""
         done = {step.act for step in self.context.steps if step.state == StepState.DONE}
         return [
-            PortalStep(one, format_timing(one, self.zone, now=self.now), one.act in done)
+            PortalStep(
+                one,
+                format_timing(one, self.zone, now=self.now),
+                NOT_PREPARED_TEXT if one.act == Act.PARTNER_CUT_OVER and self.must_not_switch_yet else one.why,
+                one.act in done,
+            )
             for one in self.context.instructions
         ]
 

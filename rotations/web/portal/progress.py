@@ -14,12 +14,10 @@ from as2certs.time_format import format_moment, format_window
 from identities.stations import AbstractCertificate
 from partners.models import Partner
 from rotations.exchange.responses import BEFORE_CHANGE, change_has_begun
-from rotations.exchange.window_notices import LEAD_TIME
-from rotations.execution import stored_plan
+from rotations.exchange.window_notices import LEAD_TIME, is_held_up
 from rotations.letters.context import LetterContext
 from rotations.lifecycle import partner_capability
 from rotations.models import Participant, Rotation, Slot, Step
-from rotations.notifications.operator_mail import STARTED_BY
 from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
 
@@ -197,15 +195,18 @@ class ParticipantProgress:
 
     @property
     def must_wait(self) -> bool:
-        """Return whether a partner that changes together with us must wait because we are not ready."""
+        """Return whether a partner that changes together with us must wait because we can't change now."""
         is_near = self.starts - LEAD_TIME <= self.now < self.ends
         may_be = self.rotation.state in AWAITING_WINDOW and self.phase is not PortalPhase.MADE
         if not (self.changes_together and is_near and may_be):
             return False
-        is_stalled = self.now >= self.starts + STARTED_BY and any(
-            step.state == StepState.WAITING for step in self.cut_overs
-        )
-        return is_stalled or stored_plan.awaits_preparation(self.participant)
+        return is_held_up(self.participant, self.cut_overs, now=self.now)
+
+    @property
+    def must_not_switch_yet(self) -> bool:
+        """Return whether a partner that switches by itself has to wait for what comes before on our side."""
+        steps = self._steps(Act.PARTNER_CUT_OVER)
+        return any(step.blocked and not step.simultaneous and step.state not in SETTLED for step in steps)
 
     @property
     def is_over(self) -> bool:

@@ -108,11 +108,13 @@ def _asking_headline(page: PortalPage) -> Headline:
         )
     if page.must_wait:
         return _wait_headline(page)
+    if page.must_not_switch_yet and not page.we_switch:
+        return _not_yet_headline(page)
     if page.is_answered:
         return Headline(f"{_subject_title(page)}: we have your answers", next_step_text(page), meaning="fine")
-    when_ready = (
-        f" You can switch as soon as you have answered, until {page.last_moment}." if page.changes_when_ready else ""
-    )
+    when_ready = ""
+    if page.changes_when_ready and not page.must_not_switch_yet:
+        when_ready = f" You can switch as soon as you have answered, until {page.last_moment}."
     return Headline(
         _subject_title(page),
         f"Please {page.context.request_text}.",
@@ -127,6 +129,15 @@ def _kept_back_text(page: PortalPage) -> str:
         return ""
     together = " Please keep the old certificate, too." if page.changes_together else ""
     return f"Until then, we don’t change over for you.{together}"
+
+
+def _not_yet_headline(page: PortalPage) -> Headline:
+    return Headline(
+        _subject_title(page),
+        "Please go on with the old certificate: our side is not prepared yet. We tell you when it is.",
+        _reason_sentence(page),
+        "soon",
+    )
 
 
 def _wait_headline(page: PortalPage) -> Headline:
@@ -184,6 +195,8 @@ def _open_headline(page: PortalPage) -> Headline:
 
 def _missed_headline(page: PortalPage) -> Headline:
     if not page.we_switch and not page.changes_together:
+        if page.must_not_switch_yet:
+            return _not_yet_headline(page)
         lead = "Please use the new certificate now" if page.is_own else "Please switch to your new certificate now"
         ends = f"The old one ends on {page.old_ends}, and is not accepted after that." if page.old_ends else ""
         return Headline(_subject_title(page), f"{lead}.", ends, "urgent")

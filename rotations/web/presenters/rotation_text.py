@@ -101,8 +101,8 @@ def status_sentence(
                         "at the first message that shows the other side’s, or before the end."
                     )
                 return (
-                    f"{subject}. {_who_is_ready(readiness)}: between {when} and {until}, the change is made at the "
-                    "first message that shows the other side’s, or on your word. "
+                    f"{subject}. {_who_is_ready(readiness, steps)}: between {when} and {until}, the change is made at "
+                    "the first message that shows the other side’s, or on your word. "
                     f"{WINDOW_END_TEXTS[rotation.at_end]}"
                 )
             return f"{subject}. {_scheduled_progress(rotation, steps, readiness, when=when, now=now)}"
@@ -137,7 +137,7 @@ def _scheduled_progress(
     has_begun = now >= rotation.window_start
     open_ = [step for step in steps if step.act in OWN_ACTS and is_open_for_our_people(step)]
     if not has_begun:  # until then our cut-over itself is not late
-        open_ = [step for step in open_ if step.act != Act.CUT_OVER]
+        open_ = [step for step in open_ if step.act != Act.CUT_OVER or step.state == StepState.FAILED]
     if not open_:
         return f"{_who_is_ready(readiness)}: the change is made {when}."
     who = "The partners are ready" if not readiness.outstanding else _who_is_ready(readiness)
@@ -146,9 +146,20 @@ def _scheduled_progress(
     return f"{who}; the change is made {when}, once we have done this: “{open_[0].title}”."
 
 
-def _who_is_ready(readiness: ReadinessCount) -> str:
+def _who_is_ready(readiness: ReadinessCount, steps: Sequence[Step] = ()) -> str:
     """Return the beginning of a sentence that the change is made; in an emergency, nobody is waited for."""
+    if own := [step.title for step in steps if _is_needed_before(step)]:
+        named = " and ".join(f"“{title}”" for title in own)
+        partners = "The partners are ready" if not readiness.outstanding else "Everybody has answered"
+        return f"{partners}, but {named} is still open on our side. After that"
     return "Nobody is waited for" if readiness.outstanding else "Everybody is ready"
+
+
+def _is_needed_before(step: Step) -> bool:
+    """Return whether our own people have to do this step before the change can be made: a hold, or what failed."""
+    if step.act == Act.CUT_OVER:
+        return step.state == StepState.FAILED
+    return step.act == Act.HOLD and step.state not in SETTLED
 
 
 def _partner_progress(steps: Sequence[Step]) -> str:

@@ -6,6 +6,8 @@ from datetime import timedelta
 
 import pytest
 
+from as2certs.mail.models import Message
+from as2certs.mail.validity import find_withdrawal
 from partners.models import Partner
 from rotations.exchange.window_notices import LEAD_TIME, send_window_notices
 from rotations.models import Letter, Rotation
@@ -44,11 +46,13 @@ def test_partners_that_change_with_us_are_asked_to_wait_half_an_hour_before(rota
 
 def test_nobody_is_asked_to_wait_when_all_are_ready(rotation: Rotation) -> None:
     Rotation.objects.filter(pk=rotation.pk).update(state="scheduled")
+    rotation.steps.filter(act="cut_over").update(blocked=False)
     assert send_window_notices(STARTS) == 0
 
 
 def test_partners_are_asked_to_wait_when_our_change_has_not_started(rotation: Rotation) -> None:
     Rotation.objects.filter(pk=rotation.pk).update(state="scheduled")
+    rotation.steps.filter(act="cut_over").update(blocked=False)
     assert send_window_notices(STARTS + STARTED_BY - timedelta(seconds=1)) == 0
     assert send_window_notices(STARTS + STARTED_BY) == 1
     assert letters("not_now") == ["nora@northwind.example"]
@@ -57,6 +61,22 @@ def test_partners_are_asked_to_wait_when_our_change_has_not_started(rotation: Ro
     Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
     assert send_window_notices(STARTS + timedelta(minutes=20)) == 1
     assert letters("now") == ["nora@northwind.example"]
+
+
+def test_partners_are_asked_to_wait_at_the_start_if_another_step_of_ours_comes_first(rotation: Rotation) -> None:
+    Rotation.objects.filter(pk=rotation.pk).update(state="scheduled")
+    rotation.steps.filter(act="cut_over").update(blocked=True)
+    assert send_window_notices(STARTS - timedelta(seconds=1)) == 0
+    assert send_window_notices(STARTS) == 1
+    assert letters("not_now") == ["nora@northwind.example"]
+
+
+def test_partners_are_asked_to_wait_when_our_change_has_failed(rotation: Rotation) -> None:
+    Rotation.objects.filter(pk=rotation.pk).update(state="scheduled")
+    rotation.steps.filter(act="cut_over").update(state="failed", blocked=False)
+    assert send_window_notices(STARTS - LEAD_TIME - timedelta(seconds=1)) == 0
+    assert send_window_notices(STARTS - LEAD_TIME) == 1
+    assert letters("not_now") == ["nora@northwind.example"]
 
 
 def test_partners_are_not_asked_to_wait_while_our_change_is_being_made(rotation: Rotation) -> None:
@@ -93,3 +113,48 @@ def test_another_window_is_another_matter(rotation: Rotation) -> None:
     later = STARTS + timedelta(days=1)
     Rotation.objects.filter(pk=rotation.pk).update(window_start=later, window_end=later + timedelta(hours=1))
     assert send_window_notices(later) == 1
+
+
+def waiting_mail(kind: str) -> Message:
+    return Message.objects.get(kind=f"partner_{kind}")
+
+
+def test_a_letter_to_wait_does_not_leave_once_we_have_changed(rotation: Rotation) -> None:
+    send_window_notices(STARTS)
+    assert find_withdrawal(waiting_mail("not_now"), now=STARTS) is None
+    Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
+    found = find_withdrawal(waiting_mail("not_now"), now=STARTS)
+    assert found is not None
+    assert found.reason == "We have changed over since this was written."
+
+
+def test_a_letter_to_wait_does_not_leave_once_another_window_is_agreed(rotation: Rotation) -> None:
+    send_window_notices(STARTS)
+    later = STARTS + timedelta(days=1)
+    Rotation.objects.filter(pk=rotation.pk).update(window_start=later, window_end=later + timedelta(hours=1))
+    found = find_withdrawal(waiting_mail("not_now"), now=STARTS)
+    assert found is not None
+    assert found.reason == "The window has moved since this was written."
+
+
+def test_a_letter_to_change_now_does_not_leave_once_we_have_gone_back(rotation: Rotation) -> None:
+    send_window_notices(STARTS)
+    Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
+    send_window_notices(STARTS + timedelta(minutes=5))
+    assert find_withdrawal(waiting_mail("now"), now=STARTS) is None
+    Rotation.objects.filter(pk=rotation.pk).update(state="rolling_back")
+    found = find_withdrawal(waiting_mail("now"), now=STARTS)
+    assert found is not None
+    assert found.reason == "We use the old certificate again."
+
+
+@pytest.mark.parametrize("kind", ["not_now", "now"])
+def test_no_letter_about_the_moment_leaves_to_a_partner_that_has_changed(rotation: Rotation, kind: str) -> None:
+    send_window_notices(STARTS)
+    if kind == "now":
+        Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
+        send_window_notices(STARTS + timedelta(minutes=5))
+    rotation.steps.filter(act="partner_cut_over").update(state="done")
+    found = find_withdrawal(waiting_mail(kind), now=STARTS)
+    assert found is not None
+    assert found.reason == "Northwind has nothing to change together with us any more."

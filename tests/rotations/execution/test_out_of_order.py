@@ -6,20 +6,24 @@ from datetime import timedelta
 from itertools import permutations
 
 import pytest
+from django.template.loader import render_to_string
 
 from as2certs import pki
 from identities.models import AS2System
+from partners.models import Contact
 from rotations.errors import ActionRefused
 from rotations.exchange import digest, responses
 from rotations.exchange.partner_evidence import load_histories, load_participants
 from rotations.execution.confirmations import PartnerAnswer, record_answer, waive
+from rotations.letters import announcements
 from rotations.letters.context import current_answer_lead
-from rotations.lifecycle import approval, step_actions
+from rotations.lifecycle import approval, drafts, step_actions
 from rotations.lifecycle.changeover_evidence import ObservedMessage, record_sighting
 from rotations.models import Participant, Rotation, Sighting, Step
 from rotations.planning.states import SETTLED
 from rotations.web.portal.page import PortalPage
-from tests.rotations.company import NOW, Company, make_company, make_draft
+from rotations.web.portal.texts import headline
+from tests.rotations.company import NOW, Company, make_company, make_draft, window
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -82,6 +86,51 @@ def blocker_text(participant: Participant, *, now: timedelta) -> str:
     history = load_histories(load_participants(participant.rotation))[participant.pk]
     found = digest.find_blocker(history, now=NOW + now, zone="UTC", lead=current_answer_lead())
     return found.what if found else ""
+
+
+def test_the_page_of_a_partner_says_nowhere_that_we_read_both_before_we_do(
+    rotation: Rotation, northwind: Participant, company: Company
+) -> None:
+    answer(northwind, company)
+    assert "read both" not in page_text(northwind, now=2 * HOUR)
+    assert "Not yet: our side is not prepared." in page_text(northwind, now=2 * HOUR)
+    load_key(rotation, company)
+    assert "We can read both from now on." in page_text(northwind, now=2 * HOUR)
+
+
+def test_a_partner_that_answered_is_not_sent_the_announcement_before_we_read_both(
+    rotation: Rotation, northwind: Participant, company: Company
+) -> None:
+    Contact.objects.create(partner=northwind.partner, name="Nora", email="nora@northwind.example")
+    answer(northwind, company)
+    with pytest.raises(ActionRefused, match="Not yet: first “Load"):
+        announcements.announce(northwind, by=company.by, now=NOW + HOUR)
+    load_key(rotation, company)
+    announcements.announce(northwind, by=company.by, now=NOW + HOUR)
+
+
+def test_a_partner_that_only_encrypts_is_not_asked_to_switch_after_the_window_before_we_can_read(
+    company: Company,
+) -> None:
+    spec = drafts.DraftSpec(roles=("decrypt",), old=company.old, new=company.new, window=window(STARTS))
+    draft = drafts.create_draft(company.identity, spec, by=company.by, now=NOW)
+    rotation = approval.approve(draft, by=company.approver, now=NOW)
+    participant = rotation.participants.get(partner__name="Northwind")
+    for moment in (NOW, STARTS, STARTS + timedelta(days=1)):
+        page = PortalPage.of(participant, now=moment)
+        assert headline(page).lead.startswith("Please go on with the old certificate")
+    load_key(rotation, company)
+    step_actions.complete_step(step(participant, "announce"), note="called", by=company.by, now=NOW + 2 * HOUR)
+    page = PortalPage.of(participant, now=STARTS + timedelta(days=1))
+    assert headline(page).lead == "Please use the new certificate now."
+
+
+def page_text(participant: Participant, *, now: timedelta) -> str:
+    """Return the questions and the steps on a partner's page as text."""
+    page = PortalPage.of(participant, now=NOW + now)
+    question = next(one for one in page.questions if one.key == "switched")
+    switched = render_to_string("portal/_switched.html", {"page": page, "question": question, "urls": {}})
+    return switched + render_to_string("portal/_instructions.html", {"page": page})
 
 
 def test_a_partner_that_answered_is_not_told_to_switch_before_we_have_loaded_the_key(

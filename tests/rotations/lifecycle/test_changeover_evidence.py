@@ -10,9 +10,11 @@ from django.urls import reverse
 
 from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
+from as2certs.mail.validity import find_withdrawal
 from partners.models import Contact
 from rotations.errors import ActionRefused
 from rotations.execution import stored_plan
+from rotations.execution.preconditions import startable_steps
 from rotations.lifecycle import approval, step_actions
 from rotations.lifecycle.changeover_evidence import (
     WARNING_PERIOD,
@@ -207,6 +209,40 @@ def test_a_partner_that_has_moved_is_not_warned_of_a_test_that_we_have_not_recor
     assert mail.to_address == "alice@example.com"
     assert "Northwind uses the new certificate: a message of Thu 3 Dec 2026, 23:00 CST" in " ".join(mail.text.split())
     assert "please switch" not in mail.text
+
+
+def test_a_partner_that_said_that_it_switched_is_not_warned_of_a_test_that_we_have_not_recorded(
+    company: Company, made: Rotation, northwind: Participant
+) -> None:
+    made.steps.filter(act="test").update(state="waiting", blocked=False, evidence=["test_message"])
+    warn_and_release(GRACE_OVER - timedelta(days=1))
+    northwind.steps.filter(act="partner_cut_over").update(state="done", done_at=ENDED)
+    assert warn_and_release(GRACE_OVER) == 1
+    warned = Letter.objects.filter(kind=Letter.Kind.WARNED)
+    assert list(warned.values_list("participant__partner__name", flat=True)) == ["Fabrikam"]
+    text = " ".join(Message.objects.get(kind="own_step_open").text.split())
+    assert "Northwind says that it uses the new certificate. Only the test of our own is not recorded" in text
+
+
+def test_a_warning_does_not_leave_once_the_partner_has_said_that_it_switched(
+    company: Company, made: Rotation, northwind: Participant
+) -> None:
+    warn_and_release(GRACE_OVER)
+    mail = Letter.objects.get(kind=Letter.Kind.WARNED, participant=northwind).message
+    assert find_withdrawal(mail, now=GRACE_OVER) is None
+    northwind.steps.filter(act="partner_cut_over").update(state="done", done_at=GRACE_OVER)
+    assert find_withdrawal(mail, now=GRACE_OVER) is not None
+
+
+def test_the_old_certificate_is_not_retired_by_itself_while_a_partner_still_uses_it(
+    company: Company, made: Rotation, northwind: Participant
+) -> None:
+    made.steps.exclude(act="retire").update(state="done", done_at=ENDED)
+    made.steps.filter(act="retire").update(blocked=False, automatic=True, due_at=GRACE_OVER)
+    seen(company, northwind, "old", ENDED + timedelta(days=1))
+    assert not startable_steps(GRACE_OVER).exists()
+    seen(company, northwind, "new", ENDED + timedelta(days=2))
+    assert [step.act for step in startable_steps(GRACE_OVER)] == ["retire"]
 
 
 def test_a_partner_that_has_gone_back_to_the_old_certificate_is_warned(

@@ -232,7 +232,13 @@ def test_a_partner_that_changes_together_waits_until_we_are_ready(
         assert "Replace the old certificate by the new one:" not in nora.text
     at(one_slot, "scheduled")
     nora.open()
+    assert "Please wait: don’t change yet" in nora.text  # messages are not held yet, and the moment has come
+    one_slot.steps.filter(act="cut_over").update(blocked=False)
+    nora.open()
     assert "Replace the old certificate by the new one: Thu 3 Dec 2026, 22:00 to 23:00 CST" in nora.text
+    one_slot.steps.filter(act="cut_over").update(state="failed")
+    nora.open()
+    assert "Please wait: don’t change yet" in nora.text
     one_slot.steps.filter(act="cut_over").update(state="done", done_at=STARTS)
     at(one_slot, "under_way")
     nora.open()

@@ -1,0 +1,50 @@
+"""The sentence about how far a rotation is."""
+
+from __future__ import annotations
+
+import pytest
+
+from identities.models import AS2System
+from rotations.execution.confirmations import waive
+from rotations.lifecycle import approval, step_actions
+from rotations.models import Rotation
+from rotations.web.presenters.rotation_detail import RotationDetail
+from tests.rotations.company import NOW, Company, make_company, make_draft
+from tests.rotations.pages import STARTS
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def company(db: None) -> Company:
+    """A company with one slot on both sides, where messages are held during the change."""
+    return make_company(connector="manual", overlap=AS2System.Overlap.NONE, holds="one")
+
+
+@pytest.fixture
+def scheduled(company: Company) -> Rotation:
+    rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
+    for participant in rotation.participants.all():
+        waive(participant, reason="on holiday", by=company.by, now=NOW)
+    rotation.refresh_from_db()
+    assert rotation.state == "scheduled"
+    return rotation
+
+
+def lead(rotation: Rotation, company: Company) -> str:
+    return RotationDetail.of(rotation, user=company.alice, now=NOW, zone="UTC").lead
+
+
+def test_not_everybody_is_ready_while_messages_are_still_to_be_held(scheduled: Rotation, company: Company) -> None:
+    text = "The partners are ready, but “Pause our outbound queue in OpenAS2 production” is still open on our side. "
+    assert text in lead(scheduled, company)
+    assert "Everybody is ready" not in lead(scheduled, company)
+    hold = scheduled.steps.get(act="hold")
+    step_actions.complete_step(hold, note="paused", by=company.by, now=NOW)
+    assert "Everybody is ready: the change is made" in lead(scheduled, company)
+
+
+def test_not_everybody_is_ready_while_our_change_has_failed(scheduled: Rotation, company: Company) -> None:
+    step_actions.complete_step(scheduled.steps.get(act="hold"), note="paused", by=company.by, now=NOW)
+    scheduled.steps.filter(act="cut_over").update(state="failed")
+    assert "Everybody is ready" not in lead(scheduled, company)
