@@ -19,6 +19,7 @@ from identities.certificates.generation import RequestedKey, generate_next, requ
 from partners.models import Contact
 from rotations.letters import access_links
 from rotations.lifecycle import approval
+from rotations.lifecycle.changeover_evidence import ObservedMessage, record_sighting
 from rotations.models import Freeze, HandedIn, Link, Participant, Slot
 from tests.rotations.company import NOW, Company, make_company, make_draft, partner_certificate
 
@@ -192,6 +193,7 @@ NEEDS = {
     "partner-ask-html": "rotations.change_rotation",
     "partner-hand-in-link": "rotations.change_rotation",
     "mail-bounced": "mail.change_message",
+    "sighting-dismiss": "rotations.change_rotation",
     "handed-in-accept": "rotations.change_rotation",
     "handed-in-refuse": "rotations.change_rotation",
 }
@@ -255,6 +257,7 @@ class World:
             "participant": rotation.participants.first(),
             "freeze": Freeze.objects.create(name="Christmas", first=NOW.date(), last=NOW.date(), zone="UTC"),
             "mail": message,
+            "sighting": record_sighting(partner, ObservedMessage("signed", "0x1A2B", NOW), by=company.by, now=NOW),
         }
         self.company: Company = company
         self.token = self._link(self.objects["participant"])

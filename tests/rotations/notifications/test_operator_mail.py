@@ -225,7 +225,7 @@ def test_a_withdrawn_approval_is_named_although_the_partners_are_ready(planned: 
 def test_a_step_of_ours_that_failed_is_still_open(planned: Rotation) -> None:
     step(planned, act="stage", key="stage", title="Load C2", automatic=True, state="failed")
     operator_mail.notify_window_soon(NOW + 30 * HOUR)
-    assert "1. Load C2\n" in only().text
+    assert "- Load C2\n" in only().text
     assert "Everybody who takes part is ready" not in only().text
 
 
@@ -234,7 +234,7 @@ def test_announcements_that_are_left_are_one_step_of_ours(planned: Rotation) -> 
         title, participant = f"Send C2 to {name}", join(planned, name, blocked=True)
         step(planned, position=number, key=name, act="announce", title=title, participant=participant)
     operator_mail.notify_window_soon(NOW + 30 * HOUR)
-    assert "1. Send the new certificate to 2 partners\n" in only().text
+    assert "- Send the new certificate to 2 partners\n" in only().text
 
 
 # To whom.
@@ -348,7 +348,7 @@ def test_what_is_still_open_on_our_side_is_named_in_its_order(planned: Rotation)
     step(planned, position=9, key="theirs", act="partner_cut_over", who="partner", title="Theirs")
     operator_mail.notify_window_soon(start - HOUR)
     text = only().text
-    assert "Still open on our side, in this order:\n1. Pause the queue\n2. Switch\n" in text
+    assert "Still open on our side, in this order:\n- Pause the queue\n- Switch\n" in text
     assert "Load C2" not in text
     assert "Everybody who takes part is ready" not in text
     assert "<li>Pause the queue</li><li>Switch</li>" in only().html
@@ -367,7 +367,7 @@ def test_a_change_that_has_not_started_is_reported_minutes_after_its_moment(plan
         0,
     ]
     assert only().subject == "ACME-PROD: the change has not started"
-    assert "1. Pause the queue\n2. Sign with C2\n" in only().text
+    assert "- Pause the queue\n- Sign with C2\n" in only().text
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,9 @@ def lead(rotation: Rotation, company: Company) -> str:
 
 
 def test_not_everybody_is_ready_while_messages_are_still_to_be_held(scheduled: Rotation, company: Company) -> None:
-    text = "The partners are ready, but “Pause our outbound queue in OpenAS2 production” is still open on our side. "
-    assert text in lead(scheduled, company)
+    text = lead(scheduled, company)
+    assert "The partners are ready; the change is made Thu 3 Dec 2026" in text
+    assert "once we have done this: “Pause our outbound queue in OpenAS2 production”." in text
     assert "Everybody is ready" not in lead(scheduled, company)
     hold = scheduled.steps.get(act="hold")
     step_actions.complete_step(hold, note="paused", by=company.by, now=NOW)
