@@ -36,9 +36,9 @@ class ContactInline(ReadOnlyInline):
         "job",
         "email",
         "phone",
-        "told_new_certificates",
-        "told_windows",
-        "told_expiry",
+        "notify_new_certificates",
+        "notify_windows",
+        "notify_expiry",
         "confirmed_at",
         "bounced_at",
         "suggested_by",
@@ -59,14 +59,14 @@ class PartnerAdmin(StationAdmin):
         "environment",
         "time_zone",
         "holds",
-        "told_expiry",
+        "notify_expiry",
         "accept_by_rule",
         "archived_at",
     )
     list_filter = (
         "environment",
         "holds",
-        "told_expiry",
+        "notify_expiry",
         "accept_by_rule",
         "wants_pkcs7",
         ("archived_at", admin.EmptyFieldListFilter),
@@ -90,9 +90,9 @@ class ContactAdmin(AuditedAdmin):
     )
     list_display = ("name", "partner", "email", "phone", "job", "confirmed_at", "bounced_at", "suggested_by")
     list_filter = (
-        "told_new_certificates",
-        "told_windows",
-        "told_expiry",
+        "notify_new_certificates",
+        "notify_windows",
+        "notify_expiry",
         ("confirmed_at", admin.EmptyFieldListFilter),
         ("bounced_at", admin.EmptyFieldListFilter),
         ("suggested_by", admin.EmptyFieldListFilter),

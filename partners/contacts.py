@@ -78,7 +78,7 @@ def record_bounce(contact: Contact, *, reason: str, by: Actor, now: datetime) ->
 def unsubscribe(contact: Contact, flag: str, *, by: Actor, now: datetime) -> None:
     """Clear one of the check boxes of what a contact is notified of. Raises ContactRefused if it is cleared."""
     _update(contact, {flag: False}, only_if={**_address(contact), flag: True})
-    _record(contact, "told_less", by=by, now=now, old={flag: True}, new={flag: False})
+    _record(contact, "reminders_stopped", by=by, now=now, old={flag: True}, new={flag: False})
 
 
 @transaction.atomic

@@ -35,7 +35,7 @@ class PartnerForm(StationForm):
             "lead_days",
             "holds",
             "wants_pkcs7",
-            "told_expiry",
+            "notify_expiry",
             "accept_by_rule",
             "rehearsal_partner",
             "owners",
@@ -50,7 +50,7 @@ class PartnerForm(StationForm):
         }
         labels = {
             "wants_pkcs7": "They prefer PKCS#7",
-            "told_expiry": "Remind them of their own certificates",
+            "notify_expiry": "Remind them of their own certificates",
             "accept_by_rule": "Accept what a confirmed contact hands in",
         }
         help_texts = {
@@ -60,7 +60,7 @@ class PartnerForm(StationForm):
             "holds": "Can their system keep our old and our new certificate side by side for a while? It decides "
             "the order of a change. When in doubt, leave “not known”: that is the careful choice.",
             "wants_pkcs7": "Our certificate goes to them as .p7b too, beside PEM and DER.",
-            "told_expiry": "Their contacts get a mail before their certificate ends, at the same days as our people, "
+            "notify_expiry": "Their contacts get a mail before their certificate ends, at the same days as our people, "
             "with a link by which they hand in the new one. The last one goes out when it ends.",
             "accept_by_rule": "A new certificate that comes by the link of a contact who was confirmed before the link "
             "was made counts as compared. Without this rule, one of us compares its fingerprint with them over another "
@@ -82,7 +82,7 @@ class PartnerForm(StationForm):
             ),
             Row(Column("lead_days", css_class="col-md-6")),
             Fieldset("What their system can hold", "holds", "wants_pkcs7"),
-            Fieldset("Their own certificates", "told_expiry", "accept_by_rule"),
+            Fieldset("Their own certificates", "notify_expiry", "accept_by_rule"),
             Fieldset("Where a change is tried first", Row(Column("rehearsal_partner", css_class="col-md-8"))),
             REMINDER_FIELDSET,
             "notes",
@@ -113,9 +113,9 @@ class ContactForm(forms.ModelForm[Contact]):
         "job",
         "email",
         "phone",
-        "told_new_certificates",
-        "told_windows",
-        "told_expiry",
+        "notify_new_certificates",
+        "notify_windows",
+        "notify_expiry",
         "notes",
         "confirmed_at",
         "confirmed_how",
@@ -129,9 +129,9 @@ class ContactForm(forms.ModelForm[Contact]):
             "job",
             "email",
             "phone",
-            "told_new_certificates",
-            "told_windows",
-            "told_expiry",
+            "notify_new_certificates",
+            "notify_windows",
+            "notify_expiry",
             "notes",
         ]
         widgets = {"notes": forms.Textarea(attrs={"rows": 2})}
@@ -149,7 +149,7 @@ class ContactForm(forms.ModelForm[Contact]):
         self.helper = form_helper(
             Row(Column("name", css_class="col-md-6"), Column("job", css_class="col-md-6")),
             Row(Column("email", css_class="col-md-6"), Column("phone", css_class="col-md-6")),
-            Fieldset("What they are told by mail", "told_new_certificates", "told_windows", "told_expiry"),
+            Fieldset("What they are told by mail", "notify_new_certificates", "notify_windows", "notify_expiry"),
             "notes",
         )
 

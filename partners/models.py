@@ -70,7 +70,7 @@ class Partner(AbstractStation):
     wants_pkcs7 = models.BooleanField(
         "prefers PKCS#7", default=False, help_text="Our certificate goes to them as .p7b too."
     )
-    told_expiry = models.BooleanField(
+    notify_expiry = models.BooleanField(
         "remind them of their own certificates",
         default=True,
         help_text="Their contacts are told before their certificate ends, with a link to hand in the new one.",
@@ -137,9 +137,9 @@ class Contact(models.Model):
     email = models.EmailField("e-mail", blank=True)
     phone = models.CharField(max_length=60, blank=True)
     job = models.CharField("what they do", max_length=120, blank=True)
-    told_new_certificates = models.BooleanField("our new certificates", default=True)
-    told_windows = models.BooleanField("windows and their changes", default=True)
-    told_expiry = models.BooleanField("expiry of their certificates", default=True)
+    notify_new_certificates = models.BooleanField("our new certificates", default=True)
+    notify_windows = models.BooleanField("windows and their changes", default=True)
+    notify_expiry = models.BooleanField("expiry of their certificates", default=True)
     notes = models.TextField(blank=True)
     suggested_by = models.CharField(
         max_length=200,

@@ -40,7 +40,7 @@ def partner_tasks(
 def _submitted_certificate_tasks(partner: Partner) -> Iterator[OpenTask]:
     for submitted in partner.handed_in.pending().select_related("certificate").order_by("id"):
         is_used = partner.sightings.of_certificate(submitted.certificate).filter(use="signed").exists()
-        text = f"A new certificate came from {submitted.said_by}, and nobody has compared its fingerprint yet."
+        text = f"A new certificate came from {submitted.submitted_by}, and nobody has compared its fingerprint yet."
         if is_used:
             text = f"{partner} already signs with a certificate that you have not compared: compare it now."
         yield OpenTask(
@@ -87,7 +87,7 @@ def _setup_tasks(partner: Partner, connected: bool) -> Iterator[OpenTask]:
     if bounced := [contact for contact in contacts if contact.bounced_at]:
         who = ", ".join(contact.name for contact in bounced[:3])
         yield OpenTask("soon", f"Mail comes back from {who}.", "See the contacts", "#contacts")
-    if not any(contact.email and contact.told_new_certificates for contact in contacts):
+    if not any(contact.email and contact.notify_new_certificates for contact in contacts):
         yield OpenTask(
             "soon",
             "Nobody there is told of our new certificates by mail.",

@@ -253,7 +253,7 @@ class HandedInAdmin(_RotationPermissions, ReadOnlyAdmin):
     list_display = (
         "partner",
         "certificate",
-        "said_by",
+        "submitted_by",
         "at",
         "accepted",
         "settled_by",
@@ -267,7 +267,7 @@ class HandedInAdmin(_RotationPermissions, ReadOnlyAdmin):
         "partner__name",
         "partner__as2_id",
         "certificate__sha256",
-        "said_by",
+        "submitted_by",
         "spoke_with",
         "note",
     )

@@ -138,7 +138,7 @@ def find_withdrawal(message: Message, now: datetime) -> Withdrawal | None:
 
     The outbox calls it by the setting MAIL_VALIDITY_CHECK.
     """
-    if message.kind.startswith("partner_") and message.kind != "partner_said":
+    if message.kind.startswith("partner_") and message.kind != "partner_response":
         return mail_feedback.check_letter(message, now)
     match message.kind:
         case "silent":

@@ -241,7 +241,9 @@ class World:
             due_at=NOW,
         )
         contact = Contact.objects.create(partner=partner, name="Dave", email="dave@example.com")
-        handed = HandedIn.objects.create(partner=partner, certificate=theirs, roles=["verify"], said_by="Dave", at=NOW)
+        handed = HandedIn.objects.create(
+            partner=partner, certificate=theirs, roles=["verify"], submitted_by="Dave", at=NOW
+        )
         self.objects: dict[str, Any] = {
             "handed-in": handed,
             "identity": company.identity,

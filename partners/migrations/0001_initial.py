@@ -114,7 +114,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
-                    "told_expiry",
+                    "notify_expiry",
                     models.BooleanField(
                         default=True,
                         help_text="Their contacts are told before their certificate ends, with a link to hand in the new one.",
@@ -178,12 +178,12 @@ class Migration(migrations.Migration):
                 ("phone", models.CharField(blank=True, max_length=60)),
                 ("job", models.CharField(blank=True, max_length=120, verbose_name="what they do")),
                 (
-                    "told_new_certificates",
+                    "notify_new_certificates",
                     models.BooleanField(default=True, verbose_name="our new certificates"),
                 ),
-                ("told_windows", models.BooleanField(default=True, verbose_name="windows and their changes")),
+                ("notify_windows", models.BooleanField(default=True, verbose_name="windows and their changes")),
                 (
-                    "told_expiry",
+                    "notify_expiry",
                     models.BooleanField(default=True, verbose_name="expiry of their certificates"),
                 ),
                 ("notes", models.TextField(blank=True)),

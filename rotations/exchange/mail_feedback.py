@@ -89,7 +89,7 @@ def read_mailbox_now() -> None:
 # Unsubscribing.
 
 #: The flag of a contact that a reminder depends on.
-REMINDER_FLAGS = {Letter.Kind.NUDGE: "told_new_certificates", Letter.Kind.HAND_IN: "told_expiry"}
+REMINDER_FLAGS = {Letter.Kind.NUDGE: "notify_new_certificates", Letter.Kind.HAND_IN: "notify_expiry"}
 
 
 @dataclass(frozen=True)

@@ -240,7 +240,7 @@ def submit(
             certificate=certificate,
             roles=list(served),
             link=link,
-            said_by=by.name,
+            submitted_by=by.name,
             at=now,
             rotation=rotation,
         )

@@ -13,11 +13,11 @@ from rotations.models import Letter, Rotation
 
 #: A contact gets a letter if one of these flags is set.
 CONTACT_FLAGS: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(Letter.Kind.values, ("told_windows", "told_new_certificates")),
-    Letter.Kind.ANNOUNCEMENT: ("told_new_certificates",),
-    Letter.Kind.NUDGE: ("told_new_certificates",),
-    Letter.Kind.HAND_IN: ("told_expiry",),
-    Letter.Kind.EMERGENCY: ("told_windows", "told_new_certificates", "told_expiry"),
+    **dict.fromkeys(Letter.Kind.values, ("notify_windows", "notify_new_certificates")),
+    Letter.Kind.ANNOUNCEMENT: ("notify_new_certificates",),
+    Letter.Kind.NUDGE: ("notify_new_certificates",),
+    Letter.Kind.HAND_IN: ("notify_expiry",),
+    Letter.Kind.EMERGENCY: ("notify_windows", "notify_new_certificates", "notify_expiry"),
 }
 
 

@@ -59,7 +59,7 @@ def record_capability(participant: Participant, holds: str, *, by: Actor, now: d
     partner = participant.partner
     record(
         AuditEvent(
-            "participant.said_holds",
+            "participant.capability_stated",
             rotation,
             also=[rotation.holder, partner],
             new={"holds": participant.get_says_holds_display()},
@@ -76,7 +76,7 @@ def record_capability(participant: Participant, holds: str, *, by: Actor, now: d
 def capability_entry(participant: Participant) -> Entry | None:
     """Return the audit entry of a participant's last statement about its system."""
     kind, uid = object_reference(participant.partner)
-    entries = Entry.objects.about(participant.rotation).filter(verb="participant.said_holds")
+    entries = Entry.objects.about(participant.rotation).filter(verb="participant.capability_stated")
     return entries.filter(subjects__kind=kind, subjects__uid=uid).first()
 
 

@@ -504,7 +504,7 @@ class Migration(migrations.Migration):
                 ),
                 ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ("roles", models.JSONField(default=list)),
-                ("said_by", models.CharField(max_length=200)),
+                ("submitted_by", models.CharField(max_length=200)),
                 ("at", models.DateTimeField()),
                 ("settled_at", models.DateTimeField(blank=True, null=True)),
                 ("settled_by", models.CharField(blank=True, max_length=200)),

@@ -41,7 +41,7 @@ class HandedIn(models.Model):
     certificate = models.ForeignKey(PartnerCertificate, on_delete=models.PROTECT, related_name="handed_in")
     roles = models.JSONField(default=list)
     link = models.ForeignKey(Link, null=True, on_delete=models.SET_NULL, related_name="handed_in")
-    said_by = models.CharField(max_length=200)
+    submitted_by = models.CharField(max_length=200)
     at = models.DateTimeField()
     rotation = models.ForeignKey(Rotation, null=True, blank=True, on_delete=models.PROTECT, related_name="handed_in")
     settled_at = models.DateTimeField(null=True, blank=True)
@@ -59,7 +59,7 @@ class HandedIn(models.Model):
         verbose_name_plural = "certificates that were handed in"
 
     def __str__(self) -> str:
-        return f"{self.certificate} from {self.said_by}"
+        return f"{self.certificate} from {self.submitted_by}"
 
     def get_absolute_url(self) -> str:
         return reverse("handed-in-accept", args=[self.uid])

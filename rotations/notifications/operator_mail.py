@@ -365,7 +365,7 @@ def notify_partner_response(
     """
     rotation = participant.rotation
     event = RotationEvent(
-        "partner_said",
+        "partner_response",
         rotation,
         event=f"said:{participant.uid}:{at.isoformat()}",
         variables=lambda reader: {
@@ -448,7 +448,7 @@ def notify_submitted(handed: HandedIn, rotation: Rotation, *, at: datetime) -> i
                 ("New", format_certificate(new, reader.time_zone)),
                 *([("In use", format_certificate(old, reader.time_zone))] if old else []),
                 ("For", " + ".join(handed.roles)),
-                ("Came from", handed.said_by),
+                ("Came from", handed.submitted_by),
                 ("Came", format_moment(handed.at, reader.time_zone, "offset")),
             ],
         },

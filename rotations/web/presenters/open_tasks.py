@@ -124,7 +124,7 @@ def submission_tasks(rotation: Rotation) -> Iterator[OpenTask]:
                 text = (
                     f"{rotation.partner} already signs with a certificate that you have not compared: compare it now."
                 )
-            more = f"From {submitted.said_by}. Nothing is set up with it before that."
+            more = f"From {submitted.submitted_by}. Nothing is set up with it before that."
             yield change_task("urgent" if is_used else "needs_you", text, "Compare it", url, more)
         elif set(submitted.roles) & set(rotation.roles):
             yield change_task(
@@ -132,7 +132,7 @@ def submission_tasks(rotation: Rotation) -> Iterator[OpenTask]:
                 "Another certificate for this was handed in meanwhile.",
                 "Look at it",
                 url,
-                f"From {submitted.said_by}. Nothing was set up with it: decide which of the two is to take over.",
+                f"From {submitted.submitted_by}. Nothing was set up with it: decide which of the two is to take over.",
             )
 
 

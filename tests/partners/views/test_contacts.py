@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 
 
 def form_data(**fields: Any) -> dict[str, Any]:
-    return {"name": "Dana", "email": "dana@example.com", "told_windows": "on", **fields}
+    return {"name": "Dana", "email": "dana@example.com", "notify_windows": "on", **fields}
 
 
 def test_a_contact_is_added_changed_and_removed_and_seen_in_the_partners_trail(operator: Client) -> None:
@@ -23,7 +23,7 @@ def test_a_contact_is_added_changed_and_removed_and_seen_in_the_partners_trail(o
     answer = operator.post(reverse("contact-create", args=[partner.uid]), form_data())
     contact = Contact.objects.get()
     assert answer["Location"] == partner.get_absolute_url()
-    assert (contact.told_windows, contact.told_expiry) == (True, False)
+    assert (contact.notify_windows, contact.notify_expiry) == (True, False)
     operator.post(reverse("contact-update", args=[contact.uid]), form_data(name="Dana Whitfield"))
     operator.post(reverse("contact-delete", args=[contact.uid]))
     assert not Contact.objects.exists()

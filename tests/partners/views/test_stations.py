@@ -143,8 +143,8 @@ def test_a_new_partner_is_reminded_and_its_certificates_are_not_accepted_automat
     operator: Client,
 ) -> None:
     form = operator.get(reverse("partner-create")).context["form"]
-    chosen = {name: form[name].value() for name in ("wants_pkcs7", "told_expiry", "accept_by_rule")}
-    assert chosen == {"wants_pkcs7": False, "told_expiry": True, "accept_by_rule": False}
+    chosen = {name: form[name].value() for name in ("wants_pkcs7", "notify_expiry", "accept_by_rule")}
+    assert chosen == {"wants_pkcs7": False, "notify_expiry": True, "accept_by_rule": False}
 
 
 def test_changed_rules_for_their_certificates_are_shown_and_recorded(operator: Client) -> None:
@@ -152,8 +152,8 @@ def test_changed_rules_for_their_certificates_are_shown_and_recorded(operator: C
     address = reverse("partner-update", args=[partner.uid])
     operator.post(address, form_data(wants_pkcs7="on", accept_by_rule="on"))
     partner.refresh_from_db()
-    assert (partner.wants_pkcs7, partner.told_expiry, partner.accept_by_rule) == (True, False, True)
-    assert set(trail()[-1].new) >= {"wants_pkcs7", "told_expiry", "accept_by_rule"}
+    assert (partner.wants_pkcs7, partner.notify_expiry, partner.accept_by_rule) == (True, False, True)
+    assert set(trail()[-1].new) >= {"wants_pkcs7", "notify_expiry", "accept_by_rule"}
     page = detail(operator, partner).content.decode()
     assert "nobody there is reminded of the end" in page
     assert "what a confirmed contact hands in is accepted" in page

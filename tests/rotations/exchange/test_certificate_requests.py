@@ -140,7 +140,7 @@ def test_without_thresholds_nobody_is_asked() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"told_expiry": False},
+        {"notify_expiry": False},
         {"email": ""},
         {"bounced_at": NOW},
         {"suggested_by": "Nora"},
@@ -153,7 +153,7 @@ def test_contacts_that_are_unsubscribed_or_unreachable_are_not_asked(change: dic
 
 
 def test_a_partner_is_exempted_as_a_whole_or_by_being_archived() -> None:
-    make_partner("Quiet", told_expiry=False)
+    make_partner("Quiet", notify_expiry=False)
     make_partner("Gone", archived_at=NOW)
     assert requests_sent() == {}
 
@@ -199,7 +199,9 @@ def submission(
     partner: Partner, *, days: float, roles: tuple[str, ...] = ("verify", "encrypt"), **more: Any
 ) -> HandedIn:
     new = make_certificate(partner, NOW + days * DAY, serves=[])
-    return HandedIn.objects.create(partner=partner, certificate=new, roles=list(roles), said_by="Nora", at=NOW, **more)
+    return HandedIn.objects.create(
+        partner=partner, certificate=new, roles=list(roles), submitted_by="Nora", at=NOW, **more
+    )
 
 
 def test_a_submitted_certificate_ends_the_requests_unless_it_was_refused() -> None:
@@ -426,7 +428,7 @@ def test_the_preview_is_what_is_sent_and_the_threshold_counts_as_sent() -> None:
 
 
 def test_an_operator_may_ask_at_any_time_and_again() -> None:
-    northwind = make_partner(ends=300, told_expiry=False)
+    northwind = make_partner(ends=300, notify_expiry=False)
     for count in (1, 2):
         send_request(northwind, by=BY, now=NOW + count * SECOND)
         assert Message.objects.count() == count
@@ -436,7 +438,7 @@ def test_an_operator_may_ask_at_any_time_and_again() -> None:
     ("change", "said"),
     [
         ({"email": ""}, "No contact of Northwind has an e-mail address"),
-        ({"told_expiry": False}, "No contact of Northwind is to be told this by mail"),
+        ({"notify_expiry": False}, "No contact of Northwind is to be told this by mail"),
         ({"bounced_at": NOW}, "Mail to everybody at Northwind who is to be told comes back"),
     ],
 )

@@ -98,7 +98,7 @@ def test_it_is_kept_in_no_role_and_starts_a_draft(northwind: Partner, old: Partn
     assert (rotation.state, rotation.old, rotation.new) == ("draft", old, handed.certificate)
     assert (rotation.roles, rotation.window_start, rotation.set_up_by) == (["verify", "encrypt"], None, None)
     assert serving(northwind) == {(role, old.sha256) for role in BOTH}
-    assert (handed.said_by, handed.accepted, handed.settled_at) == (NORA.name, None, None)
+    assert (handed.submitted_by, handed.accepted, handed.settled_at) == (NORA.name, None, None)
 
 
 def test_a_role_that_has_no_certificate_stays_without_one(fabrikam: Partner) -> None:

@@ -100,8 +100,8 @@ def test_a_contact_is_not_asked_for_a_certificate_any_more(company: Company) -> 
     assert one_click(message).status_code == 200
     assert one_click(message).status_code == 200
     contact = Contact.objects.get(email=message.to_address)
-    assert (contact.told_expiry, contact.told_new_certificates) == (False, True)
-    assert Entry.objects.about(partner).get(verb="contact.told_less").new == {"told_expiry": False}
+    assert (contact.notify_expiry, contact.notify_new_certificates) == (False, True)
+    assert Entry.objects.about(partner).get(verb="contact.reminders_stopped").new == {"notify_expiry": False}
 
 
 def test_a_contact_is_not_reminded_to_answer_any_more(northwind: Participant, company: Company) -> None:
@@ -109,7 +109,7 @@ def test_a_contact_is_not_reminded_to_answer_any_more(northwind: Participant, co
     send_letters(LetterContext.of(northwind, now=NOW), Letter.Kind.NUDGE, [nora], by=company.by)
     one_click(Message.objects.get(kind="partner_nudge"))
     nora.refresh_from_db()
-    assert (nora.told_new_certificates, nora.told_expiry) == (False, True)
+    assert (nora.notify_new_certificates, nora.notify_expiry) == (False, True)
 
 
 def test_a_contact_with_another_address_by_now_keeps_its_reminders(northwind: Participant, company: Company) -> None:
@@ -118,7 +118,7 @@ def test_a_contact_with_another_address_by_now_keeps_its_reminders(northwind: Pa
     Contact.objects.filter(pk=nora.pk).update(email="new@northwind.example")
     one_click(Message.objects.get(kind="partner_nudge"))
     nora.refresh_from_db()
-    assert nora.told_new_certificates
+    assert nora.notify_new_certificates
 
 
 def test_a_made_up_address_stops_nothing(company: Company, reminder: Message) -> None:

@@ -194,7 +194,7 @@ def test_several_contacts_get_a_mail_each_with_a_link_of_their_own(company: Comp
     ("change", "said"),
     [
         ({"email": ""}, "No contact of Northwind has an e-mail address"),
-        ({"told_new_certificates": False}, "No contact of Northwind is to be told this by mail"),
+        ({"notify_new_certificates": False}, "No contact of Northwind is to be told this by mail"),
         ({"suggested_by": "Somebody"}, "No contact of Northwind is known"),
     ],
 )

@@ -106,7 +106,7 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
         partner=northwind.partner,
         certificate=partner_certificate(northwind.partner, by=company.by, now=NOW, ends=NOW + 99 * DAY),
         roles=["verify"],
-        said_by="Nora North",
+        submitted_by="Nora North",
         at=NOW,
     )
     operator_mail.notify_submitted(handed, rotation, at=at)

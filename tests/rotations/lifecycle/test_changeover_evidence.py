@@ -82,7 +82,7 @@ def straggles(participant: Participant) -> datetime | None:
 
 
 def alarms() -> list[str]:
-    return list(Message.objects.filter(kind="partner_said").order_by("id").values_list("subject", flat=True))
+    return list(Message.objects.filter(kind="partner_response").order_by("id").values_list("subject", flat=True))
 
 
 def test_a_message_encrypted_to_the_new_certificate_completes_the_partners_cut_over(
@@ -259,7 +259,7 @@ def test_what_the_product_says_is_not_shown_as_a_partners_words(
 ) -> None:
     warn_and_release(GRACE_OVER)
     seen(company, northwind, "old", GRACE_OVER + timedelta(days=1))
-    mails = Message.objects.filter(kind="partner_said").order_by("id")
+    mails = Message.objects.filter(kind="partner_response").order_by("id")
     assert len(mails) == 3
     for mail in mails:
         assert "In its words" not in mail.text + mail.html

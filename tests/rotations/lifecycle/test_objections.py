@@ -91,7 +91,7 @@ def test_what_owners_are_told_names_the_objection_and_says_that_the_change_waits
 ) -> None:
     rotation = scheduled(company, clock)
     propose(rotation)
-    mail = Message.objects.get(kind="partner_said")
+    mail = Message.objects.get(kind="partner_response")
     assert "The change is not made until you have decided" in " ".join(mail.text.split())
     reminders.run(STARTS - HOUR)
     soon = " ".join(Message.objects.filter(kind="window_soon").latest("pk").text.split())

@@ -317,7 +317,7 @@ def _digest_is_fair(told: Statements) -> Iterator[str]:
 
 def what_is_said_of_a_partner_is_true(told: Statements) -> Iterator[str]:
     """No mail says that nothing shows a partner's new certificate when a message has shown it, or it said so."""
-    for mail in told.own_mails("partner_said"):
+    for mail in told.own_mails("partner_response"):
         for participant in told.facts.participants:
             switched = any(step.state == "done" for step in told.facts.theirs(participant))
             said = switched and participant.straggling_at is None

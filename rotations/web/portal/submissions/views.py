@@ -192,7 +192,7 @@ def _submission_row(row: HandedIn) -> dict[str, Any]:
         "certificate": row.certificate,
         "uses": submitted_certificates.format_uses(row.roles),
         "at": row.at,
-        "said_by": row.said_by,
+        "submitted_by": row.submitted_by,
         "is_pending": row.settled_at is None,
         "accepted": row.accepted,
     }

@@ -124,7 +124,7 @@ def test_a_certificate_in_any_format_is_submitted(token: str, northwind: Partner
     assert done["Location"] == reverse("portal-hand-in", args=[token])
     handed = HandedIn.objects.get()
     assert bytes(handed.certificate.der) == pki.to_der(leaf)
-    assert (handed.roles, handed.said_by) == (["verify", "encrypt"], "Nora North (Northwind)")
+    assert (handed.roles, handed.submitted_by) == (["verify", "encrypt"], "Nora North (Northwind)")
     entry = Entry.objects.get(verb="certificate.handed_in")
     assert (entry.address, entry.source, entry.at) == ("198.51.100.7", "portal", NOW)
     assert Rotation.objects.get().state == "draft"
@@ -289,7 +289,7 @@ def test_our_own_user_is_named_and_no_acceptance_rule_applies(company: Company, 
     Link.objects.update(confirmed=True)
     confirm(token, make_pem().decode(), client=log_in(make_person("olivia", "operator")))
     handed = HandedIn.objects.get()
-    assert handed.said_by == "olivia, by the link of Nora North (Northwind)"
+    assert handed.submitted_by == "olivia, by the link of Nora North (Northwind)"
     assert handed.accepted is None
     confirm(token, make_pem("NORTHWIND-3").decode())
     assert HandedIn.objects.order_by("-id")[0].accepted is True

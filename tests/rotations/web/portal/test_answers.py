@@ -249,7 +249,7 @@ def test_a_proposal_is_stored_in_the_partners_zone(nora: Visitor, northwind: Par
     assert northwind.rotation.window_start == STARTS
     assert "Thank you: you propose Sat 5 Dec 2026, 22:00 to 23:30 CST" in nora.text
     assert "We look at it and write to you. Until then, we don’t change over for you." in nora.text
-    assert Message.objects.filter(kind="partner_said", to_address="alice@example.com").exists()
+    assert Message.objects.filter(kind="partner_response", to_address="alice@example.com").exists()
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_declining_requires_a_reason_and_notifies_at_once(nora: Visitor, northwi
     assert "Say why it can’t be done, so that we can find another way." in nora.text
     nora.send("decline", reason="Our vendor is away")
     assert again(northwind).declined_reason == "Our vendor is away"
-    mail = Message.objects.get(kind="partner_said")
+    mail = Message.objects.get(kind="partner_response")
     assert mail.subject == "ACME: Northwind says no."
     assert said_last().reason == "Our vendor is away"
 
@@ -473,7 +473,7 @@ def test_a_suggested_colleague_is_stored_and_not_notified(nora: Visitor, northwi
         "night shift",
     )
     assert list(northwind.partner.contacts.taken_on().values_list("name", flat=True)) == ["Nora North"]
-    mail = Message.objects.get(kind="partner_said")
+    mail = Message.objects.get(kind="partner_response")
     assert mail.to_address == "alice@example.com"
     assert "names Ned Night as the right person" in mail.subject
     assert Entry.objects.get(verb="contact.suggested").new["e-mail"] == "ned@northwind.example"

@@ -60,14 +60,14 @@ def test_the_answer_is_recorded_with_time_and_address(
     assert (northwind.says_holds, northwind.says_holds_at) == ("several", NOW)
     assert northwind.partner.holds == Partner.Holds.UNKNOWN
     assert list(rotation.steps.values_list("key", "simultaneous")) == before
-    entry = Entry.objects.get(verb="participant.said_holds")
+    entry = Entry.objects.get(verb="participant.capability_stated")
     assert (entry.actor_name, entry.address, entry.at, entry.source) == (
         "Nora (Northwind)",
         "198.51.100.7",
         NOW,
         "portal",
     )
-    mail = Message.objects.get(kind="partner_said")
+    mail = Message.objects.get(kind="partner_response")
     assert "Northwind says that its system can keep both certificates for a while." in mail.text
 
 
@@ -75,11 +75,11 @@ def test_the_answer_can_be_changed(nora: Visitor, rotation: Rotation, clock: Clo
     nora.send("holds", holds="several")
     assert "Done: it can keep both" in nora.text
     nora.send("holds", holds="several")
-    assert Message.objects.filter(kind="partner_said").count() == 1  # no new notification
+    assert Message.objects.filter(kind="partner_response").count() == 1  # no new notification
     clock.now += timedelta(minutes=1)
     nora.send("holds", holds="one")
     assert participant_of(rotation).says_holds == "one"
-    assert Message.objects.filter(kind="partner_said").count() == 2
+    assert Message.objects.filter(kind="partner_response").count() == 2
     nora.send("holds", holds="unknown")
     assert "plan as if it could hold one only" in nora.text
     assert not participant_of(rotation).holds_undecided
