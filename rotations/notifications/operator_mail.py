@@ -82,6 +82,7 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
     notice = next(name for span, name in reversed(WINDOW_REMINDERS) if start - now <= span)
     outstanding, own_steps = format_not_ready(rotation), own_open_titles(rotation)
     kept_back = explain_kept_back(rotation)
+    moment = rotation.describe_moment(rotation.steps.filter(act=Act.CUT_OVER)) if rotation.is_fuzzy else ""
     event = RotationEvent(
         "window_soon",
         rotation,
@@ -94,7 +95,7 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
             "kept_back": kept_back,
             "facts": [
                 *window_facts(rotation, reader),
-                *([("Moment", rotation.get_at_end_display())] if rotation.is_fuzzy else []),
+                *([("Moment", moment)] if moment else []),
                 *certificate_facts(rotation, reader, now),
             ],
         },

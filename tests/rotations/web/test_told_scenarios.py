@@ -31,7 +31,7 @@ pytestmark = pytest.mark.django_db
 #: Thu 3 Dec 2026, 22:00 CST.
 STARTS = datetime(2026, 12, 4, 4, tzinfo=UTC)
 ENDS = STARTS + timedelta(hours=1)
-MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
 @dataclass
@@ -689,6 +689,62 @@ def test_the_page_does_not_say_that_a_change_by_hand_is_made_by_itself(by_hand: 
     head = by_hand.show(rotation).split("Old and new")[0]
     assert "make the change by hand at the first message" in head
     assert "At the end it is made all the same" not in head
+
+
+def start_by_hand(office: Office, **fields: object) -> Rotation:
+    """Approve a rotation, load the new key by hand, announce it, and record that all partners have it."""
+    rotation = office.start(**fields)
+    office.do_step(rotation, "Load")
+    office.announce(rotation)
+    for participant in rotation.participants.all():
+        office.prove(participant)
+    return rotation
+
+
+@pytest.mark.parametrize("at_end", ["switch", "go_back", "extend"])
+def test_the_moment_of_a_change_by_hand_says_that_a_person_makes_it(by_hand: Office, at_end: str) -> None:
+    rotation = start_by_hand(by_hand, at_end=at_end, window_until="05:00")
+    by_hand.world.at(STARTS - HOUR)
+    told = last_mail("alice", "window_soon")
+    assert "a person makes it by hand" in told
+    assert "made all the same" not in told
+    assert "a person makes it by hand" in by_hand.show(rotation)
+    assert "made all the same" not in by_hand.olivia.text
+
+
+def test_the_first_evidence_tells_our_people_to_make_a_change_by_hand(by_hand: Office) -> None:
+    rotation = start_by_hand(by_hand, at_end="switch", window_until="05:00")
+    by_hand.world.at(STARTS + HOUR)
+    for name in ("Fabrikam", "Northwind"):
+        by_hand.note_message(of(rotation, name).partner, "encrypted", by_hand.company.new)
+        by_hand.world.tick()
+    told = [words(m) for m in mails_to("alice") if m.kind == "own_step_open"]
+    assert len(told) == 1  # the first one says it
+    assert "Fabrikam has changed" in told[0]
+    assert "Make the change by hand now" in told[0]
+
+
+def test_evidence_before_the_window_tells_our_people_from_when_on_they_make_the_change(by_hand: Office) -> None:
+    rotation = start_by_hand(by_hand, at_end="switch", window_until="05:00")
+    by_hand.world.at(STARTS - DAY)
+    by_hand.note_message(of(rotation, "Fabrikam").partner, "encrypted", by_hand.company.new)
+    by_hand.world.tick()
+    told = last_mail("alice", "own_step_open")
+    assert "Make the change by hand once the window opens, on Thu 3 Dec 2026, 22:00 CST" in told
+    assert "by hand now" not in told
+
+
+@pytest.mark.parametrize("at_end", ["go_back", "extend"])
+def test_a_window_by_hand_with_evidence_ends_before_a_person(by_hand: Office, at_end: str) -> None:
+    rotation = start_by_hand(by_hand, at_end=at_end)
+    by_hand.world.at(STARTS + MINUTE)
+    by_hand.note_message(of(rotation, "Fabrikam").partner, "encrypted", by_hand.company.new)
+    by_hand.world.at(ENDS - 30 * SECOND)
+    by_hand.world.at(ENDS + MINUTE)
+    rotation.refresh_from_db()
+    assert (rotation.state, rotation.window_end) == ("scheduled", ENDS)
+    assert "The window ended and the change was not made" in last_mail("alice", "needs_attention")
+    assert not [m for m in mails_to("alice") if "nothing has shown" in words(m)]
 
 
 # 13. Each partner when it is ready.
