@@ -332,6 +332,36 @@ def test_partners_that_wait_for_us_are_counted_alike_in_digest_and_mail(by_hand:
     assert "Fabrikam" not in soon
 
 
+@pytest.mark.parametrize("switched", [["Fabrikam"], ["Fabrikam", "Northwind"]], ids=["one", "both"])
+def test_after_a_missed_window_the_digest_names_our_own_open_step(by_hand: Office, switched: list[str]) -> None:
+    rotation = start_by_hand(by_hand)
+    by_hand.world.at(STARTS + MINUTE)
+    for name in switched:
+        by_hand.note_message(of(rotation, name).partner, "encrypted", by_hand.company.new)
+    by_hand.world.at(ENDS + 4 * HOUR)
+    digest = last_mail("alice", "digest")
+    sign = rotation.steps.get(act="cut_over").title
+    assert digest.startswith("ACME: a step of ours is open, the window is over")
+    assert f"waits for a step of ours: “{sign}”" in digest
+    assert f"YOUR TURN: {sign}" in digest
+    assert "2 of 2 ready" in digest
+    assert "outstanding" not in digest
+    assert "Northwind" not in digest
+    assert "of 2 partners" not in digest
+
+
+def test_the_digest_calls_nobody_outstanding_who_is_late_after_the_change(by_hand: Office) -> None:
+    rotation = start_by_hand(by_hand)
+    by_hand.world.at(STARTS + MINUTE)
+    by_hand.note_message(of(rotation, "Fabrikam").partner, "encrypted", by_hand.company.new)
+    by_hand.do_step(rotation, "Sign")
+    by_hand.world.at(ENDS + 4 * HOUR)
+    digest = last_mail("alice", "digest")
+    assert digest.startswith("ACME: 1 partner late, the window is over")
+    assert "1 of 2 partners is late with ACME's certificate change" in digest
+    assert "outstanding" not in digest
+
+
 # 4. Seconds of a window.
 
 
