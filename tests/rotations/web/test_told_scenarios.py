@@ -698,6 +698,39 @@ def test_a_change_that_is_called_off_does_not_ask_for_a_certificate_that_we_hold
     assert not asked
 
 
+def cancel(browser: Browser, rotation: Rotation, reason: str) -> None:
+    browser.go("rotation-cancel", rotation.uid)
+    form = next(f for f in browser.forms if "reason" in f.names)
+    browser.press(form.buttons[0][2], reason=reason)
+
+
+def test_the_owner_hears_who_cancelled_and_what_is_in_use_now(by_hand: Office) -> None:
+    rotation = start_by_hand(by_hand)
+    cancel(by_hand.olivia, rotation, "The auditors asked for another key")
+    by_hand.world.tick()
+    told = last_mail("alice", "cancelled")
+    assert told.startswith("ACME: olivia cancelled the certificate change")
+    assert "The auditors asked for another key" in told
+    assert "The old certificate stays in use" in told
+    old, new = by_hand.company.old.short_name, by_hand.company.new.short_name
+    assert f"In use to sign: {old}" in told
+    assert re.search(f"In use to decrypt: {old}, until [^,]+, {new}, until", told), told
+
+
+def test_who_cancels_is_not_told_of_it(by_hand: Office) -> None:
+    rotation = start_by_hand(by_hand)
+    by_hand.company.identity.owners.add(by_hand.olivia.user)
+    cancel(by_hand.olivia, rotation, "Another date")
+    by_hand.world.tick()
+    assert [m.to_address for m in mails_to("") if m.kind == "cancelled"] == ["alice@example.com"]
+
+
+def test_a_draft_that_is_cancelled_is_mailed_to_nobody(by_hand: Office) -> None:
+    cancel(by_hand.olivia, by_hand.draft(), "Another date")
+    by_hand.world.tick()
+    assert not [m for m in mails_to("alice") if m.kind == "cancelled"]
+
+
 def test_mails_about_a_window_without_a_moment_do_not_name_a_start_as_one(connected: Office) -> None:
     start_and_announce(connected, at_end="switch", window_until="05:00")
     for moment in (STARTS - DAY, STARTS - HOUR, STARTS + MINUTE):
@@ -946,6 +979,24 @@ def test_a_partner_that_changes_with_us_agrees_before_the_minute_of_the_change(
     assert f"{words_of_step} by Tue 1 Dec 2026, 22:00 CST" in announced
     fay = Browser()
     assert f"{words_of_step}, by Tue 1 Dec 2026, 22:00 CST" in fay.open(last_link("fabrikam.example"))
+
+
+def test_a_partner_loads_its_key_by_one_moment_everywhere(by_hand: Office) -> None:
+    rotation, _, new = partner_rotation(by_hand)
+    by_hand.approve(rotation)
+    northwind = of(rotation, "Northwind")
+    by_hand.record_answer(northwind, fingerprint=new.sha256, channel="on the telephone")
+    by_hand.do_step(rotation, "Accept")
+    by_hand.announce(rotation)
+    day = "Tue 1 Dec 2026, 22:00 CST"
+    page = by_hand.see_as(northwind)
+    assert f"Please answer by {day}" in page
+    assert f"Load its key by {day}" in page
+    assert re.search(rf"Load the private key of your new certificate [^.]*by {day}", page), page
+    told = last_mail("nora", "partner_announcement")
+    assert f"Load its key by: {day}" in told
+    assert f"load its key and tell us by {day}" in told
+    assert not re.search(r"(load|tell us)[^.:]{0,60} by:? Thu 3 Dec 2026, 22:00", f"{page} {told}", re.I)
 
 
 def test_a_partner_that_has_answered_is_not_asked_to_answer_by_another_day(one_slot: Office) -> None:
