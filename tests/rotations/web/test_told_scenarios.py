@@ -948,6 +948,22 @@ def test_home_names_what_blocks_a_rotation_and_the_next_action(by_hand: Office) 
     assert "We are in a freeze" in page
 
 
+def test_after_a_cancellation_the_old_certificate_expires_in_both_roles(by_hand: Office) -> None:
+    rotation = start_by_hand(by_hand)
+    cancel(by_hand.olivia, rotation, "Another date")
+    by_hand.world.at(NOW + 7 * DAY)  # 13 days before it expires
+    home = by_hand.olivia.open(reverse("home"))
+    assert "ACME sign + decrypt expires in 13 days, no rotation" in home
+    assert "sign + decrypt" in last_mail("alice", "reminder")
+
+
+def test_after_a_missed_window_the_old_certificate_expires_in_both_roles(by_hand: Office) -> None:
+    start_by_hand(by_hand)
+    by_hand.world.at(ENDS + 10 * MINUTE)
+    by_hand.world.at(ENDS + 3 * DAY)
+    assert "sign + decrypt" in last_mail("alice", "reminder")
+
+
 # 17. see 3. 18. The deadline lies before the change.
 
 
