@@ -719,6 +719,7 @@ def test_the_owner_hears_who_cancelled_and_what_is_in_use_now(by_hand: Office) -
 
 def test_who_cancels_is_not_told_of_it(by_hand: Office) -> None:
     rotation = start_by_hand(by_hand)
+    assert by_hand.olivia.user is not None
     by_hand.company.identity.owners.add(by_hand.olivia.user)
     cancel(by_hand.olivia, rotation, "Another date")
     by_hand.world.tick()
