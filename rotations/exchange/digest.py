@@ -1,5 +1,8 @@
 """The daily digest: which partners the rotations of a reader wait for, with what, and until when.
 
+After a missed window, it names the steps of our own that are open: the change waits for these, and for no partner that
+is ready.
+
 It is due at seven in the reader's time zone, once per day of their calendar: after downtime only today's is sent. A
 rotation that was approved after seven appears in the next day's.
 """
@@ -35,6 +38,8 @@ from rotations.models.readiness import (
     Readiness,
     ReadinessCount,
     first_own_steps,
+    missed_own_titles,
+    own_open_steps,
     with_readiness,
 )
 from rotations.notifications.recipients import Recipient, recipients_of, unique_recipients
@@ -72,7 +77,8 @@ AWAITED_TEXT = {
 class Blocker:
     """Why a rotation waits for a partner: for what, or what our people have to do, and until when.
 
-    ``runs_by_itself``: neither has anything to do, the application has.
+    ``runs_by_itself``: neither has anything to do, the application has. ``is_late``: the partner is not outstanding,
+    it was ready, and has not done in time what comes after.
     """
 
     status: PartnerStatus
@@ -80,16 +86,22 @@ class Blocker:
     until: datetime | None
     is_ours: bool = True
     runs_by_itself: bool = False
+    is_late: bool = False
 
 
-def waiting_for_partners(now: datetime) -> RotationQuerySet:
-    """Return the rotations that may wait for a partner; ``find_blocker`` decides for each partner."""
+def waiting_rotations(now: datetime) -> RotationQuerySet:
+    """Return the rotations that may wait for a partner, or after their window for us.
+
+    ``find_blocker`` decides for each partner.
+    """
     late = Step.objects.filter(
         participant=OuterRef("pk"), participant__waived_reason="", who=StepOwner.PARTNER, blocked=False
     )
     participants = with_readiness(Participant.objects.filter(rotation=OuterRef("pk"), removed_reason=""))
     waiting = participants.filter(Q(readiness__in=OUTSTANDING) | Q(Exists(late.unsettled().filter(latest_at__lte=now))))
-    return Rotation.objects.filter(Exists(waiting), state__in=WAITING_STATES)
+    own = own_open_steps(Step.objects.filter(rotation=OuterRef("pk"), blocked=False))
+    missed = Rotation.objects.overdue(now).filter(Exists(own)).order_by().values("pk")
+    return Rotation.objects.filter(Q(Exists(waiting)) | Q(pk__in=missed), state__in=WAITING_STATES)
 
 
 def find_blocker(
@@ -170,7 +182,7 @@ def _overdue_blocker(history: ParticipantHistory, status: PartnerStatus, *, now:
     ]
     if not late or history.participant.waived_reason:
         return None
-    return Blocker(status, f"call them: {_format_awaited(late)}", late[0].latest_at)
+    return Blocker(status, f"call them: {_format_awaited(late)}", late[0].latest_at, is_late=True)
 
 
 def _format_awaited(steps: Iterable[Step]) -> str:
@@ -198,11 +210,21 @@ class DueDigest:
 
 @dataclass(frozen=True)
 class WaitingRotation:
-    """A rotation that waits for partners, whose names are grouped by the reason, and how many partners are ready."""
+    """A rotation that waits for partners, whose names are grouped by the reason, and how many partners are ready.
+
+    ``missed_steps`` are the titles of our own steps for which it waits after its window.
+    """
 
     rotation: Rotation
     groups: Mapping[Blocker, Sequence[str]]
     readiness: ReadinessCount
+    missed_steps: Sequence[str] = ()
+
+    @property
+    def counted(self) -> list[tuple[Blocker, Sequence[str]]]:
+        """Return the groups that the first sentence counts: the outstanding ones, or where there are none the late."""
+        outstanding = [group for group in self.groups.items() if not group[0].is_late]
+        return outstanding or list(self.groups.items())
 
 
 @dataclass(frozen=True)
@@ -211,14 +233,16 @@ class DigestFacts:
 
     histories: Mapping[int, list[ParticipantHistory]]
     own_steps: Mapping[int, OwnStep]
+    missed_steps: Mapping[int, Sequence[str]]
     our_name: str
     lead: AnswerLead
 
     @classmethod
-    def of(cls, rotations: Mapping[int, Rotation]) -> Self:
+    def of(cls, rotations: Mapping[int, Rotation], now: datetime) -> Self:
         """Query what digests about these rotations, by primary key, are made of."""
         histories, own_steps = _histories(rotations), first_own_steps(rotations)
-        return cls(histories, own_steps, Installation.current().name, current_answer_lead())
+        missed = missed_own_titles(rotations, now)
+        return cls(histories, own_steps, missed, Installation.current().name, current_answer_lead())
 
 
 def send_digests(now: datetime) -> int:
@@ -232,7 +256,7 @@ def build_digests(now: datetime) -> list[Mail]:
     rotations = {rotation.pk: rotation for one in due for rotation in one.rotations}
     if not rotations:
         return []
-    facts = DigestFacts.of(rotations)
+    facts = DigestFacts.of(rotations, now)
     return [mail for one in due if (mail := _mail(one, facts, now)) is not None]
 
 
@@ -241,7 +265,7 @@ def build_current(key: str, now: datetime) -> Mail | None:
     one = next((one for one in _find_due_today(now) if one.key == key), None)
     if one is None:
         return None
-    return _mail(one, DigestFacts.of({rotation.pk: rotation for rotation in one.rotations}), now)
+    return _mail(one, DigestFacts.of({rotation.pk: rotation for rotation in one.rotations}, now), now)
 
 
 def find_due(now: datetime) -> list[DueDigest]:
@@ -254,7 +278,7 @@ def find_due(now: datetime) -> list[DueDigest]:
 
 def _find_due_today(now: datetime) -> list[DueDigest]:
     """Return today's digest of each reader for whom it is seven by now, whether it was queued or not."""
-    found = waiting_for_partners(now).select_related("identity", "partner", "set_up_by")
+    found = waiting_rotations(now).select_related("identity", "partner", "set_up_by")
     readers: dict[str, tuple[Recipient, list[Rotation]]] = {}
     for rotation, recipients in _recipients(list(found.order_by("window_start", "pk"))):
         for recipient in recipients:
@@ -330,18 +354,20 @@ def _mail(due: DueDigest, facts: DigestFacts, now: datetime) -> Mail | None:
 
 def _waiting_rotation(rotation: Rotation, facts: DigestFacts, zone: str, now: datetime) -> WaitingRotation | None:
     groups: dict[Blocker, list[str]] = defaultdict(list)
+    missed_steps = facts.missed_steps.get(rotation.pk, ())
     histories, own_step = facts.histories.get(rotation.pk, []), facts.own_steps.get(rotation.pk)
     try:
         for history in histories:
             blocker = find_blocker(history, now=now, zone=zone, lead=facts.lead, own_step=own_step)
-            if blocker is not None:
+            # While a step of our own is what is missing, nobody is late with what comes after it.
+            if blocker is not None and not (missed_steps and blocker.is_late):
                 groups[blocker].append(history.participant.partner.name)
     except Exception:
         # An error in one rotation must not keep people from being notified of the others.
         log.exception("What rotation %s waits for can't be told", rotation.uid)
         return None
     count = ReadinessCount.of(history.readiness for history in histories)
-    return WaitingRotation(rotation, groups, count) if groups else None
+    return WaitingRotation(rotation, groups, count, missed_steps) if groups or missed_steps else None
 
 
 def _rotation_context(one: WaitingRotation, zone: str, now: datetime) -> dict[str, Any]:
@@ -349,17 +375,18 @@ def _rotation_context(one: WaitingRotation, zone: str, now: datetime) -> dict[st
     rotation = one.rotation
     assert rotation.ready_by is not None  # approved rotations have a window
     groups = sorted(one.groups.items(), key=lambda group: not group[0].is_ours)
-    blocking = sum(len(partners) for _, partners in groups)
     return {
         "title": format_title(rotation.holder.name, rotation.holder.is_test),
         "name": rotation.holder.name,
         "is_test": rotation.holder.is_test,
         "url": settings.AS2CERTS_BASE_URL + rotation.get_absolute_url(),
-        "blocking": blocking,
+        "blocking": sum(len(partners) for _, partners in one.counted),
+        "is_late": all(blocker.is_late for blocker in one.groups),
+        "missed_steps": one.missed_steps,
         "expected": one.readiness.expected,
         # After the change nobody asks who is ready for it.
         "ready": str(one.readiness) if rotation.state in AWAITING_WINDOW else "",
-        "ours": sum(len(partners) for blocker, partners in groups if blocker.is_ours),
+        "ours": sum(len(partners) for blocker, partners in one.counted if blocker.is_ours),
         "starts": format_moment(rotation.ready_by, zone),
         "when": _format_window(rotation, now),
         "lines": [_group_context(blocker, partners, zone, now) for blocker, partners in groups],

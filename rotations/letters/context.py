@@ -104,8 +104,13 @@ class LetterContext:
 
     @property
     def install_by(self) -> datetime | None:
-        """Return until when the partner has to install the certificate (UTC); None if it does so in the window."""
-        return self.participant.ready_by if self.task.installs_before and not self.task.emergency else None
+        """Return until when the partner has to install the certificate (UTC); None if it does so in the window.
+
+        That it has loaded the key of its own is its answer, so that both are due at one moment.
+        """
+        if not self.task.installs_before or self.task.emergency:
+            return None
+        return self.participant.ready_by if self.rotation.side == "own" else self.deadline
 
     @property
     def instructions(self) -> list[Instruction]:
@@ -122,7 +127,7 @@ class LetterContext:
         ready_by = self.participant.ready_by
         if ready_by is None or self.now >= ready_by:
             return task.in_short
-        return f"{task.in_short} by {format_moment(ready_by, self.zone)}"
+        return f"{task.in_short} by {format_moment(self.install_by or ready_by, self.zone)}"
 
     @property
     def until(self) -> str:

@@ -38,17 +38,20 @@ REPEATED_ACTS = (Act.AGREE, Act.HOLD, Act.CUT_OVER, Act.TEST, Act.RELEASE)
 
 @transaction.atomic
 def cancel(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotation:
-    """End a rotation before its cut-over, and skip its open steps.
+    """End a rotation before its cut-over, and skip its open steps; notify its owners unless it was a draft.
 
     Raises IllegalTransition once a cut-over has begun: from then on it can be rolled back.
     """
     rotation = transitions.lock_rotation(rotation.pk)
     next_state(RotationState(rotation.state), RotationAction.CANCEL)
+    is_draft = rotation.state == RotationState.DRAFT
     require_no_running_step(rotation)
     require_no_held_messages(rotation)
     transitions.apply_action(rotation, RotationAction.CANCEL, by=by, now=now, reason=reason)
     _skip_open_steps(rotation, now=now, by=by, why="the rotation was cancelled")
     sending.notify_participants(rotation, Letter.Kind.CANCELLED, by=by, now=now)
+    if not is_draft:
+        operator_mail.notify_cancelled(rotation, reason, by=by, at=now)
     return rotation
 
 

@@ -16,13 +16,14 @@ from django.db.models.functions import Greatest
 
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import wake_task
+from as2certs.time_format import format_moment
 from rotations.errors import ActionRefused
 from rotations.execution import preconditions, transitions
 from rotations.lifecycle import endings, rescheduling
 from rotations.models import AtEnd, Participant, Rotation, Step, StepQuerySet
 from rotations.notifications import operator_mail
 from rotations.planning import plan, windows
-from rotations.planning.change import Act
+from rotations.planning.change import Act, StepOwner
 from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction, StepState
 
 log = logging.getLogger(__name__)
@@ -69,12 +70,29 @@ def switch_now(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> 
 def switch_on_evidence(rotation: Rotation, participant: Participant, proof: str, *, by: Actor, now: datetime) -> None:
     """Make the change in a fuzzy window, since a message has proved that the other side has switched.
 
-    Before the window, it is made when that opens. Call it with the rotation locked.
+    Before the window, it is made when that opens. A person who makes it by hand is told to. Call it with the rotation
+    locked.
     """
     end = participant.ends
     if not rotation.is_fuzzy or end is None or now >= end:
         return
-    _make_due(_waiting_cut_overs(rotation, participant), rotation, proof, by=by, now=now)
+    waiting = _waiting_cut_overs(rotation, participant)
+    _make_due(waiting, rotation, proof, by=by, now=now)
+    by_hand = waiting.filter(automatic=False, who=StepOwner.WE).order_by("position").first()
+    if by_hand is not None:
+        reason = f"{participant.partner} has changed: {proof}. {_request_by_hand(rotation, by_hand, now=now)}"
+        operator_mail.notify_own_step_open(rotation, by_hand, reason, at=now)
+
+
+def _request_by_hand(rotation: Rotation, step: Step, *, now: datetime) -> str:
+    """Return what a person has to do, and from when on, once the other side has switched."""
+    record_it = "Then record it on the rotation’s page."
+    if rotation.window_start is not None and now < rotation.window_start:
+        opens = format_moment(rotation.window_start, rotation.window_zone or "UTC")
+        return f"Make the change by hand once the window opens, on {opens}. {record_it}"
+    if step.blocked:
+        return f"Make the change by hand as soon as what comes before it is done. {record_it}"
+    return f"Make the change by hand now. {record_it}"
 
 
 def _make_due(steps: StepQuerySet, rotation: Rotation, why: str, *, by: Actor, now: datetime) -> None:
@@ -105,6 +123,8 @@ def _decide_rotation(pk: int, *, now: datetime) -> int:
             # With evidence or an operator's decision there is nothing to decide: the change is due, and late.
             if not waiting.exists() or waiting.filter(due_at__lt=end - plan.DECISION_LEAD).exists():
                 return 0
+            if _waits_for_a_hand(rotation, waiting):
+                return 0
             _apply_decision(rotation, now=now)
     except ActionRefused as refused:
         _fail_for_operator(pk, str(refused), now=now)
@@ -113,6 +133,12 @@ def _decide_rotation(pk: int, *, now: datetime) -> int:
         log.exception("Rotation %s: its window ends, and nothing could be decided", pk)
         return 0
     return 1
+
+
+def _waits_for_a_hand(rotation: Rotation, waiting: StepQuerySet) -> bool:
+    """Return whether the other side has switched and only our own people have not: they decide how to go on."""
+    is_proven = rotation.participants.filter(removed_reason="", migrated_at__isnull=False).exists()
+    return is_proven and waiting.filter(automatic=False, who=StepOwner.WE).exists()
 
 
 def _apply_decision(rotation: Rotation, *, now: datetime) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -235,7 +236,22 @@ def is_open_for_our_people(step: Step) -> bool:
 
 def own_open_titles(rotation: Rotation) -> list[str]:
     """Return the titles of a rotation's ``own_open_steps`` in their order; announcements to several count as one."""
-    rows = list(own_open_steps(rotation.steps.all()).order_by("position").values_list("act", "title"))
+    return _step_titles(own_open_steps(rotation.steps.all()).order_by("position").values_list("act", "title"))
+
+
+def missed_own_titles(rotations: Iterable[int], now: datetime) -> dict[int, list[str]]:
+    """Return which of our own steps can be done in rotations whose window is over, by their primary keys: one query."""
+    missed = Rotation.objects.overdue(now).filter(pk__in=list(rotations)).order_by()
+    steps = own_open_steps(Step.objects.filter(rotation__in=missed.values("pk"), blocked=False))
+    found: dict[int, list[tuple[str, str]]] = {}
+    for rotation, act, title in steps.order_by("position").values_list("rotation", "act", "title"):
+        found.setdefault(rotation, []).append((act, title))
+    return {rotation: _step_titles(rows) for rotation, rows in found.items()}
+
+
+def _step_titles(steps: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the titles of steps (act, title) without duplicates; announcements to several count as one."""
+    rows = list(steps)
     announcements = sum(act == Act.ANNOUNCE for act, _ in rows)
     together = f"Send the new certificate to {announcements} partners"
     return list(dict.fromkeys(together if act == Act.ANNOUNCE and announcements > 1 else title for act, title in rows))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
@@ -18,7 +18,7 @@ from as2certs.time_format import format_moment, format_window
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate
 from rotations.planning import states
-from rotations.planning.change import CHECK_ACTS, PREPARATION_ACTS, Act
+from rotations.planning.change import CHECK_ACTS, PREPARATION_ACTS, Act, StepOwner
 from rotations.planning.plan import DECISION_LEAD
 from rotations.planning.windows import MAX_EXTENSIONS
 
@@ -58,6 +58,16 @@ class AtEnd(models.TextChoices):
         f"not known; at the end the window is extended by its length, at most {MAX_EXTENSIONS} times",
     )
 
+
+#: The same where a person makes the change by hand: at the end, nothing is made by itself.
+BY_HAND_TEXTS = {
+    AtEnd.SWITCH: "not known; a person makes it by hand before the end",
+    AtEnd.GO_BACK: "not known; a person makes it by hand, and at the end it is called off",
+    AtEnd.EXTEND: (
+        "not known; a person makes it by hand; at the end the window is extended by its length, at most "
+        f"{MAX_EXTENSIONS} times"
+    ),
+}
 
 #: Participants that declined or proposed another time, and about which nobody has decided yet.
 HAS_OBJECTION = Q(removed_reason="", waived_reason="") & (Q(declined_at__isnull=False) | Q(proposed_at__isnull=False))
@@ -291,6 +301,11 @@ class Rotation(models.Model):
     def is_fuzzy(self) -> bool:
         """Whether the exact moment in the window is not known before."""
         return self.at_end in FUZZY
+
+    def describe_moment(self, steps: Iterable[Step]) -> str:
+        """Return when a change is made that is not made at the start of its window; ``steps`` are all of its steps."""
+        by_hand = any(step.act == Act.CUT_OVER and step.who == StepOwner.WE and not step.automatic for step in steps)
+        return BY_HAND_TEXTS[AtEnd(self.at_end)] if self.is_fuzzy and by_hand else self.get_at_end_display()
 
     @property
     def is_phased(self) -> bool:

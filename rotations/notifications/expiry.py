@@ -32,6 +32,10 @@ MAX_HORIZON = timedelta(days=400)
 _SEVERITY = (Outlook.UNDECIDED, Outlook.TOO_LATE, Outlook.OVERDUE)
 
 
+#: States of a rotation in which others may use its new certificate.
+MADE_STATES = (RotationState.UNDER_WAY, RotationState.APPLIED, RotationState.CLOSED)
+
+
 @dataclass(frozen=True)
 class HolderKind:
     """Identities or partners, which have separate tables of the same structure."""
@@ -150,7 +154,8 @@ def find_unattended(
     """Return the certificates that are not replaced in time, the most urgent first; one query for all parts.
 
     ``pending`` is the result of ``pending_rotations`` for their kinds. Roles are left out if a successor serves them
-    already, or if a rotation takes them over in time.
+    already, or if a rotation takes them over in time. A successor serves nobody that was only loaded beside for a
+    rotation that was cancelled or missed its window: the others go on with the old certificate.
     """
     roles: dict[tuple[str, int], list[str]] = defaultdict(list)
     rotations: dict[tuple[str, int], PendingRotation | None] = {}
@@ -160,7 +165,7 @@ def find_unattended(
         rotation = _best_rotation(pending[row["kind"]][row["holder_id"]], row, now)
         if rotation and rotation.outlook is Outlook.IN_TIME:
             continue
-        if row["succeeded"] and not (rotation and rotation.outlook is Outlook.TOO_LATE):
+        if row["succeeded"] and not (rotation and rotation.outlook in (Outlook.TOO_LATE, Outlook.OVERDUE)):
             continue
         rows[certificate] = row
         roles[certificate].append(row["role"])
@@ -182,6 +187,9 @@ def _with_columns(kind: HolderKind, rows: QuerySet[Any]) -> Any:
         ends_at=None,
         certificate__not_after__gt=OuterRef("certificate__not_after"),
     )
+    rotations_to = Rotation.objects.filter(**{f"new_{kind.name}_certificate": OuterRef("certificate")}).order_by()
+    called_off, made = rotations_to.filter(state=RotationState.CANCELLED), rotations_to.filter(state__in=MADE_STATES)
+    successor = successor.filter(~Exists(called_off) | Exists(made))
     return rows.values(
         "role",
         "certificate_id",

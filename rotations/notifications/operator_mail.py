@@ -15,7 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Exists, Max, OuterRef
 
-from as2certs.accounts.models import Installation
+from as2certs.accounts.models import Installation, User
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
 from as2certs.mail import outbox
@@ -38,6 +38,7 @@ from rotations.notifications.texts import (
     format_names,
     format_not_ready,
     format_title,
+    in_use_facts,
     last_moment_facts,
     readiness_facts,
     silent_verb,
@@ -82,6 +83,7 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
     notice = next(name for span, name in reversed(WINDOW_REMINDERS) if start - now <= span)
     outstanding, own_steps = format_not_ready(rotation), own_open_titles(rotation)
     kept_back = explain_kept_back(rotation)
+    moment = rotation.describe_moment(rotation.steps.filter(act=Act.CUT_OVER)) if rotation.is_fuzzy else ""
     event = RotationEvent(
         "window_soon",
         rotation,
@@ -94,7 +96,7 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
             "kept_back": kept_back,
             "facts": [
                 *window_facts(rotation, reader),
-                *([("Moment", rotation.get_at_end_display())] if rotation.is_fuzzy else []),
+                *([("Moment", moment)] if moment else []),
                 *certificate_facts(rotation, reader, now),
             ],
         },
@@ -241,6 +243,28 @@ def notify_forced(rotation: Rotation, decision: str, reason: str, *, by: Actor, 
                 *certificate_facts(rotation, reader, at),
             ],
         },
+    )
+    return _notify(event, now=at)
+
+
+def notify_cancelled(rotation: Rotation, reason: str, *, by: Actor, at: datetime) -> int:
+    """Notify people, except the one who did it, that a change was cancelled, in the caller's transaction."""
+    who = "AS2 Certs" if by.source == Entry.Source.TASK else by.name
+    event = RotationEvent(
+        "cancelled",
+        rotation,
+        event=f"cancelled:{rotation.uid}",
+        variables=lambda reader: {
+            "who": who,
+            "reason": reason,
+            "facts": [
+                ("Cancelled", format_moment(at, reader.time_zone, "offset")),
+                *utc_fact("in UTC", at, reader),
+                *in_use_facts(rotation, reader),
+                *certificate_facts(rotation, reader, at),
+            ],
+        },
+        done_by=by.user,
     )
     return _notify(event, now=at)
 
@@ -564,6 +588,8 @@ class RotationEvent:
     escalate_to: Recipient | None = None
     #: What the mails say that can change before they leave, see ``mail_checks``.
     facts: Mapping[str, Any] = field(default_factory=dict)
+    #: Who is not notified, since they did it themselves.
+    done_by: User | None = None
 
     def recipients(self, by_rotation: Mapping[int, list[Recipient]]) -> dict[str, Recipient]:
         """Return who is notified, by the key of the mail."""
@@ -574,7 +600,8 @@ class RotationEvent:
                 "Nobody can be told of the rotation of %s: give it an owner with an e-mail address.",
                 self.rotation,
             )
-        return {outbox.fit_key(f"{self.event}:{one.key}"): one for one in recipients}
+        their_own = Recipient.of(self.done_by).key if self.done_by else None
+        return {outbox.fit_key(f"{self.event}:{one.key}"): one for one in recipients if one.key != their_own}
 
 
 def _notify(*events: RotationEvent, now: datetime) -> int:

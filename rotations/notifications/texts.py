@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from as2certs.time_format import format_moment, format_relative_day
+from identities.role_assignments import certificates_by_role
 from identities.stations import AbstractCertificate
 from rotations.models import Rotation, rehearsal
 from rotations.models.readiness import NotReady, Readiness, list_not_ready, list_unchanged, own_open_titles
@@ -188,6 +189,16 @@ def certificate_facts(rotation: Rotation, reader: Recipient, now: datetime) -> F
     if new is not None:
         facts.append(("New", format_certificate(new, zone)))
     return facts
+
+
+def in_use_facts(rotation: Rotation, reader: Recipient) -> Facts:
+    """Return the certificates that are assigned now to each role of a rotation: one query."""
+    assigned = certificates_by_role(rotation.holder)
+    return [
+        ("In use", f"to {role}: {', '.join(format_certificate(one, reader.time_zone) for one in assigned[role])}")
+        for role in rotation.roles
+        if assigned[role]
+    ]
 
 
 def window_facts(rotation: Rotation, reader: Recipient) -> Facts:

@@ -206,6 +206,11 @@ class RotationDetail:
         return rotation_text.local_windows(window, self.taking_part, reader=self.zone, end_only=end_only)
 
     @property
+    def moment(self) -> str:
+        """Return when the change is made, if that is not at the start of its window."""
+        return self.rotation.describe_moment(self.steps)
+
+    @property
     def begins_with_approval(self) -> bool:
         """Return whether this is a draft in which each partner changes when it is ready, from the approval on."""
         start = self.rotation.window_start

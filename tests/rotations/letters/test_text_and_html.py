@@ -88,6 +88,12 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     put_in_use(company, northwind.partner)
     certificate_requests.send_request(northwind.partner, by=company.by, now=NOW)
     operator_mail.notify_window_soon(rotation.window_start - timedelta(minutes=50))
+    type(rotation).objects.filter(pk=rotation.pk).update(at_end="phased")
+    alone = rotation.steps.create(key="alone", position=99, who="we", act="cut_over", title="A", participant=northwind)
+    assert rotation.window_end is not None
+    operator_mail.notify_last_moment_soon(rotation.window_end - timedelta(minutes=10))
+    type(rotation).objects.filter(pk=rotation.pk).update(at_end="")
+    alone.delete()
     operator_mail.notify_applied([(rotation, True)], at)
     operator_mail.notify_needs_attention(rotation, rotation.steps.first(), "The folder is full: 0 bytes left.", at)
     last = rotation.steps.last()
@@ -97,6 +103,7 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     operator_mail.notify_forced(
         rotation, "decided to go on without Fabrikam", "They are closed.", by=company.approver, at=at
     )
+    operator_mail.notify_cancelled(rotation, "The auditors asked for another key.", by=company.approver, at=at)
     operator_mail.notify_partner_response(northwind, "Northwind proposes 17:30", "We are closed until 9.", at=at)
     partners = [SilentPartner("Northwind", "told", [("Nora North", "+1 312 555 0100")], "2 mails", "")]
     operator_mail.notify_silent_partners(

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.django_db
 #: Thu 3 Dec 2026, 22:00 CST.
 STARTS = datetime(2026, 12, 4, 4, tzinfo=UTC)
 ENDS = STARTS + timedelta(hours=1)
-MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
 @dataclass
@@ -322,6 +322,36 @@ def test_partners_that_wait_for_us_are_counted_alike_in_digest_and_mail(by_hand:
     assert "Contoso" in soon
     assert "Northwind" in soon
     assert "Fabrikam" not in soon
+
+
+@pytest.mark.parametrize("switched", [["Fabrikam"], ["Fabrikam", "Northwind"]], ids=["one", "both"])
+def test_after_a_missed_window_the_digest_names_our_own_open_step(by_hand: Office, switched: list[str]) -> None:
+    rotation = start_by_hand(by_hand)
+    by_hand.world.at(STARTS + MINUTE)
+    for name in switched:
+        by_hand.note_message(of(rotation, name).partner, "encrypted", by_hand.company.new)
+    by_hand.world.at(ENDS + 4 * HOUR)
+    digest = last_mail("alice", "digest")
+    sign = rotation.steps.get(act="cut_over").title
+    assert digest.startswith("ACME: a step of ours is open, the window is over")
+    assert f"waits for a step of ours: “{sign}”" in digest
+    assert f"YOUR TURN: {sign}" in digest
+    assert "2 of 2 ready" in digest
+    assert "outstanding" not in digest
+    assert "Northwind" not in digest
+    assert "of 2 partners" not in digest
+
+
+def test_the_digest_calls_nobody_outstanding_who_is_late_after_the_change(by_hand: Office) -> None:
+    rotation = start_by_hand(by_hand)
+    by_hand.world.at(STARTS + MINUTE)
+    by_hand.note_message(of(rotation, "Fabrikam").partner, "encrypted", by_hand.company.new)
+    by_hand.do_step(rotation, "Sign")
+    by_hand.world.at(ENDS + 4 * HOUR)
+    digest = last_mail("alice", "digest")
+    assert digest.startswith("ACME: 1 partner late, the window is over")
+    assert "1 of 2 partners is late with ACME's certificate change" in digest
+    assert "outstanding" not in digest
 
 
 # 4. Seconds of a window.
@@ -660,6 +690,40 @@ def test_a_change_that_is_called_off_does_not_ask_for_a_certificate_that_we_hold
     assert not asked
 
 
+def cancel(browser: Browser, rotation: Rotation, reason: str) -> None:
+    browser.go("rotation-cancel", rotation.uid)
+    form = next(f for f in browser.forms if "reason" in f.names)
+    browser.press(form.buttons[0][2], reason=reason)
+
+
+def test_the_owner_hears_who_cancelled_and_what_is_in_use_now(by_hand: Office) -> None:
+    rotation = start_by_hand(by_hand)
+    cancel(by_hand.olivia, rotation, "The auditors asked for another key")
+    by_hand.world.tick()
+    told = last_mail("alice", "cancelled")
+    assert told.startswith("ACME: olivia cancelled the certificate change")
+    assert "The auditors asked for another key" in told
+    assert "The old certificate stays in use" in told
+    old, new = by_hand.company.old.short_name, by_hand.company.new.short_name
+    assert f"In use to sign: {old}" in told
+    assert re.search(f"In use to decrypt: {old}, until [^,]+, {new}, until", told), told
+
+
+def test_who_cancels_is_not_told_of_it(by_hand: Office) -> None:
+    rotation = start_by_hand(by_hand)
+    assert by_hand.olivia.user is not None
+    by_hand.company.identity.owners.add(by_hand.olivia.user)
+    cancel(by_hand.olivia, rotation, "Another date")
+    by_hand.world.tick()
+    assert [m.to_address for m in mails_to("") if m.kind == "cancelled"] == ["alice@example.com"]
+
+
+def test_a_draft_that_is_cancelled_is_mailed_to_nobody(by_hand: Office) -> None:
+    cancel(by_hand.olivia, by_hand.draft(), "Another date")
+    by_hand.world.tick()
+    assert not [m for m in mails_to("alice") if m.kind == "cancelled"]
+
+
 def test_mails_about_a_window_without_a_moment_do_not_name_a_start_as_one(connected: Office) -> None:
     start_and_announce(connected, at_end="switch", window_until="05:00")
     for moment in (STARTS - DAY, STARTS - HOUR, STARTS + MINUTE):
@@ -681,6 +745,62 @@ def test_the_page_does_not_say_that_a_change_by_hand_is_made_by_itself(by_hand: 
     head = by_hand.show(rotation).split("Old and new")[0]
     assert "make the change by hand at the first message" in head
     assert "At the end it is made all the same" not in head
+
+
+def start_by_hand(office: Office, **fields: object) -> Rotation:
+    """Approve a rotation, load the new key by hand, announce it, and record that all partners have it."""
+    rotation = office.start(**fields)
+    office.do_step(rotation, "Load")
+    office.announce(rotation)
+    for participant in rotation.participants.all():
+        office.prove(participant)
+    return rotation
+
+
+@pytest.mark.parametrize("at_end", ["switch", "go_back", "extend"])
+def test_the_moment_of_a_change_by_hand_says_that_a_person_makes_it(by_hand: Office, at_end: str) -> None:
+    rotation = start_by_hand(by_hand, at_end=at_end, window_until="05:00")
+    by_hand.world.at(STARTS - HOUR)
+    told = last_mail("alice", "window_soon")
+    assert "a person makes it by hand" in told
+    assert "made all the same" not in told
+    assert "a person makes it by hand" in by_hand.show(rotation)
+    assert "made all the same" not in by_hand.olivia.text
+
+
+def test_the_first_evidence_tells_our_people_to_make_a_change_by_hand(by_hand: Office) -> None:
+    rotation = start_by_hand(by_hand, at_end="switch", window_until="05:00")
+    by_hand.world.at(STARTS + HOUR)
+    for name in ("Fabrikam", "Northwind"):
+        by_hand.note_message(of(rotation, name).partner, "encrypted", by_hand.company.new)
+        by_hand.world.tick()
+    told = [words(m) for m in mails_to("alice") if m.kind == "own_step_open"]
+    assert len(told) == 1  # the first one says it
+    assert "Fabrikam has changed" in told[0]
+    assert "Make the change by hand now" in told[0]
+
+
+def test_evidence_before_the_window_tells_our_people_from_when_on_they_make_the_change(by_hand: Office) -> None:
+    rotation = start_by_hand(by_hand, at_end="switch", window_until="05:00")
+    by_hand.world.at(STARTS - DAY)
+    by_hand.note_message(of(rotation, "Fabrikam").partner, "encrypted", by_hand.company.new)
+    by_hand.world.tick()
+    told = last_mail("alice", "own_step_open")
+    assert "Make the change by hand once the window opens, on Thu 3 Dec 2026, 22:00 CST" in told
+    assert "by hand now" not in told
+
+
+@pytest.mark.parametrize("at_end", ["go_back", "extend"])
+def test_a_window_by_hand_with_evidence_ends_before_a_person(by_hand: Office, at_end: str) -> None:
+    rotation = start_by_hand(by_hand, at_end=at_end)
+    by_hand.world.at(STARTS + MINUTE)
+    by_hand.note_message(of(rotation, "Fabrikam").partner, "encrypted", by_hand.company.new)
+    by_hand.world.at(ENDS - 30 * SECOND)
+    by_hand.world.at(ENDS + MINUTE)
+    rotation.refresh_from_db()
+    assert (rotation.state, rotation.window_end) == ("scheduled", ENDS)
+    assert "The window ended and the change was not made" in last_mail("alice", "needs_attention")
+    assert not [m for m in mails_to("alice") if "nothing has shown" in words(m)]
 
 
 # 13. Each partner when it is ready.
@@ -821,6 +941,22 @@ def test_home_names_what_blocks_a_rotation_and_the_next_action(by_hand: Office) 
     assert "We are in a freeze" in page
 
 
+def test_after_a_cancellation_the_old_certificate_expires_in_both_roles(by_hand: Office) -> None:
+    rotation = start_by_hand(by_hand)
+    cancel(by_hand.olivia, rotation, "Another date")
+    by_hand.world.at(NOW + 7 * DAY)  # 13 days before it expires
+    home = by_hand.olivia.open(reverse("home"))
+    assert "ACME sign + decrypt expires in 13 days, no rotation" in home
+    assert "sign + decrypt" in last_mail("alice", "reminder")
+
+
+def test_after_a_missed_window_the_old_certificate_expires_in_both_roles(by_hand: Office) -> None:
+    start_by_hand(by_hand)
+    by_hand.world.at(ENDS + 10 * MINUTE)
+    by_hand.world.at(ENDS + 3 * DAY)
+    assert "sign + decrypt" in last_mail("alice", "reminder")
+
+
 # 17. see 3. 18. The deadline lies before the change.
 
 
@@ -852,6 +988,24 @@ def test_a_partner_that_changes_with_us_agrees_before_the_minute_of_the_change(
     assert f"{words_of_step} by Tue 1 Dec 2026, 22:00 CST" in announced
     fay = Browser()
     assert f"{words_of_step}, by Tue 1 Dec 2026, 22:00 CST" in fay.open(last_link("fabrikam.example"))
+
+
+def test_a_partner_loads_its_key_by_one_moment_everywhere(by_hand: Office) -> None:
+    rotation, _, new = partner_rotation(by_hand)
+    by_hand.approve(rotation)
+    northwind = of(rotation, "Northwind")
+    by_hand.record_answer(northwind, fingerprint=new.sha256, channel="on the telephone")
+    by_hand.do_step(rotation, "Accept")
+    by_hand.announce(rotation)
+    day = "Tue 1 Dec 2026, 22:00 CST"
+    page = by_hand.see_as(northwind)
+    assert f"Please answer by {day}" in page
+    assert f"Load its key by {day}" in page
+    assert re.search(rf"Load the private key of your new certificate [^.]*by {day}", page), page
+    told = last_mail("nora", "partner_announcement")
+    assert f"Load its key by: {day}" in told
+    assert f"load its key and tell us by {day}" in told
+    assert not re.search(r"(load|tell us)[^.:]{0,60} by:? Thu 3 Dec 2026, 22:00", f"{page} {told}", re.I)
 
 
 def test_a_partner_that_has_answered_is_not_asked_to_answer_by_another_day(one_slot: Office) -> None:
