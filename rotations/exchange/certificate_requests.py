@@ -137,7 +137,7 @@ def _due_certificate(
 
 def _contacts_by_partner(partners: Collection[int]) -> Mapping[int, list[Contact]]:
     """Return the reachable contacts that are notified of expiry, by partner, each address once."""
-    reachable = Contact.objects.with_address().filter(notify_expiry=True, bounced_at=None, partner__told_expiry=True)
+    reachable = Contact.objects.with_address().filter(notify_expiry=True, bounced_at=None, partner__notify_expiry=True)
     found: dict[int, dict[str, Contact]] = defaultdict(dict)
     for batch in key_batches(partners):
         for contact in reachable.filter(partner_id__in=batch).select_related("partner"):
