@@ -296,7 +296,7 @@ def names_in_mails_are_outstanding(told: Statements) -> Iterator[str]:
 def _digest_is_fair(told: Statements) -> Iterator[str]:
     """Yield what a digest that is written now would say unjustly."""
     facts = told.facts
-    found = digest.DigestFacts.of({told.rotation.pk: told.rotation})
+    found = digest.DigestFacts.of({told.rotation.pk: told.rotation}, told.now)
     for history in found.histories.get(told.rotation.pk, []):
         participant = next(one for one in facts.participants if one.pk == history.participant.pk)
         own_step = found.own_steps.get(told.rotation.pk)
