@@ -112,9 +112,9 @@ class Site(Stack):
     # After.
 
     def wait_for_mail(self, *, seconds: float = 20) -> None:
-        """Wait until the outbox is empty."""
+        """Wait until the outbox is empty: each mail was sent, or withdrawn since it was not true any more."""
         wait_until(
-            lambda: not self.sql("SELECT 1 FROM mail_message WHERE state <> 'sent'"),
+            lambda: not self.sql("SELECT 1 FROM mail_message WHERE state NOT IN ('sent', 'withdrawn')"),
             seconds=seconds,
             every=0.2,
             what="the mail to leave",

@@ -19,7 +19,7 @@ def test_sixty_changes_at_one_moment_are_each_applied_once_by_two_workers_two_be
     site.set_up("many", [3.0] * 60, directories=range(0, 60, 2))
     with many_ticks(site.redis_url, times=10):
         site.wait_for("done", 60, seconds=60)
-        site.wait_for_mail(seconds=30)
+        site.wait_for_mail(seconds=60)
 
     assert site.judge(60).wrong == []
     assert site.complaints() == []
