@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from django.conf import settings
@@ -81,8 +82,7 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
     start = rotation.window_start
     assert start is not None  # _soon asks for it
     notice = next(name for span, name in reversed(WINDOW_REMINDERS) if start - now <= span)
-    outstanding, own_steps = format_not_ready(rotation), own_open_titles(rotation)
-    kept_back = explain_kept_back(rotation)
+    waits_for = _cached_obstacles(rotation)
     moment = rotation.describe_moment(rotation.steps.filter(act=Act.CUT_OVER)) if rotation.is_fuzzy else ""
     event = RotationEvent(
         "window_soon",
@@ -91,16 +91,14 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
         variables=lambda reader: {
             "countdown": format_countdown(start, now),
             "starts": format_moment(start, reader.time_zone),
-            "outstanding": outstanding,
-            "own_steps": own_steps,
-            "kept_back": kept_back,
+            **waits_for(),
             "facts": [
                 *window_facts(rotation, reader),
                 *([("Moment", moment)] if moment else []),
                 *certificate_facts(rotation, reader, now),
             ],
         },
-        facts=readiness_facts(rotation),
+        facts=lambda: readiness_facts(rotation),
     )
     return _notify(event, now=now)
 
@@ -153,21 +151,29 @@ def notify_not_started(now: datetime) -> int:
 
 def _notify_not_started(rotation: Rotation, now: datetime) -> int:
     assert rotation.window_start is not None  # the query asks for it
-    outstanding, own_steps = format_not_ready(rotation), own_open_titles(rotation)
-    kept_back = explain_kept_back(rotation)
+    waits_for = _cached_obstacles(rotation)
     event = RotationEvent(
         "not_started",
         rotation,
         event=f"not_started:{rotation.uid}:{rotation.window_start.isoformat()}",
         variables=lambda reader: {
-            "outstanding": outstanding,
-            "own_steps": own_steps,
-            "kept_back": kept_back,
+            **waits_for(),
             "facts": [*window_facts(rotation, reader), *certificate_facts(rotation, reader, now)],
         },
-        facts=readiness_facts(rotation),
+        facts=lambda: readiness_facts(rotation),
     )
     return _notify(event, now=now)
+
+
+def _cached_obstacles(rotation: Rotation) -> Callable[[], Mapping[str, Any]]:
+    """Return a function that queries, once, what a change waits for: most runs find the mail queued before."""
+    return cache(
+        lambda: {
+            "outstanding": format_not_ready(rotation),
+            "own_steps": own_open_titles(rotation),
+            "kept_back": explain_kept_back(rotation),
+        }
+    )
 
 
 def notify_applied(rotations: Sequence[tuple[Rotation, bool]], at: datetime) -> int:
@@ -586,8 +592,9 @@ class RotationEvent:
     event: str
     variables: Callable[[Recipient], Mapping[str, Any]]
     escalate_to: Recipient | None = None
-    #: What the mails say that can change before they leave, see ``mail_checks``.
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    #: What the mails say that can change before they leave, see ``mail_checks``. A function is called for new mails
+    #: only.
+    facts: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(default_factory=dict)
     #: Who is not notified, since they did it themselves.
     done_by: User | None = None
 
@@ -619,7 +626,7 @@ def _notify(*events: RotationEvent, now: datetime) -> int:
             key=key,
             kind=event.template,
             context={"our_name": our_name, **_shared_context(event.rotation), **event.variables(recipient)},
-            facts={"rotation": str(event.rotation.uid), **event.facts},
+            facts={"rotation": str(event.rotation.uid), **(event.facts() if callable(event.facts) else event.facts)},
             now=now,
             time_zone=recipient.time_zone,
         )
