@@ -15,6 +15,7 @@ from identities.stations import AbstractCertificate
 from partners.models import Partner
 from rotations.exchange.responses import BEFORE_CHANGE, change_has_begun
 from rotations.exchange.window_notices import LEAD_TIME, is_held_up
+from rotations.execution.stored_plan import ROLL_BACK
 from rotations.letters.context import LetterContext
 from rotations.lifecycle import partner_capability
 from rotations.models import Participant, Rotation, Slot, Step
@@ -170,6 +171,9 @@ class ParticipantProgress:
                 return PortalPhase.WENT_BACK if self.was_rolled_back else PortalPhase.CALLED_OFF
             case RotationState.CLOSED:
                 return PortalPhase.COMPLETE
+            case _ if self.participant.taken_back_at is not None:
+                going = any(step.state not in SETTLED for step in self._steps(ROLL_BACK))
+                return PortalPhase.GOING_BACK if going else PortalPhase.WENT_BACK
             case RotationState.APPLIED if self.we_switch:
                 return PortalPhase.MADE
             case RotationState.UNDER_WAY if any(step.state == StepState.DONE for step in self.cut_overs):

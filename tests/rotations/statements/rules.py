@@ -156,11 +156,12 @@ def partners_that_would_act_alone_are_told_to_wait(told: Statements) -> Iterator
         going_on = told.rotation.state in AWAITING_WINDOW and not told.rotation.is_emergency
         if not (going_on and facts.changes_with_us(participant) and facts.is_held_up(participant)):
             continue
-        if not page.says_wait:
+        if not page.says_wait and participant.taken_back_at is None:  # otherwise it says that we went back
             yield f"{participant.partner}'s page says “{page.headline.title}”, although our own change is held up"
         letters = participant.letters.exclude(message__state=Message.State.WITHDRAWN)
         was_told = letters.filter(kind=Letter.Kind.NOT_NOW, at__gte=starts - LEAD_TIME).exists()
-        if told.event == "write_reminders" and not participant.waived_reason and letters.exists() and not was_told:
+        is_told = participant.waived_reason or participant.taken_back_at is not None
+        if told.event == "write_reminders" and not is_told and letters.exists() and not was_told:
             yield f"{participant.partner} got no mail that asks it to wait, although our own change is held up"
 
 
