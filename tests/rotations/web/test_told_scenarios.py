@@ -27,6 +27,8 @@ from tests.rotations.web.desk import Browser, World, fixed_clock, link_in, mails
 from tests.rotations.web.portal.conftest import with_contacts
 
 pytestmark = pytest.mark.django_db
+#: Writing to an AS2 system closes connections that a transaction of the test would need on PostgreSQL.
+writes_to_system = pytest.mark.django_db(transaction=True)
 
 #: Thu 3 Dec 2026, 22:00 CST.
 STARTS = datetime(2026, 12, 4, 4, tzinfo=UTC)
@@ -388,6 +390,7 @@ def start_and_announce(office: Office, **fields: object) -> Rotation:
     return rotation
 
 
+@writes_to_system
 def test_a_change_at_the_first_evidence_inside_the_window_is_not_called_late(connected: Office) -> None:
     rotation = start_and_announce(connected, at_end="switch", window_until="05:00")
     connected.world.at(STARTS + 2 * HOUR)
@@ -648,6 +651,7 @@ def test_a_waived_partner_is_told_to_the_owner(by_hand: Office) -> None:
     assert "olivia" in told[0]
 
 
+@writes_to_system
 def test_switching_now_is_told_to_the_owner(connected: Office) -> None:
     rotation = start_and_announce(connected, at_end="extend")
     connected.world.at(STARTS + MINUTE)
@@ -724,6 +728,7 @@ def test_a_draft_that_is_cancelled_is_mailed_to_nobody(by_hand: Office) -> None:
     assert not [m for m in mails_to("alice") if m.kind == "cancelled"]
 
 
+@writes_to_system
 def test_mails_about_a_window_without_a_moment_do_not_name_a_start_as_one(connected: Office) -> None:
     start_and_announce(connected, at_end="switch", window_until="05:00")
     for moment in (STARTS - DAY, STARTS - HOUR, STARTS + MINUTE):
