@@ -8,6 +8,7 @@ from typing import Any
 
 from django import forms
 
+from as2certs.accounts.forms import TimeZoneSelect
 from as2certs.accounts.models import Installation, User
 from rotations.errors import ActionRefused
 from rotations.exchange.time_slots import require_possible_slot
@@ -49,7 +50,9 @@ class OfferedSlotForm(WindowForm):
 class OfferSlotsForm(forms.Form):
     """Up to five times and their time zone; once valid, ``offered`` are the windows."""
 
-    zone = forms.ChoiceField(label="On whose clock", help_text="Partners see them on theirs, and in UTC.")
+    zone = forms.ChoiceField(
+        widget=TimeZoneSelect, label="On whose clock", help_text="Partners see them on theirs, and in UTC."
+    )
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django import forms
 
+from as2certs.accounts.forms import TimeZoneSelect
 from as2certs.accounts.forms import zone_choices as everywhere
 from as2certs.time_format import format_local_clock, format_local_date, format_local_time
 from rotations.errors import AmbiguousTime, Candidate, NonexistentTime, WindowError
@@ -82,6 +83,7 @@ class WindowForm(forms.Form):
         help_text="Only where the window is longer than a day.",
     )
     window_zone = forms.ChoiceField(
+        widget=TimeZoneSelect,
         label="On whose clock",
         help_text="The zone in which you agreed on it with the partners. It follows that zone's clock changes.",
     )

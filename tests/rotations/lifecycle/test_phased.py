@@ -88,7 +88,7 @@ def ours(rotation: Rotation, name: str) -> Step:
     return found
 
 
-def run_until(clock: FakeClock, end: datetime, *, every: timedelta = 6 * HOUR) -> None:
+def run_until(clock: FakeClock, end: datetime, *, every: timedelta = 12 * HOUR) -> None:
     """Let the runner and the reminders work until a moment, this included."""
     while clock.now < end:
         clock.now = min(clock.now + every, end)
@@ -145,7 +145,7 @@ def test_a_campaign_of_three_weeks(company: Company, clock: FakeClock) -> None:
     assert set(rotation.participants.exclude(escalated_at=None).values_list("partner__name", flat=True)) == set(SILENT)
 
     # At the last moment a person takes over; the default and the old certificate wait.
-    run_until(clock, LAST + HOUR, every=HOUR)
+    run_until(clock, LAST + HOUR, every=6 * HOUR)
     (missed,) = mails("needs_attention")
     text = " ".join(missed.text.split())
     assert "is over, and the change is not complete. Not ready by then: Initech, Northwind, Umbrella." in text

@@ -1,6 +1,7 @@
 """What people are told is true: scenarios against pages, forms, mails and partners' pages, with a clock that is moved.
 
-They were written from the description of what must hold, not from the code.
+They were written from the description of what must hold, not from the code. Scenarios whose rule has a test of the
+domain functions too are left to the extended tests.
 """
 
 from __future__ import annotations
@@ -201,6 +202,7 @@ def test_a_partner_whose_answer_is_recorded_is_not_told_to_switch_while_we_canno
     assert not [sentence for sentence in SWITCH_NOW if sentence in shown]
 
 
+@pytest.mark.extended
 def test_no_link_is_given_out_while_we_cannot_read(by_hand: Office) -> None:
     rotation = by_hand.start()
     fabrikam = of(rotation, "Fabrikam")
@@ -212,6 +214,7 @@ def test_no_link_is_given_out_while_we_cannot_read(by_hand: Office) -> None:
     assert "Not yet" not in by_hand.olivia.text
 
 
+@pytest.mark.extended
 def test_a_partner_is_told_to_switch_once_we_can_read(by_hand: Office) -> None:
     rotation = by_hand.start()
     fabrikam = of(rotation, "Fabrikam")
@@ -239,6 +242,7 @@ def test_a_message_noted_before_we_can_read_settles_the_partners_switch_later(by
     assert "Done" in shown
 
 
+@pytest.mark.extended
 def test_a_message_noted_while_the_rotation_is_a_draft_counts_after_approval(by_hand: Office) -> None:
     rotation = by_hand.draft()
     by_hand.note_message(by_hand.company.partners[0], "encrypted", by_hand.company.new)
@@ -249,6 +253,7 @@ def test_a_message_noted_while_the_rotation_is_a_draft_counts_after_approval(by_
     assert_is_not_asked_to_switch(shown)
 
 
+@pytest.mark.extended
 def test_a_message_with_a_certificate_that_nobody_has_compared_asks_to_compare_it_now(by_hand: Office) -> None:
     rotation, _, new = partner_rotation(by_hand)
     by_hand.approve(rotation)
@@ -260,6 +265,7 @@ def test_a_message_with_a_certificate_that_nobody_has_compared_asks_to_compare_i
     assert raised in last_mail("anna", "early_evidence")
 
 
+@pytest.mark.extended
 def test_a_message_noted_while_the_rotation_is_a_draft_asks_to_approve_it(by_hand: Office) -> None:
     _, _, new = partner_rotation(by_hand)
     raised = "Northwind already signs with the new certificate, and its rotation is still a draft: approve it now"
@@ -267,6 +273,7 @@ def test_a_message_noted_while_the_rotation_is_a_draft_asks_to_approve_it(by_han
     assert raised in by_hand.olivia.go("home")
 
 
+@pytest.mark.extended
 def test_a_message_with_an_unknown_certificate_is_named_by_issuer_and_serial(by_hand: Office) -> None:
     northwind = by_hand.company.partners[1]
     partner_certificate(northwind, by=by_hand.company.by, now=NOW, ends=NOW + 40 * DAY)
@@ -309,6 +316,7 @@ def test_page_home_digest_mail_and_report_agree_who_is_ready(by_hand: Office) ->
     assert "Fabrikam" not in soon.split("Not ready")[-1].split("Window")[0]
 
 
+@pytest.mark.extended
 def test_partners_that_wait_for_us_are_counted_alike_in_digest_and_mail(by_hand: Office) -> None:
     add_partner(by_hand.company, "Contoso", holds="several")
     rotation = by_hand.start()
@@ -326,6 +334,7 @@ def test_partners_that_wait_for_us_are_counted_alike_in_digest_and_mail(by_hand:
     assert "Fabrikam" not in soon
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("switched", [["Fabrikam"], ["Fabrikam", "Northwind"]], ids=["one", "both"])
 def test_after_a_missed_window_the_digest_names_our_own_open_step(by_hand: Office, switched: list[str]) -> None:
     rotation = start_by_hand(by_hand)
@@ -344,6 +353,7 @@ def test_after_a_missed_window_the_digest_names_our_own_open_step(by_hand: Offic
     assert "of 2 partners" not in digest
 
 
+@pytest.mark.extended
 def test_the_digest_calls_nobody_outstanding_who_is_late_after_the_change(by_hand: Office) -> None:
     rotation = start_by_hand(by_hand)
     by_hand.world.at(STARTS + MINUTE)
@@ -454,6 +464,7 @@ def upload_despite_warnings(browser: Browser, content: bytes, reason: str) -> st
     return browser.text
 
 
+@pytest.mark.extended
 def test_a_partners_expired_certificate_that_is_in_use_is_recorded_too(by_hand: Office) -> None:
     northwind = by_hand.company.partners[1]
     leaf, _ = expired_pair("NORTHWIND")
@@ -500,6 +511,7 @@ def test_a_lone_certificate_that_is_valid_later_is_offered_for_that_day(by_hand:
 # 8. Only what a person did counts as opened.
 
 
+@pytest.mark.extended
 def test_a_mail_scanner_neither_opens_nor_downloads(by_hand: Office) -> None:
     rotation = by_hand.start()
     by_hand.do_step(rotation, "Load")
@@ -548,6 +560,7 @@ def test_the_mails_before_the_window_name_what_is_open_on_our_side(unpaused: tup
         assert "starts at that moment" not in told
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("moment", [STARTS - HOUR, STARTS + 10 * MINUTE], ids=["before", "inside"])
 def test_the_page_does_not_say_that_everybody_is_ready_while_our_step_is_open(
     unpaused: tuple[Office, Rotation], moment: datetime
@@ -611,6 +624,7 @@ def test_a_partner_that_has_moved_is_not_accused_when_only_our_test_is_missing(b
 # 11. An extension is bounded.
 
 
+@pytest.mark.extended
 def test_a_window_that_extends_itself_ends_before_a_person(by_hand: Office) -> None:
     rotation = by_hand.draft(at_end="extend")
     by_hand.olivia.go("rotation-update", rotation.uid)
@@ -637,6 +651,7 @@ def test_a_window_that_extends_itself_ends_before_a_person(by_hand: Office) -> N
 # 12. Decisions and wordings.
 
 
+@pytest.mark.extended
 def test_a_waived_partner_is_told_to_the_owner(by_hand: Office) -> None:
     rotation = by_hand.start()
     by_hand.do_step(rotation, "Load")
@@ -651,6 +666,7 @@ def test_a_waived_partner_is_told_to_the_owner(by_hand: Office) -> None:
     assert "olivia" in told[0]
 
 
+@pytest.mark.extended
 @writes_to_system
 def test_switching_now_is_told_to_the_owner(connected: Office) -> None:
     rotation = start_and_announce(connected, at_end="extend")
@@ -681,6 +697,7 @@ def partner_rotation(office: Office) -> tuple[Rotation, PartnerCertificate, Part
     return Rotation.objects.latest("pk"), old, new
 
 
+@pytest.mark.extended
 def test_a_change_that_is_called_off_does_not_ask_for_a_certificate_that_we_hold(by_hand: Office) -> None:
     rotation, _, _ = partner_rotation(by_hand)
     by_hand.approve(rotation)
@@ -713,6 +730,7 @@ def test_the_owner_hears_who_cancelled_and_what_is_in_use_now(by_hand: Office) -
     assert re.search(f"In use to decrypt: {old}, until [^,]+, {new}, until", told), told
 
 
+@pytest.mark.extended
 def test_who_cancels_is_not_told_of_it(by_hand: Office) -> None:
     rotation = start_by_hand(by_hand)
     assert by_hand.olivia.user is not None
@@ -722,6 +740,7 @@ def test_who_cancels_is_not_told_of_it(by_hand: Office) -> None:
     assert [m.to_address for m in mails_to("") if m.kind == "cancelled"] == ["alice@example.com"]
 
 
+@pytest.mark.extended
 def test_a_draft_that_is_cancelled_is_mailed_to_nobody(by_hand: Office) -> None:
     cancel(by_hand.olivia, by_hand.draft(), "Another date")
     by_hand.world.tick()
@@ -741,6 +760,7 @@ def test_mails_about_a_window_without_a_moment_do_not_name_a_start_as_one(connec
         assert not re.search(r"change (of \S+ certificate )?starts in", text), text
 
 
+@pytest.mark.extended
 def test_the_page_does_not_say_that_a_change_by_hand_is_made_by_itself(by_hand: Office) -> None:
     rotation = by_hand.start(at_end="switch", window_until="05:00")
     by_hand.do_step(rotation, "Load")
@@ -762,6 +782,7 @@ def start_by_hand(office: Office, **fields: object) -> Rotation:
     return rotation
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("at_end", ["switch", "go_back", "extend"])
 def test_the_moment_of_a_change_by_hand_says_that_a_person_makes_it(by_hand: Office, at_end: str) -> None:
     rotation = start_by_hand(by_hand, at_end=at_end, window_until="05:00")
@@ -773,6 +794,7 @@ def test_the_moment_of_a_change_by_hand_says_that_a_person_makes_it(by_hand: Off
     assert "made all the same" not in by_hand.olivia.text
 
 
+@pytest.mark.extended
 def test_the_first_evidence_tells_our_people_to_make_a_change_by_hand(by_hand: Office) -> None:
     rotation = start_by_hand(by_hand, at_end="switch", window_until="05:00")
     by_hand.world.at(STARTS + HOUR)
@@ -785,6 +807,7 @@ def test_the_first_evidence_tells_our_people_to_make_a_change_by_hand(by_hand: O
     assert "Make the change by hand now" in told[0]
 
 
+@pytest.mark.extended
 def test_evidence_before_the_window_tells_our_people_from_when_on_they_make_the_change(by_hand: Office) -> None:
     rotation = start_by_hand(by_hand, at_end="switch", window_until="05:00")
     by_hand.world.at(STARTS - DAY)
@@ -795,6 +818,7 @@ def test_evidence_before_the_window_tells_our_people_from_when_on_they_make_the_
     assert "by hand now" not in told
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("at_end", ["go_back", "extend"])
 def test_a_window_by_hand_with_evidence_ends_before_a_person(by_hand: Office, at_end: str) -> None:
     rotation = start_by_hand(by_hand, at_end=at_end)
@@ -830,6 +854,7 @@ def campaign(world: World) -> tuple[Office, Rotation]:
     return office, rotation
 
 
+@pytest.mark.extended
 def test_in_a_campaign_a_partner_that_answers_may_switch_at_once(campaign: tuple[Office, Rotation]) -> None:
     office, rotation = campaign
     fay = Browser()
@@ -841,6 +866,7 @@ def test_in_a_campaign_a_partner_that_answers_may_switch_at_once(campaign: tuple
     assert re.search(r"Sign to Fabrikam with", shown), shown
 
 
+@pytest.mark.extended
 def test_in_a_campaign_silent_partners_are_reminded_and_nobody_is_escalated_early(
     campaign: tuple[Office, Rotation],
 ) -> None:
@@ -860,6 +886,7 @@ def test_in_a_campaign_silent_partners_are_reminded_and_nobody_is_escalated_earl
 # 14. Days in the past.
 
 
+@pytest.mark.extended
 def test_a_reminder_after_an_extension_that_is_over_asks_for_no_day_in_the_past(by_hand: Office) -> None:
     rotation = by_hand.start()
     by_hand.do_step(rotation, "Load")
@@ -946,6 +973,7 @@ def test_home_names_what_blocks_a_rotation_and_the_next_action(by_hand: Office) 
     assert "We are in a freeze" in page
 
 
+@pytest.mark.extended
 def test_after_a_cancellation_the_old_certificate_expires_in_both_roles(by_hand: Office) -> None:
     rotation = start_by_hand(by_hand)
     cancel(by_hand.olivia, rotation, "Another date")
@@ -955,6 +983,7 @@ def test_after_a_cancellation_the_old_certificate_expires_in_both_roles(by_hand:
     assert "sign + decrypt" in last_mail("alice", "reminder")
 
 
+@pytest.mark.extended
 def test_after_a_missed_window_the_old_certificate_expires_in_both_roles(by_hand: Office) -> None:
     start_by_hand(by_hand)
     by_hand.world.at(ENDS + 10 * MINUTE)
@@ -983,6 +1012,7 @@ def test_the_answer_is_due_working_days_before_the_change_under_a_name_of_its_ow
     assert "1 Dec 2026" in calendar.replace("\r\n ", "")
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("words_of_step", ["Agree to the time, or propose another one"])
 def test_a_partner_that_changes_with_us_agrees_before_the_minute_of_the_change(
     one_slot: Office, words_of_step: str
@@ -995,6 +1025,7 @@ def test_a_partner_that_changes_with_us_agrees_before_the_minute_of_the_change(
     assert f"{words_of_step}, by Tue 1 Dec 2026, 22:00 CST" in fay.open(last_link("fabrikam.example"))
 
 
+@pytest.mark.extended
 def test_a_partner_loads_its_key_by_one_moment_everywhere(by_hand: Office) -> None:
     rotation, _, new = partner_rotation(by_hand)
     by_hand.approve(rotation)
@@ -1013,6 +1044,7 @@ def test_a_partner_loads_its_key_by_one_moment_everywhere(by_hand: Office) -> No
     assert not re.search(r"(load|tell us)[^.:]{0,60} by:? Thu 3 Dec 2026, 22:00", f"{page} {told}", re.I)
 
 
+@pytest.mark.extended
 def test_a_partner_that_has_answered_is_not_asked_to_answer_by_another_day(one_slot: Office) -> None:
     rotation = one_slot.start()
     one_slot.announce(rotation)
@@ -1025,6 +1057,7 @@ def test_a_partner_that_has_answered_is_not_asked_to_answer_by_another_day(one_s
 # Everywhere: one page says one thing.
 
 
+@pytest.mark.extended
 def test_one_page_says_once_how_far_away_the_window_is(by_hand: Office) -> None:
     rotation = by_hand.start()
     by_hand.do_step(rotation, "Load")
