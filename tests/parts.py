@@ -54,9 +54,9 @@ PARTS = {
             (*ON_POSTGRES, *BESIDE_EACH_OTHER),
         ),
         Part("processes", "processes and not extended", WAITING),
-        Part("alone", "alone", ()),
     ],
     "rest": [
+        Part("alone", "alone", ()),
         Part("SQLite, extended", f"{WITHIN} and extended"),
         Part(
             "PostgreSQL, the rest",

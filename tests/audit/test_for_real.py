@@ -45,7 +45,8 @@ def verify_intact(stack: Stack) -> int:
     return int(said[1].replace(",", ""))
 
 
-@pytest.mark.parametrize("processes", [pytest.param(("mail",), marks=pytest.mark.extended), ("worker", "beat")])
+@pytest.mark.extended
+@pytest.mark.parametrize("processes", [("mail",), ("worker", "beat")])
 def test_entries_are_sealed_within_seconds(make_stack: Callable[..., Stack], processes: tuple[str, ...]) -> None:
     stack = make_stack()
     stack.start(*processes)

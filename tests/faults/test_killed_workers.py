@@ -63,15 +63,9 @@ def after_the_write(site: Site) -> Iterator[None]:
 POINTS = {"before": before_the_write, "during": during_the_write, "after": after_the_write}
 
 
+@pytest.mark.extended
 @pytest.mark.faults(row=1)
-@pytest.mark.parametrize(
-    ("point", "taker"),
-    [
-        pytest.param("before", "worker", marks=pytest.mark.extended),
-        ("during", "loop"),
-        pytest.param("after", "worker", marks=pytest.mark.extended),
-    ],
-)
+@pytest.mark.parametrize(("point", "taker"), [("before", "worker"), ("during", "loop"), ("after", "worker")])
 def test_a_killed_workers_step_is_taken_up_and_applied_once(
     point: str, taker: str, site: Site, smtp_server: MailServer
 ) -> None:

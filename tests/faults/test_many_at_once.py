@@ -11,6 +11,7 @@ from tests.faults.ticks import many_ticks
 from tests.servers import MailServer, Postgres
 
 
+@pytest.mark.extended
 @pytest.mark.faults(row=7)
 def test_sixty_changes_at_one_moment_are_each_applied_once_by_two_workers_two_beats_and_two_loops(
     site: Site, smtp_server: MailServer, postgres: Postgres

@@ -90,6 +90,7 @@ def test_messages_are_complete_and_taken_by_one_worker(folder: Path, caplog: pyt
     assert caplog.text == ""
 
 
+@pytest.mark.extended
 def test_a_worker_survives_an_empty_message(make_stack: Callable[..., Stack]) -> None:
     stack = make_stack()
     _, worker = stack.start("web", "worker")

@@ -47,6 +47,7 @@ def test_a_new_vault_key_before_the_old_one_opens_everything(stack: Stack) -> No
     assert stack.get("/healthz")[0] == 200
 
 
+@pytest.mark.extended
 def test_after_resealing_the_old_key_is_not_needed_any_more(stack: Stack) -> None:
     old, new = (stack.folder / "vault_keys").read_text(), new_vault_key()
     (stack.folder / "vault_keys").write_text(f"{new},{old}")

@@ -16,6 +16,7 @@ make_certificate(make_identity("ACME-PROD"), datetime.now(UTC) + 20 * DAY)
 """
 
 
+@pytest.mark.extended
 @pytest.mark.dates
 def test_it_is_there_without_any_setting(make_stack: Callable[..., Stack]) -> None:
     stack = make_stack()

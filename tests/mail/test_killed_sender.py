@@ -33,6 +33,7 @@ Message.objects.update(lease_until=datetime.now(UTC) - timedelta(seconds=1))
 """
 
 
+@pytest.mark.extended
 @pytest.mark.faults(row=12)
 def test_it_makes_at_most_one_double_with_the_same_message_id_and_never_none(
     make_stack: Callable[..., Stack],

@@ -142,6 +142,7 @@ def test_a_server_that_recovers_gets_the_mail_once(
         assert [mail["Message-ID"] for mail in office.taken] == ["<one@example.com>"]
 
 
+@pytest.mark.extended
 def test_a_server_that_looks_long_at_a_mail_gets_it_once(make_stack: Callable[..., Stack]) -> None:
     with running(wait=4) as office:  # longer than the usual time-out, shorter than that for a verdict
         stack = make_stack(email_url=f"smtp://localhost:{office.port}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.servers import Postgres
 from tests.stack import Stack
 
@@ -14,6 +16,7 @@ print(json.dumps(run()))
 """
 
 
+@pytest.mark.extended
 def test_concurrent_runs_remind_every_partner_once(make_stack: Callable[..., Stack], postgres: Postgres) -> None:
     result = make_stack(postgres=postgres).python(CHASE)
     print(result)  # noqa: T201

@@ -32,7 +32,7 @@ OFTEN = (("apply", "cancel"), ("apply", "postpone"))
     ("upto", "names", "both"),
     [
         pytest.param("due", ("apply", "cancel"), False, marks=pytest.mark.faults(row=10)),
-        pytest.param("due", ("apply", "postpone"), False, marks=pytest.mark.faults(row=10)),
+        pytest.param("due", ("apply", "postpone"), False, marks=[pytest.mark.faults(row=10), pytest.mark.extended]),
         pytest.param("due", ("apply", "apply"), False, marks=pytest.mark.extended),
         # A postponed one can still be cancelled.
         pytest.param("due", ("postpone", "cancel"), True, marks=pytest.mark.extended),
