@@ -32,7 +32,7 @@ pytestmark = pytest.mark.django_db
 T = TypeVar("T")
 
 #: `make test` sends each address its own part of all that is sent, and each of these to some address.
-some_or_all = pytest.mark.parametrize("every", [10, pytest.param(1, marks=pytest.mark.extended)])
+some_or_all = pytest.mark.parametrize("every", [20, pytest.param(1, marks=pytest.mark.extended)])
 
 #: Names that some page reads from its address.
 NAMES = [

@@ -168,7 +168,13 @@ def test_scopes_without_openid_are_refused(monkeypatch: pytest.MonkeyPatch, scop
         (changed(CLIENT_SECRET=None, CLIENT_SECRET_FILE="/nowhere/secret"), "names the file /nowhere/secret"),
     ],
 )
-@pytest.mark.parametrize("argv", [["manage.py", "check"], ["-m", "gunicorn", "as2certs.wsgi"]], ids=["check", "web"])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        pytest.param(["manage.py", "check"], id="check"),
+        pytest.param(["-m", "gunicorn", "as2certs.wsgi"], id="web", marks=pytest.mark.extended),
+    ],
+)
 def test_an_invalid_setting_ends_the_start_with_one_line(
     tmp_path: Path, argv: list[str], given: dict[str, str], said: str
 ) -> None:

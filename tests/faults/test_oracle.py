@@ -198,7 +198,7 @@ def test_it_is_silent_when_all_is_well(expected: Expected) -> None:
 
 
 @pytest.mark.parametrize(
-    ("planted", "says"), sample([pytest.param(p, says, id=f"{p.__name__}-{says}") for p, says in PLANTS], 12)
+    ("planted", "says"), sample([pytest.param(p, says, id=f"{p.__name__}-{says}") for p, says in PLANTS], 6)
 )
 def test_it_speaks_of_a_planted_fault(
     planted: Callable[[Path], None], says: str, expected: Expected, tmp_path: Path

@@ -79,7 +79,7 @@ def sound(tmp_path: Path) -> dict[str, str]:
                 "SECRET_KEY_FILE names the file /nowhere/key, which can't be read",
             ),
         ],
-        8,
+        4,
     ),
 )
 def test_an_invalid_value_ends_the_start_with_one_line(sound: dict[str, str], name: str, value: str, said: str) -> None:

@@ -95,11 +95,11 @@ def test_an_accepted_answer_can_be_corrected(nora: Visitor, rotation: Rotation, 
     assert participant_of(rotation).holds_undecided
 
 
-@pytest.mark.parametrize("holds", ["", "both", "SEVERAL", "several\x00", "2"])
-def test_an_unknown_answer_is_an_error_of_the_form(nora: Visitor, rotation: Rotation, holds: str) -> None:
-    answer = nora.send("holds", holds=holds)
-    assert answer.status_code == 422
-    assert "Say yes or no, or that you don’t know." in nora.text
+def test_an_unknown_answer_is_an_error_of_the_form(nora: Visitor, rotation: Rotation) -> None:
+    for holds in ("", "both", "SEVERAL", "several\x00", "2"):
+        answer = nora.send("holds", holds=holds)
+        assert answer.status_code == 422, holds
+        assert "Say yes or no, or that you don’t know." in nora.text
     assert participant_of(rotation).says_holds == ""
 
 

@@ -135,12 +135,12 @@ def test_a_cancelled_change_accepts_no_answer(
     assert again(northwind).evidence == ""
 
 
-@pytest.mark.parametrize("seen", ["", ".", "x.y", "0" * 24 + ".99999999999999999999", "a.²", "a.-5", "\x00"])
-def test_a_form_without_a_version_is_refused(nora: Visitor, northwind: Participant, seen: str) -> None:
+def test_a_form_without_a_version_is_refused(nora: Visitor, northwind: Participant) -> None:
     nora.open()
-    answer = nora.send("installed", how="word", seen=seen)
-    assert answer.status_code == 422
-    assert "Since you opened this page," in nora.text
+    for seen in ("", ".", "x.y", "0" * 24 + ".99999999999999999999", "a.²", "a.-5", "\x00"):
+        answer = nora.send("installed", how="word", seen=seen)
+        assert answer.status_code == 422, seen
+        assert "Since you opened this page," in nora.text
     assert again(northwind).evidence == ""
 
 

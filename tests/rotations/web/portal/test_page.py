@@ -92,7 +92,9 @@ def test_opening_is_recorded_once_and_is_no_answer(nora: Visitor, northwind: Par
     assert (northwind.evidence, northwind.agreed_at) == ("", None)
 
 
-@pytest.mark.parametrize("form", ["pem", "der", "p7b", "zip"])
+@pytest.mark.parametrize(
+    "form", ["pem", *(pytest.param(form, marks=pytest.mark.extended) for form in ("der", "p7b")), "zip"]
+)
 def test_downloads_in_each_format_are_recorded(
     company: Company, nora: Visitor, northwind: Participant, form: str
 ) -> None:
