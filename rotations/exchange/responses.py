@@ -24,7 +24,7 @@ from rotations.execution.confirmations import (
 )
 from rotations.letters import sending
 from rotations.models import Participant, Rotation
-from rotations.notifications import operator_mail
+from rotations.notifications import exchange_mail
 from rotations.planning import windows
 from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction
@@ -100,7 +100,7 @@ def propose_window(participant: Participant, window: windows.Window, *, note: st
     participant.save()
     proposed = format_exact_window(window.start, window.end, window.zone)
     record(participant.audit_event("participant.proposed", new={"window": proposed}, reason=note), by=by, now=now)
-    operator_mail.notify_partner_response(
+    exchange_mail.notify_partner_response(
         participant,
         f"{participant.partner} proposes another time: {proposed}.",
         note,
@@ -151,7 +151,7 @@ def decline(participant: Participant, *, reason: str, by: Actor, now: datetime) 
     participant.declined_at, participant.declined_reason = now, reason
     participant.save()
     record(participant.audit_event("participant.declined", reason=reason), by=by, now=now)
-    operator_mail.notify_partner_response(
+    exchange_mail.notify_partner_response(
         participant,
         f"{participant.partner} says no.",
         reason,
@@ -209,7 +209,7 @@ def report_result(participant: Participant, *, works: bool, note: str, by: Actor
         now=now,
     )
     if not works:
-        operator_mail.notify_partner_response(
+        exchange_mail.notify_partner_response(
             participant, f"{participant.partner} reports trouble after the change.", note, at=now
         )
 
@@ -256,7 +256,7 @@ def suggest_contact(participant: Participant, suggestion: SuggestedContact, *, b
         by=by,
         now=now,
     )
-    operator_mail.notify_partner_response(
+    exchange_mail.notify_partner_response(
         participant,
         f"{partner} names {contact.name} as the right person: take them on at the partner’s page, or not.",
         details,

@@ -15,7 +15,7 @@ from rotations.execution.preconditions import RotationFacts
 from rotations.lifecycle import changeover_evidence, drafts, four_eyes
 from rotations.lifecycle.rescheduling import window_findings
 from rotations.models import Rotation, rehearsal
-from rotations.notifications import operator_mail
+from rotations.notifications import outcome_mail
 from rotations.planning import windows
 from rotations.planning.change import Act
 from rotations.planning.states import (
@@ -77,7 +77,7 @@ def _notify_despite_warnings(rotation: Rotation, *, by: Actor, now: datetime) ->
         *window_findings(rotation, window, now=now),
     ]
     if text := drafts.warning_text(found, freeze_reason=rotation.freeze_reason):
-        operator_mail.notify_forced(rotation, "approved the change despite warnings", text, by=by, at=now)
+        outcome_mail.notify_forced(rotation, "approved the change despite warnings", text, by=by, at=now)
 
 
 def _approve_again(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
@@ -194,7 +194,7 @@ def waive_rehearsal(rotation: Rotation, *, reason: str, by: Actor, now: datetime
         by=by,
         now=now,
     )
-    operator_mail.notify_forced(rotation, "decided to go on without a rehearsal", reason, by=by, at=now)
+    outcome_mail.notify_forced(rotation, "decided to go on without a rehearsal", reason, by=by, at=now)
     transitions.advance_rotation(rotation, by=by, now=now)
 
 

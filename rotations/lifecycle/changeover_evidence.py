@@ -25,7 +25,7 @@ from rotations.letters.context import LetterContext
 from rotations.lifecycle import open_window
 from rotations.models import Letter, Participant, Rotation, Sighting, Step
 from rotations.models.evidence import find_used_certificate
-from rotations.notifications import operator_mail
+from rotations.notifications import exchange_mail, outcome_mail
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepAction, StepState
 
@@ -125,7 +125,7 @@ def record_sighting(partner: Partner, message: ObservedMessage, *, by: Actor, no
     if participant is not None:
         _apply_sighting(sighting, participant, by=by, now=now)
     elif verdict != Sighting.Verdict.OTHER and (evidence := sighting.early_evidence()) and evidence.kind != "ours":
-        operator_mail.notify_early_evidence(sighting, evidence, at=now)
+        exchange_mail.notify_early_evidence(sighting, evidence, at=now)
     return sighting
 
 
@@ -213,7 +213,7 @@ def _apply_sighting(sighting: Sighting, participant: Participant, *, by: Actor, 
     if sighting.verdict == Sighting.Verdict.NEW:
         _mark_migrated(rotation, participant, sighting, by=by, now=now)
         if evidence := fingerprint_check.uncompared_evidence(rotation):
-            operator_mail.notify_early_evidence(sighting, evidence, at=now)
+            exchange_mail.notify_early_evidence(sighting, evidence, at=now)
     elif sighting.verdict == Sighting.Verdict.OLD and is_late(participant, sighting.at):
         _mark_straggling(rotation, participant, sighting, now=now)
 
@@ -255,7 +255,7 @@ def _mark_straggling(rotation: Rotation, participant: Participant, sighting: Sig
             f"A message of {format_moment(sighting.at, participant.partner.time_zone, 'offset')} was "
             f"{sighting.get_use_display()} it. Call them before the old certificate is retired here."
         )
-        operator_mail.notify_partner_response(participant, text, at=now, advice=advice)
+        exchange_mail.notify_partner_response(participant, text, at=now, advice=advice)
 
 
 def warn_and_release(now: datetime) -> int:
@@ -327,7 +327,7 @@ def _remind_of_test(rotation: Rotation, participant: Participant, step: Step, *,
         f"{shown}. Only the test of our own is not recorded, and the old certificate stays until it is. Record its "
         "result, or leave it out with a reason."
     )
-    operator_mail.notify_own_step_open(rotation, step, reason, at=now)
+    outcome_mail.notify_own_step_open(rotation, step, reason, at=now)
 
 
 def _warn(rotation: Rotation, participant: Participant, *, now: datetime) -> None:
@@ -354,4 +354,4 @@ def _warn(rotation: Rotation, participant: Participant, *, now: datetime) -> Non
         "They were warned by mail." if sent else "Nobody there could be written to: call them."
     )
     text = f"Nothing shows that {participant.partner} uses the new certificate."
-    operator_mail.notify_partner_response(participant, text, at=now, advice=advice)
+    exchange_mail.notify_partner_response(participant, text, at=now, advice=advice)

@@ -21,7 +21,7 @@ from rotations.lifecycle.rescheduling import (
     require_no_running_step,
 )
 from rotations.models import Letter, Participant, Rotation, Step
-from rotations.notifications import operator_mail
+from rotations.notifications import outcome_mail
 from rotations.planning.change import SWITCH_ACTS, Act
 from rotations.planning.states import (
     SETTLED,
@@ -51,7 +51,7 @@ def cancel(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rota
     _skip_open_steps(rotation, now=now, by=by, why="the rotation was cancelled")
     sending.notify_participants(rotation, Letter.Kind.CANCELLED, by=by, now=now)
     if not is_draft:
-        operator_mail.notify_cancelled(rotation, reason, by=by, at=now)
+        outcome_mail.notify_cancelled(rotation, reason, by=by, at=now)
     return rotation
 
 
@@ -75,7 +75,7 @@ def close(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotat
     _skip_open_steps(rotation, now=now, by=by, why=f"closed: {reason}")
     transitions.apply_action(rotation, RotationAction.CLOSE, by=by, now=now, reason=reason)
     if is_early:
-        operator_mail.notify_forced(rotation, "closed the rotation with steps left", reason, by=by, at=now)
+        outcome_mail.notify_forced(rotation, "closed the rotation with steps left", reason, by=by, at=now)
     return rotation
 
 

@@ -21,7 +21,7 @@ from rotations.errors import ActionRefused
 from rotations.execution import preconditions, transitions
 from rotations.lifecycle import endings, rescheduling
 from rotations.models import AtEnd, Participant, Rotation, Step, StepQuerySet
-from rotations.notifications import operator_mail
+from rotations.notifications import outcome_mail
 from rotations.planning import plan, windows
 from rotations.planning.change import Act, StepOwner
 from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction, StepState
@@ -63,7 +63,7 @@ def switch_now(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> 
         raise ActionRefused(obstacle)
     _make_due(_waiting_cut_overs(rotation), rotation, reason, by=by, now=now)
     decision = "switched without a message that shows the other side’s change"
-    operator_mail.notify_forced(rotation, decision, reason, by=by, at=now)
+    outcome_mail.notify_forced(rotation, decision, reason, by=by, at=now)
     return rotation
 
 
@@ -81,7 +81,7 @@ def switch_on_evidence(rotation: Rotation, participant: Participant, proof: str,
     by_hand = waiting.filter(automatic=False, who=StepOwner.WE).order_by("position").first()
     if by_hand is not None:
         reason = f"{participant.partner} has changed: {proof}. {_request_by_hand(rotation, by_hand, now=now)}"
-        operator_mail.notify_own_step_open(rotation, by_hand, reason, at=now)
+        outcome_mail.notify_own_step_open(rotation, by_hand, reason, at=now)
 
 
 def _request_by_hand(rotation: Rotation, step: Step, *, now: datetime) -> str:

@@ -23,7 +23,7 @@ from rotations.letters import sending
 from rotations.letters.context import LetterContext
 from rotations.lifecycle import drafts, four_eyes
 from rotations.models import Letter, Participant, Rotation
-from rotations.notifications import operator_mail
+from rotations.notifications import outcome_mail
 from rotations.planning import windows
 from rotations.planning.states import (
     SETTLED,
@@ -175,7 +175,7 @@ def postpone(
     record_agreement(rotation, [p for p in willing if p.pk not in switched], by=by, now=now)
     sending.notify_participants(rotation, Letter.Kind.MOVED, by=by, now=now, note=change.reason, exclude=switched)
     if warnings := drafts.warning_text(found, freeze_reason=change.freeze_reason):
-        operator_mail.notify_forced(rotation, "moved the window despite warnings", warnings, by=by, at=now)
+        outcome_mail.notify_forced(rotation, "moved the window despite warnings", warnings, by=by, at=now)
     return rotation
 
 
@@ -317,7 +317,7 @@ def move_participant(participant: Participant, change: WindowChange, *, by: Acto
     sending.send_letters(context, Letter.Kind.MOVED, contacts, by=by, note=change.reason)
     if warnings := drafts.warning_text(found, freeze_reason=change.freeze_reason):
         decision = f"moved the window of {participant.partner} despite warnings"
-        operator_mail.notify_forced(rotation, decision, warnings, by=by, at=now)
+        outcome_mail.notify_forced(rotation, decision, warnings, by=by, at=now)
     return participant
 
 

@@ -15,7 +15,7 @@ from rotations.execution.confirmations import (
 )
 from rotations.execution.stored_plan import ROLL_BACK
 from rotations.models import Rotation, Step
-from rotations.notifications import operator_mail
+from rotations.notifications import outcome_mail
 from rotations.planning.change import Act
 from rotations.planning.states import (
     RotationAction,
@@ -105,4 +105,4 @@ def skip_step(step: Step, *, reason: str, by: Actor, now: datetime) -> None:
         require_not_ended(rotation)
         fingerprint_check.require_compared(rotation, step)
         transitions.settle_step(rotation.steps.get(pk=step.pk), StepAction.SKIP, by=by, now=now, note=reason)
-        operator_mail.notify_forced(rotation, f"skipped the step “{step.title}”", reason, by=by, at=now)
+        outcome_mail.notify_forced(rotation, f"skipped the step “{step.title}”", reason, by=by, at=now)

@@ -15,7 +15,7 @@ from as2certs.mail.models import Message
 from as2certs.mail.validity import Withdrawal
 from as2certs.time_format import format_countdown
 from rotations.models import HandedIn, Notice, Rotation, Sighting, Step
-from rotations.notifications import operator_mail
+from rotations.notifications import window_mail
 from rotations.notifications.expiry import HOLDER_KINDS, find_still_expiring
 from rotations.notifications.expiry_mail import reminder_facts
 from rotations.notifications.recipients import Recipient
@@ -130,7 +130,7 @@ def _check_too_late(message: Message, rotation: Rotation, now: datetime) -> str:
     start = rotation.window_start
     if (start.isoformat() if start else "") != message.facts.get("window"):
         return "The window has moved since this was written."
-    is_late = rotation.old is not None and operator_mail.comes_too_late(rotation, rotation.old, now)
+    is_late = rotation.old is not None and window_mail.comes_too_late(rotation, rotation.old, now)
     return "" if is_late else "The change no longer comes too late, or was called off."
 
 

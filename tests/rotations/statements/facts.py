@@ -9,7 +9,7 @@ from functools import cached_property
 
 from partners.models import SigningChoice
 from rotations.models import Participant, Rotation, Step
-from rotations.notifications.operator_mail import STARTED_BY
+from rotations.notifications.window_mail import STARTED_BY
 from rotations.planning.change import PREPARATION_ACTS, Act
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
 
