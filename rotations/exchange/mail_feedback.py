@@ -28,7 +28,6 @@ from rotations.exchange.partner_evidence import load_histories
 from rotations.letters import access_links, announcements
 from rotations.letters.context import LetterContext
 from rotations.letters.sending import send_letters
-from rotations.lifecycle import changeover_evidence
 from rotations.models import Letter, Notice, Participant
 from rotations.notifications import mail_checks
 
@@ -191,7 +190,7 @@ def _explain_untrue(message: Message, letter: Letter, participant: Participant, 
         case Letter.Kind.NUDGE:
             history = load_histories([participant])[participant.pk]
             return follow_up.explain_not_awaited(history, now=now)
-        case Letter.Kind.WARNED if changeover_evidence.has_moved(participant):
+        case Letter.Kind.WARNED if participant.has_moved():
             return f"{participant.partner} uses the new certificate, as a message showed or it says."
         case Letter.Kind.NOT_NOW if window_notices.have_changed(participant):
             return "We have changed over since this was written."
@@ -264,10 +263,15 @@ def check_silent(message: Message, now: datetime) -> Withdrawal | None:
 
 
 def check_digest(message: Message, now: datetime) -> Withdrawal | None:
-    """Return why a digest no longer says what rotations wait for; one that is due is written in the next run."""
+    """Return why a digest no longer says what rotations wait for; one that is due is written in the next run.
+
+    Most leave at once: there, only the rotations that it lists are looked at, and its countdowns are left as they are.
+    """
     if now - message.created_at <= mail_checks.COUNTDOWN_TOLERANCE:
-        return None
-    current = digest.build_current(message.key, now)
+        listed = message.facts["rotations"]
+        current = digest.build_current(message.key, now, counted_from=message.created_at, among=listed)
+    else:
+        current = digest.build_current(message.key, now, counted_from=now)
     if current is None:
         return Withdrawal("Nothing waits any more, or the day of this digest is over.")
     if current.render().text != message.text:

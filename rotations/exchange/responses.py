@@ -25,6 +25,7 @@ from rotations.execution.confirmations import (
 from rotations.letters import sending
 from rotations.models import Participant, Rotation
 from rotations.notifications import exchange_mail
+from rotations.notifications.exchange_mail import News, PartnerNews
 from rotations.planning import windows
 from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction
@@ -102,10 +103,13 @@ def propose_window(participant: Participant, window: windows.Window, *, note: st
     record(participant.audit_event("participant.proposed", new={"window": proposed}, reason=note), by=by, now=now)
     exchange_mail.notify_partner_response(
         participant,
-        f"{participant.partner} proposes another time: {proposed}.",
-        note,
+        PartnerNews(
+            News.PROPOSAL,
+            f"{participant.partner} proposes another time: {proposed}.",
+            note,
+            f"{_keep_back(participant, by=by, now=now)} accept its time, stay with the window, or go on without it.",
+        ),
         at=now,
-        advice=f"{_keep_back(participant, by=by, now=now)} accept its time, stay with the window, or go on without it.",
     )
 
 
@@ -153,11 +157,14 @@ def decline(participant: Participant, *, reason: str, by: Actor, now: datetime) 
     record(participant.audit_event("participant.declined", reason=reason), by=by, now=now)
     exchange_mail.notify_partner_response(
         participant,
-        f"{participant.partner} says no.",
-        reason,
+        PartnerNews(
+            News.REFUSAL,
+            f"{participant.partner} says no.",
+            reason,
+            f"{_keep_back(participant, by=by, now=now)} agree on another way and record its answer, postpone, or go on "
+            "without it.",
+        ),
         at=now,
-        advice=f"{_keep_back(participant, by=by, now=now)} agree on another way and record its answer, postpone, or go "
-        "on without it.",
     )
 
 
@@ -210,7 +217,9 @@ def report_result(participant: Participant, *, works: bool, note: str, by: Actor
     )
     if not works:
         exchange_mail.notify_partner_response(
-            participant, f"{participant.partner} reports trouble after the change.", note, at=now
+            participant,
+            PartnerNews(News.TROUBLE, f"{participant.partner} reports trouble after the change.", note),
+            at=now,
         )
 
 
@@ -258,8 +267,12 @@ def suggest_contact(participant: Participant, suggestion: SuggestedContact, *, b
     )
     exchange_mail.notify_partner_response(
         participant,
-        f"{partner} names {contact.name} as the right person: take them on at the partner’s page, or not.",
-        details,
+        PartnerNews(
+            News.CONTACT,
+            f"{partner} names {contact.name} as the right person: take them on at the partner’s page, or not.",
+            details,
+            about=str(contact.uid),
+        ),
         at=now,
     )
     return contact

@@ -575,7 +575,7 @@ def _unschedule(rotation: Rotation, *, by: Actor, now: datetime) -> None:
     window_acts = {Act.HOLD.value, *_switching_acts(steps)}
     if reason and all(step.state == StepState.WAITING for step in steps if step.act in window_acts):
         apply_action(rotation, RotationAction.UNREADY, by=by, now=now, reason=reason)
-        outcome_mail.notify_needs_attention(rotation, None, reason, at=now)
+        outcome_mail.notify_needs_attention(rotation, None, reason, at=now, facts={"rehearsal": reason})
 
 
 def _decides_rehearsal(state: RotationState, steps: list[Step]) -> bool:

@@ -26,8 +26,9 @@ from rotations.lifecycle import open_window
 from rotations.models import Letter, Participant, Rotation, Sighting, Step
 from rotations.models.evidence import find_used_certificate
 from rotations.notifications import exchange_mail, outcome_mail
+from rotations.notifications.exchange_mail import News, PartnerNews
 from rotations.planning.change import Act
-from rotations.planning.states import SETTLED, RotationState, StepAction, StepState
+from rotations.planning.states import SETTLED, RotationState, StepAction
 
 #: How far the clocks of AS2 systems may differ; a message later than this is a typing error.
 CLOCK_TOLERANCE = timedelta(minutes=15)
@@ -255,7 +256,8 @@ def _mark_straggling(rotation: Rotation, participant: Participant, sighting: Sig
             f"A message of {format_moment(sighting.at, participant.partner.time_zone, 'offset')} was "
             f"{sighting.get_use_display()} it. Call them before the old certificate is retired here."
         )
-        exchange_mail.notify_partner_response(participant, text, at=now, advice=advice)
+        news = PartnerNews(News.USES_OLD, text, advice=advice)
+        exchange_mail.notify_partner_response(participant, news, at=now)
 
 
 def warn_and_release(now: datetime) -> int:
@@ -295,7 +297,7 @@ def _warn_or_release(pk: int, *, now: datetime) -> int:
         open_steps = list(owed.order_by("position"))
         if not open_steps or participant.is_removed:
             continue
-        if all(step.act == Act.TEST for step in open_steps) and has_moved(participant):
+        if all(step.act == Act.TEST for step in open_steps) and participant.has_moved():
             _remind_of_test(rotation, participant, open_steps[0], now=now)
         elif participant.warned_at is None:
             _warn(rotation, participant, now=now)
@@ -306,15 +308,6 @@ def _warn_or_release(pk: int, *, now: datetime) -> int:
                 transitions.settle_step(step, StepAction.SKIP, by=Actor.runner(), now=now, note=note)
             count += 1
     return count
-
-
-def has_moved(participant: Participant) -> bool:
-    """Return whether a partner uses the new certificate: a message showed it, or it said so, and none contradicts."""
-    if participant.straggling_at is not None:
-        return False
-    if participant.migrated_at is not None or participant.works:
-        return True
-    return participant.steps.filter(act=Act.PARTNER_CUT_OVER, state=StepState.DONE).exists()
 
 
 def _remind_of_test(rotation: Rotation, participant: Participant, step: Step, *, now: datetime) -> None:
@@ -350,8 +343,9 @@ def _warn(rotation: Rotation, participant: Participant, *, now: datetime) -> Non
         by=by,
         now=now,
     )
-    advice = f"The old certificate goes in {WARNING_PERIOD.days} days unless you hold it. " + (
+    goes = format_moment(now + WARNING_PERIOD, rotation.window_zone or "UTC", "day")
+    advice = f"The old certificate goes on {goes} unless you hold it. " + (
         "They were warned by mail." if sent else "Nobody there could be written to: call them."
     )
     text = f"Nothing shows that {participant.partner} uses the new certificate."
-    exchange_mail.notify_partner_response(participant, text, at=now, advice=advice)
+    exchange_mail.notify_partner_response(participant, PartnerNews(News.NO_EVIDENCE, text, advice=advice), at=now)

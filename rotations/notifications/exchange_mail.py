@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from django.conf import settings
@@ -35,21 +37,43 @@ log = logging.getLogger(__name__)
 MAX_SILENT = 40
 
 
-def notify_partner_response(
-    participant: Participant, text: str, words: str = "", *, at: datetime, advice: str = ""
-) -> int:
-    """Notify people of what a partner did or said, and that they have to decide about.
+class News(StrEnum):
+    """What is new of a partner; ``mail_checks`` asks, when the mail leaves, whether it still is."""
 
-    ``words`` are the partner's own, and quoted as such. ``advice`` is ours: what it means, and what to do.
+    PROPOSAL = "proposal"
+    REFUSAL = "refusal"
+    TROUBLE = "trouble"
+    CONTACT = "contact"
+    CAPABILITY = "capability"
+    USES_OLD = "uses_old"
+    NO_EVIDENCE = "no_evidence"
+
+
+@dataclass(frozen=True)
+class PartnerNews:
+    """What a partner did or said, and that our people have to decide about.
+
+    ``words`` are the partner's own, and quoted as such. ``advice`` is ours: what it means, and what to do. ``about`` is
+    what it names that can change, such as the contact (public id).
     """
-    rotation = participant.rotation
+
+    kind: News
+    text: str
+    words: str = ""
+    advice: str = ""
+    about: str = ""
+
+
+def notify_partner_response(participant: Participant, news: PartnerNews, *, at: datetime) -> int:
+    """Notify people of what a partner did or said, in the caller's transaction."""
+    rotation, words = participant.rotation, news.words
     event = RotationEvent(
         "partner_response",
         rotation,
         event=f"said:{participant.uid}:{at.isoformat()}",
         variables=lambda reader: {
-            "text": text,
-            "advice": advice,
+            "text": news.text,
+            "advice": news.advice,
             "partner": participant.partner.name,
             "facts": [
                 *([("In its words", words)] if words else []),
@@ -58,6 +82,7 @@ def notify_partner_response(
                 *certificate_facts(rotation, reader, at),
             ],
         },
+        facts={"participant": str(participant.uid), "news": news.kind, "about": news.about, "at": at.isoformat()},
     )
     return notify(event, now=at)
 

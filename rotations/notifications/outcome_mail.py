@@ -72,7 +72,7 @@ def notify_needs_attention(
 ) -> int:
     """Notify people that a rotation needs a person to continue, in the caller's transaction.
 
-    ``facts`` are what can change before the mail leaves, see ``mail_checks``; without them, whether the step is open.
+    ``facts`` are what can change before the mail leaves, see ``mail_checks``; without them, the failed step.
     """
     event = RotationEvent(
         "needs_attention",
@@ -96,6 +96,7 @@ def notify_needs_attention(
 
 def notify_own_step_open(rotation: Rotation, step: Step, reason: str, *, at: datetime) -> int:
     """Notify people, once for each step, that a step of our own is open and nothing else is waited for."""
+    opens = rotation.window_start if rotation.window_start is not None and at < rotation.window_start else None
     event = RotationEvent(
         "own_step_open",
         rotation,
@@ -105,7 +106,7 @@ def notify_own_step_open(rotation: Rotation, step: Step, reason: str, *, at: dat
             "step": step,
             "facts": [("Step", step.title), *certificate_facts(rotation, reader, at)],
         },
-        facts={"step": str(step.uid)},
+        facts={"step": str(step.uid), "opens": opens.isoformat() if opens else ""},
     )
     return notify(event, now=at)
 
@@ -113,9 +114,9 @@ def notify_own_step_open(rotation: Rotation, step: Step, reason: str, *, at: dat
 def notify_approval_withdrawn(rotation: Rotation, at: datetime) -> int:
     """Notify people that the approval was withdrawn by a change, in the caller's transaction."""
     why = f"The approval is withdrawn, since {rotation.withdrawn_because}."
-    return notify_needs_attention(
-        rotation, None, f"{why} Nothing further is made before somebody else approves it again.", at
-    )
+    text = f"{why} Nothing further is made before somebody else approves it again."
+    facts = {"withdrawn_because": rotation.withdrawn_because}
+    return notify_needs_attention(rotation, None, text, at, facts=facts)
 
 
 def notify_forced(rotation: Rotation, decision: str, reason: str, *, by: Actor, at: datetime) -> int:

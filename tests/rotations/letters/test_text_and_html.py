@@ -22,6 +22,7 @@ from rotations.letters.texts import FIXED_TEXTS
 from rotations.lifecycle.changeover_evidence import ObservedMessage, record_sighting
 from rotations.models import HandedIn, Letter, Participant
 from rotations.notifications import exchange_mail, outcome_mail, window_mail
+from rotations.notifications.exchange_mail import News, PartnerNews
 from rotations.notifications.texts import SilentPartner
 from tests.rotations.company import NOW, Company, partner_certificate
 from tests.rotations.exchange.incoming import put_in_use
@@ -104,7 +105,8 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
         rotation, "decided to go on without Fabrikam", "They are closed.", by=company.approver, at=at
     )
     outcome_mail.notify_cancelled(rotation, "The auditors asked for another key.", by=company.approver, at=at)
-    exchange_mail.notify_partner_response(northwind, "Northwind proposes 17:30", "We are closed until 9.", at=at)
+    news = PartnerNews(News.PROPOSAL, "Northwind proposes 17:30", "We are closed until 9.")
+    exchange_mail.notify_partner_response(northwind, news, at=at)
     partners = [SilentPartner("Northwind", "told", [("Nora North", "+1 312 555 0100")], "2 mails", "")]
     exchange_mail.notify_silent_partners(
         rotation, lambda zone: partners, silent=[northwind], event="e", escalate_to=None, at=at
