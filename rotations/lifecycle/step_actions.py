@@ -65,14 +65,15 @@ def complete_step(step: Step, *, note: str, by: Actor, now: datetime) -> None:
     """Record that a step was done by hand; ``note`` is the evidence.
 
     The old certificate can be retired by hand at any time after the change, and held messages can always be released.
-    Raises ActionRefused for a step that the application carries out itself, or that is not ready yet.
+    Raises ActionRefused for a step that the application carries out itself, that is not ready yet, or whose window has
+    not opened.
     """
     with transaction.atomic():
         rotation = transitions.lock_rotation(step.rotation_id)
         step = rotation.steps.get(pk=step.pk)
         require_not_ended(rotation)
         fingerprint_check.require_compared(rotation, step)
-        if obstacle := preconditions.obstacle_by_hand(step, preconditions.RotationFacts([rotation])):
+        if obstacle := preconditions.obstacle_by_hand(step, preconditions.RotationFacts([rotation]), now=now):
             raise ActionRefused(obstacle)
         if step.act == Act.RETIRE and not note.strip() and not rotation.is_emergency:
             _require_drained(rotation, step, now=now)
