@@ -10,7 +10,7 @@ from as2certs import pki
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import wake_task
 from rotations.errors import ActionRefused
-from rotations.execution import fingerprint_check, preconditions, stored_plan, transitions
+from rotations.execution import changeover_moment, fingerprint_check, preconditions, stored_plan, transitions
 from rotations.execution.preconditions import RotationFacts
 from rotations.lifecycle import changeover_evidence, drafts, four_eyes
 from rotations.lifecycle.rescheduling import window_findings
@@ -51,6 +51,7 @@ def approve(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
     changeover_evidence.apply_early_sightings(rotation, by=by, now=now)
     fingerprint_check.complete_check_step(rotation, by=by, now=now)
     transitions.advance_rotation(rotation, by=by, now=now)
+    changeover_moment.switch_on_noted_evidence(rotation, by=by, now=now)
     _notify_despite_warnings(rotation, by=by, now=now)
     return rotation
 

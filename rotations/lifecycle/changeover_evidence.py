@@ -19,10 +19,9 @@ from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.time_format import format_moment
 from partners.models import Partner
 from rotations.errors import ActionRefused
-from rotations.execution import fingerprint_check, transitions
+from rotations.execution import changeover_moment, fingerprint_check, transitions
 from rotations.letters import sending
 from rotations.letters.context import LetterContext
-from rotations.lifecycle import open_window
 from rotations.models import Letter, Participant, Rotation, Sighting, Step
 from rotations.models.evidence import find_used_certificate
 from rotations.notifications import exchange_mail, outcome_mail
@@ -240,7 +239,7 @@ def _mark_migrated(
     open_steps = participant.steps.exclude(state__in=SETTLED).filter(blocked=False).order_by("position")
     for step in filter(sighting.proves, open_steps):
         transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=sighting.text)
-    open_window.switch_on_evidence(rotation, participant, sighting.text, by=by, now=now)
+    changeover_moment.switch_on_evidence(rotation, participant, sighting.text, by=by, now=now)
 
 
 def _mark_straggling(rotation: Rotation, participant: Participant, sighting: Sighting, *, now: datetime) -> None:
