@@ -143,6 +143,8 @@ def find_withdrawal(message: Message, now: datetime) -> Withdrawal | None:
     match message.kind:
         case "silent":
             return mail_feedback.check_silent(message, now)
+        case "way_back":
+            return mail_feedback.check_way_back(message, now)
         case "digest":
             return mail_feedback.check_digest(message, now)
     return mail_checks.find_withdrawal(message, now)

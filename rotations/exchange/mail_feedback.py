@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from django.db import transaction
 
@@ -28,8 +29,10 @@ from rotations.exchange.partner_evidence import load_histories
 from rotations.letters import access_links, announcements
 from rotations.letters.context import LetterContext
 from rotations.letters.sending import send_letters
+from rotations.lifecycle import endings
 from rotations.models import Letter, Notice, Participant
-from rotations.notifications import mail_checks
+from rotations.notifications import mail_checks, outcome_mail
+from rotations.notifications.outcome_mail import WayBack
 
 log = logging.getLogger(__name__)
 
@@ -260,6 +263,27 @@ def check_silent(message: Message, now: datetime) -> Withdrawal | None:
         named.filter(escalated_at=message.created_at).update(escalated_at=None)
 
     return Withdrawal(reason, [rotation, rotation.holder], report_again)
+
+
+def check_way_back(message: Message, now: datetime) -> Withdrawal | None:
+    """Return why a mail about a way back no longer says what is left to do; it is written anew, as it is now."""
+    rotation, facts = mail_checks.rotation_of(message), message.facts
+    if rotation is None:
+        return None
+    participants, uid = rotation.participants.select_related("partner"), facts["participant"]
+    participant = participants.filter(uid=UUID(uid)).first() if uid else None
+    tasks = endings.way_back_tasks(rotation, participant)
+    if tasks == facts["tasks"]:
+        return None
+    at = datetime.fromisoformat(facts["at"])
+    done_by = User.objects.filter(pk=facts["done_by"]).first()
+    way = WayBack(rotation, facts["reason"], facts["who"], done_by, at, tasks, participant)
+
+    def write_anew() -> None:
+        outcome_mail.notify_way_back(way, now=now)
+
+    reason = "What is left to do on the way back has changed since this was written."
+    return Withdrawal(reason, [rotation, rotation.holder], write_anew)
 
 
 def check_digest(message: Message, now: datetime) -> Withdrawal | None:

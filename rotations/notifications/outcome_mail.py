@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 
+from as2certs.accounts.models import User
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
 from as2certs.mail import outbox
@@ -17,7 +19,7 @@ from as2certs.time_format import format_moment
 from identities.certificates.single_import import WARNINGS_ACCEPTED
 from identities.models import IdentityCertificate
 from partners.models import PartnerCertificate
-from rotations.models import Rotation, Step
+from rotations.models import Participant, Rotation, Step
 from rotations.notifications.recipients import Recipient, recipients_of
 from rotations.notifications.rotation_mail import RotationEvent, notify
 from rotations.notifications.texts import (
@@ -145,9 +147,14 @@ def notify_forced(rotation: Rotation, decision: str, reason: str, *, by: Actor, 
     return notify(event, now=at)
 
 
+def name_of(by: Actor) -> str:
+    """Return who did something, as mails name them."""
+    return "AS2 Certs" if by.source == Entry.Source.TASK else by.name
+
+
 def notify_cancelled(rotation: Rotation, reason: str, *, by: Actor, at: datetime) -> int:
     """Notify people, except the one who did it, that a change was cancelled, in the caller's transaction."""
-    who = "AS2 Certs" if by.source == Entry.Source.TASK else by.name
+    who = name_of(by)
     event = RotationEvent(
         "cancelled",
         rotation,
@@ -165,6 +172,53 @@ def notify_cancelled(rotation: Rotation, reason: str, *, by: Actor, at: datetime
         done_by=by.user,
     )
     return notify(event, now=at)
+
+
+@dataclass(frozen=True)
+class WayBack:
+    """A rotation, or one ``participant`` of it alone, goes back to the old certificate: who decided that, why and when.
+
+    ``tasks`` are what is left to do for that, in order.
+    """
+
+    rotation: Rotation
+    reason: str
+    who: str
+    done_by: User | None
+    at: datetime
+    tasks: Sequence[str]
+    participant: Participant | None = None
+
+
+def notify_way_back(way: WayBack, *, now: datetime) -> int:
+    """Notify people, except the one who decided it, of a way back, in the caller's transaction."""
+    rotation, participant, at = way.rotation, way.participant, way.at
+    event = RotationEvent(
+        "way_back",
+        rotation,
+        event=f"way-back:{participant.uid if participant else rotation.uid}:{at.isoformat()}",
+        variables=lambda reader: {
+            "who": way.who,
+            "reason": way.reason,
+            "partner": participant.partner.name if participant else "",
+            "tasks": way.tasks,
+            "facts": [
+                ("Decided", format_moment(at, reader.time_zone, "offset")),
+                *utc_fact("in UTC", at, reader),
+                *certificate_facts(rotation, reader, now),
+            ],
+        },
+        facts={
+            "participant": str(participant.uid) if participant else "",
+            "reason": way.reason,
+            "who": way.who,
+            "done_by": way.done_by.pk if way.done_by else None,
+            "at": at.isoformat(),
+            "tasks": list(way.tasks),
+        },
+        done_by=way.done_by,
+    )
+    return notify(event, now=now)
 
 
 def notify_forced_imports(now: datetime) -> int:

@@ -23,6 +23,7 @@ from rotations.lifecycle.changeover_evidence import ObservedMessage, record_sigh
 from rotations.models import HandedIn, Letter, Participant
 from rotations.notifications import exchange_mail, outcome_mail, window_mail
 from rotations.notifications.exchange_mail import News, PartnerNews
+from rotations.notifications.outcome_mail import WayBack
 from rotations.notifications.texts import SilentPartner
 from tests.rotations.company import NOW, Company, partner_certificate
 from tests.rotations.exchange.incoming import put_in_use
@@ -104,6 +105,10 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     outcome_mail.notify_forced(
         rotation, "decided to go on without Fabrikam", "They are closed.", by=company.approver, at=at
     )
+    for one in (None, northwind):
+        tasks = ["Go back to the old certificate in OpenAS2 2"]
+        way = WayBack(rotation, "No MDN since 9:15.", "Bob", None, at, tasks, one)
+        outcome_mail.notify_way_back(way, now=at)
     outcome_mail.notify_cancelled(rotation, "The auditors asked for another key.", by=company.approver, at=at)
     news = PartnerNews(News.PROPOSAL, "Northwind proposes 17:30", "We are closed until 9.")
     exchange_mail.notify_partner_response(northwind, news, at=at)
