@@ -147,7 +147,9 @@ def decline(participant: Participant, *, reason: str, by: Actor, now: datetime) 
 
     Raises ActionRefused.
     """
-    _, participant = lock_for_answer(participant)
+    rotation, participant = lock_for_answer(participant)
+    if rotation.state == RotationState.ROLLING_BACK:
+        raise ActionRefused("We are going back to the old certificate already: there is nothing left to decline.")
     if change_has_begun(participant):
         raise ActionRefused("The change has been made already. If something does not work, say that instead.")
     if not reason.strip():

@@ -171,7 +171,8 @@ def _check_partner_response(message: Message, rotation: Rotation, now: datetime)
 
 def _is_undecided(participant: Participant, said_at: datetime | None, at: str) -> bool:
     """Return whether a person still has to decide about an objection of this moment."""
-    return _is_moment(said_at, at) and participant.has_objection and participant.rotation.ended_at is None
+    is_ahead = participant.rotation.state in AWAITING_WINDOW
+    return _is_moment(said_at, at) and participant.has_objection and is_ahead
 
 
 def _is_moment(moment: datetime | None, text: str) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from as2certs.mail.models import Message
 from as2certs.mail.validity import find_withdrawal
 from partners.models import Partner
+from rotations.errors import ActionRefused
 from rotations.exchange import responses
 from rotations.execution import confirmations, transitions
 from rotations.lifecycle import approval, four_eyes, partner_capability, step_actions
@@ -55,6 +56,12 @@ def waive(participant: Participant, company: Company) -> None:
     confirmations.waive(participant, reason="It only receives", by=company.by, now=NOW)
 
 
+def roll_back(participant: Participant, company: Company) -> None:
+    Rotation.objects.update(state="rolling_back")
+    with pytest.raises(ActionRefused, match="going back to the old certificate already"):
+        decline(participant, company)
+
+
 def report_trouble(participant: Participant, company: Company) -> None:
     Rotation.objects.update(state="applied")
     responses.report_result(participant, works=False, note="No MDN", by=company.by, now=NOW)
@@ -89,6 +96,7 @@ Event = Callable[[Participant, Company], None]
     [
         (propose, refuse_proposal),
         (decline, waive),
+        (decline, roll_back),
         (report_trouble, report_success),
         (suggest_contact, take_on_contact),
         (say_that_it_holds_one, say_that_it_holds_several),

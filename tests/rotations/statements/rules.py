@@ -160,6 +160,10 @@ def partners_that_would_act_alone_are_told_to_wait(told: Statements) -> Iterator
         going_on = told.rotation.state in AWAITING_WINDOW and not told.rotation.is_emergency
         if not (going_on and facts.changes_with_us(participant) and facts.is_held_up(participant)):
             continue
+        if facts.objects(participant):
+            if not page.says_wait and "don’t change over" not in page.text:
+                yield f"{participant.partner}'s page does not say that its objection keeps the change back"
+            continue
         if not page.says_wait and participant.taken_back_at is None:  # otherwise it says that we went back
             yield f"{participant.partner}'s page says “{page.headline.title}”, although our own change is held up"
         letters = participant.letters.exclude(message__state=Message.State.WITHDRAWN)
