@@ -24,7 +24,7 @@ from as2certs.mail.validity import Withdrawal
 from rotations.exchange import certificate_requests, digest, follow_up, mail_feedback, window_notices
 from rotations.lifecycle import changeover_evidence
 from rotations.models import Heartbeat, Notice
-from rotations.notifications import mail_checks, operator_mail
+from rotations.notifications import mail_checks, outcome_mail, window_mail
 from rotations.notifications.expiry import (
     ALL_KINDS,
     ExpiringCertificate,
@@ -116,12 +116,12 @@ def run(now: datetime) -> int:
     """
     window = window_notices.send_window_notices(now)
     urgent = (
-        operator_mail.notify_window_soon(now)
-        + operator_mail.notify_last_moment_soon(now)
-        + operator_mail.notify_not_started(now)
-        + operator_mail.notify_window_missed(now)
-        + operator_mail.notify_too_late(now)
-        + operator_mail.notify_forced_imports(now)
+        window_mail.notify_window_soon(now)
+        + window_mail.notify_last_moment_soon(now)
+        + window_mail.notify_not_started(now)
+        + window_mail.notify_window_missed(now)
+        + window_mail.notify_too_late(now)
+        + outcome_mail.notify_forced_imports(now)
     )
     partners = (
         changeover_evidence.warn_and_release(now)
@@ -143,6 +143,8 @@ def find_withdrawal(message: Message, now: datetime) -> Withdrawal | None:
     match message.kind:
         case "silent":
             return mail_feedback.check_silent(message, now)
+        case "way_back":
+            return mail_feedback.check_way_back(message, now)
         case "digest":
             return mail_feedback.check_digest(message, now)
     return mail_checks.find_withdrawal(message, now)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
 from typing import Any, Self
@@ -257,15 +257,22 @@ def build_digests(now: datetime) -> list[Mail]:
     if not rotations:
         return []
     facts = DigestFacts.of(rotations, now)
-    return [mail for one in due if (mail := _mail(one, facts, now)) is not None]
+    return [mail for one in due if (mail := _mail(one, facts, now, counted_from=now)) is not None]
 
 
-def build_current(key: str, now: datetime) -> Mail | None:
-    """Return the digest with this key as it would be written now; None if nothing waits, or its day is over."""
-    one = next((one for one in _find_due_today(now) if one.key == key), None)
+def build_current(
+    key: str, now: datetime, *, counted_from: datetime, among: Collection[int] | None = None
+) -> Mail | None:
+    """Return the digest with this key as it would be written now; None if nothing waits, or its day is over.
+
+    The times until windows are counted from ``counted_from``, a moment shortly before ``now``. ``among`` are the
+    rotations (primary keys) that it may list; all without it, which is much slower.
+    """
+    one = next((one for one in _find_due_today(now, among) if one.key == key), None)
     if one is None:
         return None
-    return _mail(one, DigestFacts.of({rotation.pk: rotation for rotation in one.rotations}, now), now)
+    facts = DigestFacts.of({rotation.pk: rotation for rotation in one.rotations}, now)
+    return _mail(one, facts, now, counted_from=counted_from)
 
 
 def find_due(now: datetime) -> list[DueDigest]:
@@ -276,9 +283,11 @@ def find_due(now: datetime) -> list[DueDigest]:
     return [one for one in due if one.key not in queued]
 
 
-def _find_due_today(now: datetime) -> list[DueDigest]:
+def _find_due_today(now: datetime, among: Collection[int] | None = None) -> list[DueDigest]:
     """Return today's digest of each reader for whom it is seven by now, whether it was queued or not."""
     found = waiting_rotations(now).select_related("identity", "partner", "set_up_by")
+    if among is not None:
+        found = found.filter(pk__in=among)
     readers: dict[str, tuple[Recipient, list[Rotation]]] = {}
     for rotation, recipients in _recipients(list(found.order_by("window_start", "pk"))):
         for recipient in recipients:
@@ -322,7 +331,7 @@ def _histories(rotations: Mapping[int, Rotation]) -> Mapping[int, list[Participa
     return found
 
 
-def _mail(due: DueDigest, facts: DigestFacts, now: datetime) -> Mail | None:
+def _mail(due: DueDigest, facts: DigestFacts, now: datetime, *, counted_from: datetime) -> Mail | None:
     """Return one reader's digest; None if nothing waits."""
     reader = due.recipient
     waiting = [
@@ -342,11 +351,18 @@ def _mail(due: DueDigest, facts: DigestFacts, now: datetime) -> Mail | None:
         kind="digest",
         context={
             "our_name": facts.our_name,
-            "rotations": [_rotation_context(one, reader.time_zone, now) for one in waiting[:MAX_ROTATIONS]],
+            "rotations": [
+                {
+                    **_rotation_context(one, reader.time_zone, now),
+                    "when": _format_window(one.rotation, now, counted_from=counted_from),
+                }
+                for one in waiting[:MAX_ROTATIONS]
+            ],
             "others": len(waiting) - 1,
             "more": max(0, len(waiting) - MAX_ROTATIONS),
             "button_url": _url(waiting),
         },
+        facts={"rotations": [one.rotation.pk for one in waiting]},
         now=now,
         time_zone=reader.time_zone,
     )
@@ -388,18 +404,17 @@ def _rotation_context(one: WaitingRotation, zone: str, now: datetime) -> dict[st
         "ready": str(one.readiness) if rotation.state in AWAITING_WINDOW else "",
         "ours": sum(len(partners) for blocker, partners in one.counted if blocker.is_ours),
         "starts": format_moment(rotation.ready_by, zone),
-        "when": _format_window(rotation, now),
         "lines": [_group_context(blocker, partners, zone, now) for blocker, partners in groups],
     }
 
 
-def _format_window(rotation: Rotation, now: datetime) -> str:
+def _format_window(rotation: Rotation, now: datetime, *, counted_from: datetime) -> str:
     """Return the time until the window: "window in 10 days", "the window is open", "the window is over"."""
     start, end = rotation.window_start, rotation.window_end
     if rotation.is_phased and end is not None and end > now:
-        return f"last moment {format_countdown(end, now)}"
+        return f"last moment {format_countdown(end, counted_from)}"
     if start is not None and start > now:
-        return f"window {format_countdown(start, now)}"
+        return f"window {format_countdown(start, counted_from)}"
     return "the window is open" if end is not None and end > now else "the window is over"
 
 

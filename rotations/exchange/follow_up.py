@@ -35,7 +35,7 @@ from rotations.letters.schedule import AnswerLead, ReminderSchedule, ScheduledRe
 from rotations.letters.sending import EVENT_SEPARATOR, send_letters
 from rotations.models import Letter, Participant, Rotation, Step
 from rotations.models.readiness import Readiness, with_readiness
-from rotations.notifications import operator_mail
+from rotations.notifications import exchange_mail
 from rotations.notifications.recipients import escalation_recipient
 from rotations.notifications.texts import SilentPartner, join_names
 from rotations.planning.change import Act
@@ -242,7 +242,7 @@ def _escalate(rotation: Rotation, now: datetime) -> int:
             now=now,
         )
     silent.sort(key=lambda one: one.participant.escalated_at is not None)  # new ones first
-    return operator_mail.notify_silent_partners(
+    return exchange_mail.notify_silent_partners(
         rotation,
         lambda zone: [_silent_partner(one, zone, now) for one in silent],
         silent=[one.participant for one in silent],

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from django.db import transaction
 
@@ -28,9 +29,10 @@ from rotations.exchange.partner_evidence import load_histories
 from rotations.letters import access_links, announcements
 from rotations.letters.context import LetterContext
 from rotations.letters.sending import send_letters
-from rotations.lifecycle import changeover_evidence
+from rotations.lifecycle import endings
 from rotations.models import Letter, Notice, Participant
-from rotations.notifications import mail_checks
+from rotations.notifications import mail_checks, outcome_mail
+from rotations.notifications.outcome_mail import WayBack
 
 log = logging.getLogger(__name__)
 
@@ -191,7 +193,7 @@ def _explain_untrue(message: Message, letter: Letter, participant: Participant, 
         case Letter.Kind.NUDGE:
             history = load_histories([participant])[participant.pk]
             return follow_up.explain_not_awaited(history, now=now)
-        case Letter.Kind.WARNED if changeover_evidence.has_moved(participant):
+        case Letter.Kind.WARNED if participant.has_moved():
             return f"{participant.partner} uses the new certificate, as a message showed or it says."
         case Letter.Kind.NOT_NOW if window_notices.have_changed(participant):
             return "We have changed over since this was written."
@@ -263,11 +265,37 @@ def check_silent(message: Message, now: datetime) -> Withdrawal | None:
     return Withdrawal(reason, [rotation, rotation.holder], report_again)
 
 
-def check_digest(message: Message, now: datetime) -> Withdrawal | None:
-    """Return why a digest no longer says what rotations wait for; one that is due is written in the next run."""
-    if now - message.created_at <= mail_checks.COUNTDOWN_TOLERANCE:
+def check_way_back(message: Message, now: datetime) -> Withdrawal | None:
+    """Return why a mail about a way back no longer says what is left to do; it is written anew, as it is now."""
+    rotation, facts = mail_checks.rotation_of(message), message.facts
+    if rotation is None:
         return None
-    current = digest.build_current(message.key, now)
+    participants, uid = rotation.participants.select_related("partner"), facts["participant"]
+    participant = participants.filter(uid=UUID(uid)).first() if uid else None
+    tasks = endings.way_back_tasks(rotation, participant)
+    if tasks == facts["tasks"]:
+        return None
+    at = datetime.fromisoformat(facts["at"])
+    done_by = User.objects.filter(pk=facts["done_by"]).first()
+    way = WayBack(rotation, facts["reason"], facts["who"], done_by, at, tasks, participant)
+
+    def write_anew() -> None:
+        outcome_mail.notify_way_back(way, now=now)
+
+    reason = "What is left to do on the way back has changed since this was written."
+    return Withdrawal(reason, [rotation, rotation.holder], write_anew)
+
+
+def check_digest(message: Message, now: datetime) -> Withdrawal | None:
+    """Return why a digest no longer says what rotations wait for; one that is due is written in the next run.
+
+    Most leave at once: there, only the rotations that it lists are looked at, and its countdowns are left as they are.
+    """
+    if now - message.created_at <= mail_checks.COUNTDOWN_TOLERANCE:
+        listed = message.facts["rotations"]
+        current = digest.build_current(message.key, now, counted_from=message.created_at, among=listed)
+    else:
+        current = digest.build_current(message.key, now, counted_from=now)
     if current is None:
         return Withdrawal("Nothing waits any more, or the day of this digest is over.")
     if current.render().text != message.text:

@@ -24,7 +24,8 @@ from rotations.execution.confirmations import (
 )
 from rotations.letters import sending
 from rotations.models import Participant, Rotation
-from rotations.notifications import operator_mail
+from rotations.notifications import exchange_mail
+from rotations.notifications.exchange_mail import News, PartnerNews
 from rotations.planning import windows
 from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction
@@ -100,12 +101,15 @@ def propose_window(participant: Participant, window: windows.Window, *, note: st
     participant.save()
     proposed = format_exact_window(window.start, window.end, window.zone)
     record(participant.audit_event("participant.proposed", new={"window": proposed}, reason=note), by=by, now=now)
-    operator_mail.notify_partner_response(
+    exchange_mail.notify_partner_response(
         participant,
-        f"{participant.partner} proposes another time: {proposed}.",
-        note,
+        PartnerNews(
+            News.PROPOSAL,
+            f"{participant.partner} proposes another time: {proposed}.",
+            note,
+            f"{_keep_back(participant, by=by, now=now)} accept its time, stay with the window, or go on without it.",
+        ),
         at=now,
-        advice=f"{_keep_back(participant, by=by, now=now)} accept its time, stay with the window, or go on without it.",
     )
 
 
@@ -143,7 +147,9 @@ def decline(participant: Participant, *, reason: str, by: Actor, now: datetime) 
 
     Raises ActionRefused.
     """
-    _, participant = lock_for_answer(participant)
+    rotation, participant = lock_for_answer(participant)
+    if rotation.state == RotationState.ROLLING_BACK:
+        raise ActionRefused("We are going back to the old certificate already: there is nothing left to decline.")
     if change_has_begun(participant):
         raise ActionRefused("The change has been made already. If something does not work, say that instead.")
     if not reason.strip():
@@ -151,13 +157,16 @@ def decline(participant: Participant, *, reason: str, by: Actor, now: datetime) 
     participant.declined_at, participant.declined_reason = now, reason
     participant.save()
     record(participant.audit_event("participant.declined", reason=reason), by=by, now=now)
-    operator_mail.notify_partner_response(
+    exchange_mail.notify_partner_response(
         participant,
-        f"{participant.partner} says no.",
-        reason,
+        PartnerNews(
+            News.REFUSAL,
+            f"{participant.partner} says no.",
+            reason,
+            f"{_keep_back(participant, by=by, now=now)} agree on another way and record its answer, postpone, or go on "
+            "without it.",
+        ),
         at=now,
-        advice=f"{_keep_back(participant, by=by, now=now)} agree on another way and record its answer, postpone, or go "
-        "on without it.",
     )
 
 
@@ -209,8 +218,10 @@ def report_result(participant: Participant, *, works: bool, note: str, by: Actor
         now=now,
     )
     if not works:
-        operator_mail.notify_partner_response(
-            participant, f"{participant.partner} reports trouble after the change.", note, at=now
+        exchange_mail.notify_partner_response(
+            participant,
+            PartnerNews(News.TROUBLE, f"{participant.partner} reports trouble after the change.", note),
+            at=now,
         )
 
 
@@ -256,10 +267,14 @@ def suggest_contact(participant: Participant, suggestion: SuggestedContact, *, b
         by=by,
         now=now,
     )
-    operator_mail.notify_partner_response(
+    exchange_mail.notify_partner_response(
         participant,
-        f"{partner} names {contact.name} as the right person: take them on at the partner’s page, or not.",
-        details,
+        PartnerNews(
+            News.CONTACT,
+            f"{partner} names {contact.name} as the right person: take them on at the partner’s page, or not.",
+            details,
+            about=str(contact.uid),
+        ),
         at=now,
     )
     return contact

@@ -29,7 +29,7 @@ from rotations.execution.fingerprint_check import SubmissionDecision
 from rotations.letters import access_links
 from rotations.lifecycle import drafts, endings
 from rotations.models import HandedIn, Link, Rotation
-from rotations.notifications import operator_mail
+from rotations.notifications import exchange_mail
 from rotations.planning.states import RotationState
 
 #: How many submitted certificates of a partner may wait to be compared.
@@ -260,7 +260,7 @@ def submit(
     for row in rows:
         row.refresh_from_db()
     others = [rotation for rotation in running if set(rotation.roles) & set(left)]
-    operator_mail.notify_submitted(rows[0], (changed or others)[0], at=now)
+    exchange_mail.notify_submitted(rows[0], (changed or others)[0], at=now)
     return Submission(rows, is_new=True)
 
 

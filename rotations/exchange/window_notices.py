@@ -19,7 +19,7 @@ from rotations.execution import stored_plan, transitions
 from rotations.letters.context import LetterContext
 from rotations.letters.sending import informed_contacts, send_letters
 from rotations.models import Letter, Participant, Rotation, Step, rehearsal
-from rotations.notifications.operator_mail import STARTED_BY
+from rotations.notifications.window_mail import STARTED_BY
 from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
 

@@ -18,7 +18,7 @@ from as2certs.background import wake_task
 from rotations.errors import ActionRefused, FingerprintMismatch
 from rotations.execution import fingerprint_check, stored_plan, transitions
 from rotations.models import Participant, Rotation, Step
-from rotations.notifications import operator_mail
+from rotations.notifications import outcome_mail
 from rotations.notifications.texts import format_names
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, RotationState, StepAction
@@ -227,7 +227,7 @@ def waive(participant: Participant, *, reason: str, by: Actor, now: datetime, no
 def notify_waived(rotation: Rotation, partners: Sequence[str], *, reason: str, by: Actor, now: datetime) -> None:
     """Notify our people that a change goes on without these partners (names)."""
     decision = f"decided to go on without {format_names(partners)}"
-    operator_mail.notify_forced(rotation, decision, reason, by=by, at=now)
+    outcome_mail.notify_forced(rotation, decision, reason, by=by, at=now)
 
 
 def record_agreement(rotation: Rotation, participants: Collection[Participant], *, by: Actor, now: datetime) -> None:

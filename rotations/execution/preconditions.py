@@ -167,14 +167,15 @@ def obstacle(step: Step, facts: RotationFacts, *, now: datetime) -> str:
     return _system_obstacle(step) or _successor_obstacle(step, now=now) or _role_obstacle(step, facts)
 
 
-def obstacle_by_hand(step: Step, facts: RotationFacts) -> str:
-    """Return why a person must not record a step as done; "" where nothing is against it.
+def obstacle_by_hand(step: Step, facts: RotationFacts, *, now: datetime) -> str:
+    """Return why a person must not record a step as done at ``now`` (UTC); "" where nothing is against it.
 
     1. The partner has gone back to the old certificate alone, and has no other window yet.
     2. The application carries the step out itself.
     3. Other steps come first; held messages may be released at any time.
     4. The approval is withdrawn.
     5. The window still waits for a partner, for a decision about its objection, or for the rehearsal.
+    6. Its time, of which the partners were told, has not come.
     """
     rotation = step.rotation
     if step.act in WINDOW_ACTS and step.participant and step.participant.taken_back_at:
@@ -187,7 +188,25 @@ def obstacle_by_hand(step: Step, facts: RotationFacts) -> str:
         return reason
     if step.act in WINDOW_ACTS and (reason := _window_obstacle(step, facts)):
         return f"“{step.title}” comes later. {reason}"
-    return ""
+    return early_obstacle(step, now=now)
+
+
+def early_obstacle(step: Step, *, now: datetime) -> str:
+    """Return from when on a step at the window can be recorded, and what to do if it was done before; "" once it can.
+
+    A cut-over that is recorded days before its window would tell the partners that we have changed.
+    """
+    if step.act not in WINDOW_ACTS or step.earliest_at is None or step.earliest_at <= now:
+        return ""
+    opens = format_moment(step.earliest_at, step.rotation.window_zone or "UTC", "offset")
+    forward = "postpone the rotation to a window that begins now"
+    if step.participant is not None:
+        forward = f"give {step.participant.partner} a window of its own that begins now"
+    return (
+        f"“{step.title}” can be recorded from {opens} on: until then, the partners use the old certificate. If it was "
+        f"done already, bring the window forward: {forward}, and record it then. If the old key may be known to "
+        "others, use “Emergency: change at once”."
+    )
 
 
 def startable_steps(now: datetime) -> StepQuerySet:

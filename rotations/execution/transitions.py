@@ -25,7 +25,7 @@ from rotations.errors import ActionRefused, EditConflict
 from rotations.execution.preconditions import RotationFacts, unknown_certificate
 from rotations.execution.stored_plan import ROLL_BACK
 from rotations.models import CERTIFICATE_FIELDS, Rotation, RotationQuerySet, Sighting, Step, rehearsal
-from rotations.notifications import operator_mail
+from rotations.notifications import outcome_mail
 from rotations.planning.change import SWITCH_ACTS, Act, Move, Role
 from rotations.planning.states import (
     SETTLED,
@@ -97,7 +97,7 @@ class UnitOfWork(RotationFacts):
         self._write_rotations()
         record_many(self._events, by=self.by, now=self.now)
         if self._applied:
-            operator_mail.notify_applied(self._applied, at=self.now)
+            outcome_mail.notify_applied(self._applied, at=self.now)
 
     def _write_steps(self) -> None:
         for ((state, attempts), now_attempts, columns), steps in self._settled.items():
@@ -438,7 +438,7 @@ def fail_step(step: Step, reason: str, *, now: datetime, action: StepAction = St
             by=RUNNER,
             now=now,
         )
-        operator_mail.notify_needs_attention(rotation, step, reason, at=now)
+        outcome_mail.notify_needs_attention(rotation, step, reason, at=now)
 
 
 def _related_objects(step: Step) -> tuple[Model, ...]:
@@ -575,7 +575,7 @@ def _unschedule(rotation: Rotation, *, by: Actor, now: datetime) -> None:
     window_acts = {Act.HOLD.value, *_switching_acts(steps)}
     if reason and all(step.state == StepState.WAITING for step in steps if step.act in window_acts):
         apply_action(rotation, RotationAction.UNREADY, by=by, now=now, reason=reason)
-        operator_mail.notify_needs_attention(rotation, None, reason, at=now)
+        outcome_mail.notify_needs_attention(rotation, None, reason, at=now, facts={"rehearsal": reason})
 
 
 def _decides_rehearsal(state: RotationState, steps: list[Step]) -> bool:

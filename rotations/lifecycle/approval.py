@@ -10,12 +10,12 @@ from as2certs import pki
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import wake_task
 from rotations.errors import ActionRefused
-from rotations.execution import fingerprint_check, preconditions, stored_plan, transitions
+from rotations.execution import changeover_moment, fingerprint_check, preconditions, stored_plan, transitions
 from rotations.execution.preconditions import RotationFacts
 from rotations.lifecycle import changeover_evidence, drafts, four_eyes
 from rotations.lifecycle.rescheduling import window_findings
 from rotations.models import Rotation, rehearsal
-from rotations.notifications import operator_mail
+from rotations.notifications import outcome_mail
 from rotations.planning import windows
 from rotations.planning.change import Act
 from rotations.planning.states import (
@@ -51,6 +51,7 @@ def approve(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
     changeover_evidence.apply_early_sightings(rotation, by=by, now=now)
     fingerprint_check.complete_check_step(rotation, by=by, now=now)
     transitions.advance_rotation(rotation, by=by, now=now)
+    changeover_moment.switch_on_noted_evidence(rotation, by=by, now=now)
     _notify_despite_warnings(rotation, by=by, now=now)
     return rotation
 
@@ -77,7 +78,7 @@ def _notify_despite_warnings(rotation: Rotation, *, by: Actor, now: datetime) ->
         *window_findings(rotation, window, now=now),
     ]
     if text := drafts.warning_text(found, freeze_reason=rotation.freeze_reason):
-        operator_mail.notify_forced(rotation, "approved the change despite warnings", text, by=by, at=now)
+        outcome_mail.notify_forced(rotation, "approved the change despite warnings", text, by=by, at=now)
 
 
 def _approve_again(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
@@ -194,7 +195,7 @@ def waive_rehearsal(rotation: Rotation, *, reason: str, by: Actor, now: datetime
         by=by,
         now=now,
     )
-    operator_mail.notify_forced(rotation, "decided to go on without a rehearsal", reason, by=by, at=now)
+    outcome_mail.notify_forced(rotation, "decided to go on without a rehearsal", reason, by=by, at=now)
     transitions.advance_rotation(rotation, by=by, now=now)
 
 

@@ -19,15 +19,15 @@ from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.time_format import format_moment
 from partners.models import Partner
 from rotations.errors import ActionRefused
-from rotations.execution import fingerprint_check, transitions
+from rotations.execution import changeover_moment, fingerprint_check, transitions
 from rotations.letters import sending
 from rotations.letters.context import LetterContext
-from rotations.lifecycle import open_window
 from rotations.models import Letter, Participant, Rotation, Sighting, Step
 from rotations.models.evidence import find_used_certificate
-from rotations.notifications import operator_mail
+from rotations.notifications import exchange_mail, outcome_mail
+from rotations.notifications.exchange_mail import News, PartnerNews
 from rotations.planning.change import Act
-from rotations.planning.states import SETTLED, RotationState, StepAction, StepState
+from rotations.planning.states import SETTLED, RotationState, StepAction
 
 #: How far the clocks of AS2 systems may differ; a message later than this is a typing error.
 CLOCK_TOLERANCE = timedelta(minutes=15)
@@ -125,7 +125,7 @@ def record_sighting(partner: Partner, message: ObservedMessage, *, by: Actor, no
     if participant is not None:
         _apply_sighting(sighting, participant, by=by, now=now)
     elif verdict != Sighting.Verdict.OTHER and (evidence := sighting.early_evidence()) and evidence.kind != "ours":
-        operator_mail.notify_early_evidence(sighting, evidence, at=now)
+        exchange_mail.notify_early_evidence(sighting, evidence, at=now)
     return sighting
 
 
@@ -213,7 +213,7 @@ def _apply_sighting(sighting: Sighting, participant: Participant, *, by: Actor, 
     if sighting.verdict == Sighting.Verdict.NEW:
         _mark_migrated(rotation, participant, sighting, by=by, now=now)
         if evidence := fingerprint_check.uncompared_evidence(rotation):
-            operator_mail.notify_early_evidence(sighting, evidence, at=now)
+            exchange_mail.notify_early_evidence(sighting, evidence, at=now)
     elif sighting.verdict == Sighting.Verdict.OLD and is_late(participant, sighting.at):
         _mark_straggling(rotation, participant, sighting, now=now)
 
@@ -239,7 +239,7 @@ def _mark_migrated(
     open_steps = participant.steps.exclude(state__in=SETTLED).filter(blocked=False).order_by("position")
     for step in filter(sighting.proves, open_steps):
         transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=sighting.text)
-    open_window.switch_on_evidence(rotation, participant, sighting.text, by=by, now=now)
+    changeover_moment.switch_on_evidence(rotation, participant, sighting.text, by=by, now=now)
 
 
 def _mark_straggling(rotation: Rotation, participant: Participant, sighting: Sighting, *, now: datetime) -> None:
@@ -255,7 +255,8 @@ def _mark_straggling(rotation: Rotation, participant: Participant, sighting: Sig
             f"A message of {format_moment(sighting.at, participant.partner.time_zone, 'offset')} was "
             f"{sighting.get_use_display()} it. Call them before the old certificate is retired here."
         )
-        operator_mail.notify_partner_response(participant, text, at=now, advice=advice)
+        news = PartnerNews(News.USES_OLD, text, advice=advice)
+        exchange_mail.notify_partner_response(participant, news, at=now)
 
 
 def warn_and_release(now: datetime) -> int:
@@ -295,7 +296,7 @@ def _warn_or_release(pk: int, *, now: datetime) -> int:
         open_steps = list(owed.order_by("position"))
         if not open_steps or participant.is_removed:
             continue
-        if all(step.act == Act.TEST for step in open_steps) and has_moved(participant):
+        if all(step.act == Act.TEST for step in open_steps) and participant.has_moved():
             _remind_of_test(rotation, participant, open_steps[0], now=now)
         elif participant.warned_at is None:
             _warn(rotation, participant, now=now)
@@ -308,15 +309,6 @@ def _warn_or_release(pk: int, *, now: datetime) -> int:
     return count
 
 
-def has_moved(participant: Participant) -> bool:
-    """Return whether a partner uses the new certificate: a message showed it, or it said so, and none contradicts."""
-    if participant.straggling_at is not None:
-        return False
-    if participant.migrated_at is not None or participant.works:
-        return True
-    return participant.steps.filter(act=Act.PARTNER_CUT_OVER, state=StepState.DONE).exists()
-
-
 def _remind_of_test(rotation: Rotation, participant: Participant, step: Step, *, now: datetime) -> None:
     """Remind our people of a test that is theirs to record: the partner has moved, and owes nothing."""
     shown = f"{participant.partner} says that it uses the new certificate"
@@ -327,7 +319,7 @@ def _remind_of_test(rotation: Rotation, participant: Participant, step: Step, *,
         f"{shown}. Only the test of our own is not recorded, and the old certificate stays until it is. Record its "
         "result, or leave it out with a reason."
     )
-    operator_mail.notify_own_step_open(rotation, step, reason, at=now)
+    outcome_mail.notify_own_step_open(rotation, step, reason, at=now)
 
 
 def _warn(rotation: Rotation, participant: Participant, *, now: datetime) -> None:
@@ -350,8 +342,9 @@ def _warn(rotation: Rotation, participant: Participant, *, now: datetime) -> Non
         by=by,
         now=now,
     )
-    advice = f"The old certificate goes in {WARNING_PERIOD.days} days unless you hold it. " + (
+    goes = format_moment(now + WARNING_PERIOD, rotation.window_zone or "UTC", "day")
+    advice = f"The old certificate goes on {goes} unless you hold it. " + (
         "They were warned by mail." if sent else "Nobody there could be written to: call them."
     )
     text = f"Nothing shows that {participant.partner} uses the new certificate."
-    operator_mail.notify_partner_response(participant, text, at=now, advice=advice)
+    exchange_mail.notify_partner_response(participant, PartnerNews(News.NO_EVIDENCE, text, advice=advice), at=now)

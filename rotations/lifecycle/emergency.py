@@ -22,7 +22,7 @@ from rotations.letters.context import LetterContext, RotationContext
 from rotations.letters.sending import send_letters
 from rotations.lifecycle import drafts, four_eyes, rescheduling
 from rotations.models import Letter, Participant, Rotation
-from rotations.notifications import operator_mail
+from rotations.notifications import outcome_mail
 from rotations.planning import windows
 from rotations.planning.states import RotationAction, RotationState, next_state
 
@@ -99,7 +99,7 @@ def declare_emergency(rotation: Rotation, *, reason: str, alone: str, by: Actor,
     rotation = transitions.lock_rotation(rotation.pk)  # notifying completes steps, which may have changed its state
     transitions.advance_rotation(rotation, by=by, now=now)
     alone = f" Nobody else looked at it: {rotation.emergency_alone}" if rotation.emergency_alone else ""
-    operator_mail.notify_forced(rotation, "declared an emergency", f"{reason}{alone}", by=by, at=now)
+    outcome_mail.notify_forced(rotation, "declared an emergency", f"{reason}{alone}", by=by, at=now)
     wake_task("rotations.tasks.apply_due")
     return rotation
 

@@ -21,7 +21,8 @@ from rotations.lifecycle.rescheduling import (
     require_no_running_step,
 )
 from rotations.models import Letter, Participant, Rotation, Step
-from rotations.notifications import operator_mail
+from rotations.notifications import outcome_mail
+from rotations.notifications.outcome_mail import WayBack
 from rotations.planning.change import SWITCH_ACTS, Act
 from rotations.planning.states import (
     SETTLED,
@@ -51,7 +52,7 @@ def cancel(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rota
     _skip_open_steps(rotation, now=now, by=by, why="the rotation was cancelled")
     sending.notify_participants(rotation, Letter.Kind.CANCELLED, by=by, now=now)
     if not is_draft:
-        operator_mail.notify_cancelled(rotation, reason, by=by, at=now)
+        outcome_mail.notify_cancelled(rotation, reason, by=by, at=now)
     return rotation
 
 
@@ -75,7 +76,7 @@ def close(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> Rotat
     _skip_open_steps(rotation, now=now, by=by, why=f"closed: {reason}")
     transitions.apply_action(rotation, RotationAction.CLOSE, by=by, now=now, reason=reason)
     if is_early:
-        operator_mail.notify_forced(rotation, "closed the rotation with steps left", reason, by=by, at=now)
+        outcome_mail.notify_forced(rotation, "closed the rotation with steps left", reason, by=by, at=now)
     return rotation
 
 
@@ -127,7 +128,30 @@ def roll_back(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> R
     rotation.steps.filter(pk__in=[s.pk for s in held]).update(after=[s.key for s in back], blocked=True)
     transitions.advance_rotation(rotation, by=by, now=now)
     sending.notify_participants(rotation, Letter.Kind.ROLLED_BACK, by=by, now=now)
+    _notify_owners(rotation, None, reason, by=by, now=now)
     return rotation
+
+
+def _notify_owners(
+    rotation: Rotation, participant: Participant | None, reason: str, *, by: Actor, now: datetime
+) -> None:
+    tasks = way_back_tasks(rotation, participant)
+    who = outcome_mail.name_of(by)
+    outcome_mail.notify_way_back(WayBack(rotation, reason, who, by.user, now, tasks, participant), now=now)
+
+
+def way_back_tasks(rotation: Rotation, participant: Participant | None = None) -> list[str]:
+    """Return what is left to do on the way back of a rotation, or of one participant alone, in order."""
+    back = rotation.steps.filter(act=ROLL_BACK).exclude(state__in=SETTLED).order_by("position")
+    left = [*back, *stored_plan.open_releases(rotation)]
+    if participant is not None:
+        left = [step for step in left if step.participant_id == participant.pk]
+    tasks = [
+        f"By itself: {step.title}" if step.automatic and step.state != StepState.FAILED else step.title for step in left
+    ]
+    if participant is not None and participant.taken_back_at is not None:
+        tasks.append(f"Agree another moment with {participant.partner}")
+    return tasks
 
 
 def _switched_steps(rotation: Rotation) -> list[Step]:
@@ -232,6 +256,7 @@ def take_back_participant(participant: Participant, *, reason: str, by: Actor, n
     contacts = sending.informed_contacts(participant, Letter.Kind.ROLLED_BACK)
     context = LetterContext.of(participant, now=now)
     sending.send_letters(context, Letter.Kind.ROLLED_BACK, contacts, by=by, note=reason)
+    _notify_owners(rotation, participant, reason, by=by, now=now)
     return participant
 
 

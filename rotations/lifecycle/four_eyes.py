@@ -17,7 +17,7 @@ from as2certs.time_format import format_moment
 from rotations.errors import ActionRefused
 from rotations.execution import transitions
 from rotations.models import Rotation
-from rotations.notifications import operator_mail
+from rotations.notifications import outcome_mail
 from rotations.planning.states import AWAITING_WINDOW, RotationAction, RotationState
 
 
@@ -72,7 +72,7 @@ def withdraw_approval(rotation: Rotation, what: str, *, by: Actor, now: datetime
             now=now,
             reason=because,
         )
-        operator_mail.notify_approval_withdrawn(rotation, at=now)
+        outcome_mail.notify_approval_withdrawn(rotation, at=now)
     record_change(rotation, by)
 
 

@@ -11,30 +11,21 @@ import logging
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import DateTimeField, Q, Value
-from django.db.models.functions import Greatest
 
-from as2certs.audit.recording import Actor, AuditEvent, record
-from as2certs.background import wake_task
-from as2certs.time_format import format_moment
+from as2certs.audit.recording import Actor
 from rotations.errors import ActionRefused
 from rotations.execution import preconditions, transitions
+from rotations.execution.changeover_moment import make_due, waiting_cut_overs
 from rotations.lifecycle import endings, rescheduling
-from rotations.models import AtEnd, Participant, Rotation, Step, StepQuerySet
-from rotations.notifications import operator_mail
+from rotations.models import AtEnd, Rotation, StepQuerySet
+from rotations.notifications import outcome_mail
 from rotations.planning import plan, windows
-from rotations.planning.change import Act, StepOwner
-from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction, StepState
+from rotations.planning.change import StepOwner
+from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction
 
 log = logging.getLogger(__name__)
 
 NO_EVIDENCE = "The window ends, and nothing has shown that the other side has changed."
-
-
-def _waiting_cut_overs(rotation: Rotation, participant: Participant | None = None) -> StepQuerySet:
-    """Return our waiting cut-overs; with ``participant``, only those that concern it."""
-    steps: StepQuerySet = Step.objects.filter(rotation=rotation, act=Act.CUT_OVER, state=StepState.WAITING)
-    return steps if participant is None else steps.filter(Q(participant=None) | Q(participant=participant))
 
 
 def switch_obstacle(rotation: Rotation, *, now: datetime) -> str:
@@ -50,7 +41,7 @@ def switch_obstacle(rotation: Rotation, *, now: datetime) -> str:
         )
     if not start <= now < end:
         return "The window is not open: the change can be made on your word from its beginning to its end."
-    if not _waiting_cut_overs(rotation).filter(automatic=True, blocked=False).exists():
+    if not waiting_cut_overs(rotation).filter(automatic=True, blocked=False).exists():
         return "There is nothing that the application could switch now: what is left is done by hand."
     return ""
 
@@ -61,46 +52,10 @@ def switch_now(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> 
     rotation = transitions.lock_rotation(rotation.pk)
     if obstacle := switch_obstacle(rotation, now=now):
         raise ActionRefused(obstacle)
-    _make_due(_waiting_cut_overs(rotation), rotation, reason, by=by, now=now)
+    make_due(waiting_cut_overs(rotation), rotation, reason, by=by, now=now)
     decision = "switched without a message that shows the other side’s change"
-    operator_mail.notify_forced(rotation, decision, reason, by=by, at=now)
+    outcome_mail.notify_forced(rotation, decision, reason, by=by, at=now)
     return rotation
-
-
-def switch_on_evidence(rotation: Rotation, participant: Participant, proof: str, *, by: Actor, now: datetime) -> None:
-    """Make the change in a fuzzy window, since a message has proved that the other side has switched.
-
-    Before the window, it is made when that opens. A person who makes it by hand is told to. Call it with the rotation
-    locked.
-    """
-    end = participant.ends
-    if not rotation.is_fuzzy or end is None or now >= end:
-        return
-    waiting = _waiting_cut_overs(rotation, participant)
-    _make_due(waiting, rotation, proof, by=by, now=now)
-    by_hand = waiting.filter(automatic=False, who=StepOwner.WE).order_by("position").first()
-    if by_hand is not None:
-        reason = f"{participant.partner} has changed: {proof}. {_request_by_hand(rotation, by_hand, now=now)}"
-        operator_mail.notify_own_step_open(rotation, by_hand, reason, at=now)
-
-
-def _request_by_hand(rotation: Rotation, step: Step, *, now: datetime) -> str:
-    """Return what a person has to do, and from when on, once the other side has switched."""
-    record_it = "Then record it on the rotation’s page."
-    if rotation.window_start is not None and now < rotation.window_start:
-        opens = format_moment(rotation.window_start, rotation.window_zone or "UTC")
-        return f"Make the change by hand once the window opens, on {opens}. {record_it}"
-    if step.blocked:
-        return f"Make the change by hand as soon as what comes before it is done. {record_it}"
-    return f"Make the change by hand now. {record_it}"
-
-
-def _make_due(steps: StepQuerySet, rotation: Rotation, why: str, *, by: Actor, now: datetime) -> None:
-    moment = Greatest("earliest_at", Value(now, output_field=DateTimeField()))
-    if not steps.filter(automatic=True, due_at__gt=moment).update(due_at=moment):
-        return
-    record(AuditEvent("rotation.moment_came", rotation, also=[rotation.holder], reason=why), by=by, now=now)
-    wake_task("rotations.tasks.apply_due")
 
 
 def decide_ending_windows(now: datetime) -> int:
@@ -119,7 +74,7 @@ def _decide_rotation(pk: int, *, now: datetime) -> int:
             end = rotation.window_end
             if end is None or end > now + plan.DECISION_LEAD or rotation.state not in AWAITING_WINDOW:
                 return 0
-            waiting = _waiting_cut_overs(rotation)
+            waiting = waiting_cut_overs(rotation)
             # With evidence or an operator's decision there is nothing to decide: the change is due, and late.
             if not waiting.exists() or waiting.filter(due_at__lt=end - plan.DECISION_LEAD).exists():
                 return 0
@@ -186,5 +141,5 @@ def following_window(rotation: Rotation, *, now: datetime) -> windows.Window:
 
 def _fail_for_operator(pk: int, reason: str, *, now: datetime) -> None:
     """Fail the waiting cut-overs, so that an operator decides, if the chosen decision is not possible."""
-    for step in _waiting_cut_overs(Rotation.objects.get(pk=pk)):
+    for step in waiting_cut_overs(Rotation.objects.get(pk=pk)):
         transitions.fail_step(step, f"{NO_EVIDENCE} {reason}", now=now, action=StepAction.FAIL)

@@ -22,7 +22,8 @@ from rotations.execution.confirmations import lock_for_answer
 from rotations.execution.stored_plan import PAST_PREFIX
 from rotations.lifecycle.replanning import AlternativePlan, assumed_capability
 from rotations.models import Participant, Rotation, Step
-from rotations.notifications import operator_mail
+from rotations.notifications import exchange_mail
+from rotations.notifications.exchange_mail import News, PartnerNews
 from rotations.planning.change import WRITER_ROLES, Act, Role
 from rotations.planning.states import RotationState, StepState
 
@@ -70,7 +71,8 @@ def record_capability(participant: Participant, holds: str, *, by: Actor, now: d
     if holds != before and participant.holds_undecided:
         text = f"{partner} says that its system {CAPABILITY_PHRASES[Partner.Holds(holds)]}."
         advice = "Nothing has changed by that: look at what it would mean for the plan, and decide."
-        operator_mail.notify_partner_response(participant, text, at=now, advice=advice)
+        news = PartnerNews(News.CAPABILITY, text, advice=advice, about=holds)
+        exchange_mail.notify_partner_response(participant, news, at=now)
 
 
 def capability_entry(participant: Participant) -> Entry | None:

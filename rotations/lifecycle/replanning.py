@@ -16,7 +16,7 @@ from django.db import transaction
 from as2certs.audit.recording import Actor, AuditEvent, record
 from partners.models import Partner
 from rotations.errors import ActionRefused, EditConflict, PlanError
-from rotations.execution import stored_plan, transitions
+from rotations.execution import changeover_moment, stored_plan, transitions
 from rotations.execution.plan_diff import (
     SHARED,
     PlanShape,
@@ -305,6 +305,7 @@ def _replace_plan(
     four_eyes.withdraw_approval(rotation, "put another plan in the place of the approved one", by=by, now=now)
     transitions.reblock_steps(rotation)
     transitions.advance_rotation(rotation, by=by, now=now)
+    changeover_moment.switch_on_noted_evidence(rotation, by=by, now=now)
     if rotation.state in (RotationState.EXCHANGING, RotationState.SCHEDULED, RotationState.UNDER_WAY):
         unconcerned = [p.pk for p in other.participants if p.pk not in anew]
         sending.notify_participants(rotation, Letter.Kind.REPLANNED, by=by, now=now, exclude=unconcerned)

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import F
 
 from as2certs.audit.recording import Actor, AuditEvent, record
 from partners.models import Partner
 from rotations.errors import ActionRefused, IllegalTransition, NoOwnWindow
-from rotations.execution import stored_plan, transitions
+from rotations.execution import changeover_moment, stored_plan, transitions
 from rotations.execution.confirmations import (
     NO_OBJECTION,
     record_agreement,
@@ -23,7 +22,7 @@ from rotations.letters import sending
 from rotations.letters.context import LetterContext
 from rotations.lifecycle import drafts, four_eyes
 from rotations.models import Letter, Participant, Rotation
-from rotations.notifications import operator_mail
+from rotations.notifications import outcome_mail
 from rotations.planning import windows
 from rotations.planning.states import (
     SETTLED,
@@ -124,7 +123,8 @@ def postpone(
     1. Check that the window is possible, and that nothing is running or half done.
     2. Reset the agreements and own windows of the participants that have not switched yet, and plan their steps again.
     3. Withdraw the approval where four eyes are required.
-    4. Record the agreement of those in ``agreed`` and of those that proposed this very window.
+    4. Record the agreement of those in ``agreed`` and of those that proposed this very window. Other objections are
+       settled by a person's choice of a window, and kept by an extension.
     5. Notify the participants.
 
     Raises ActionRefused if the window is not possible, IllegalTransition if a cut-over has begun.
@@ -151,10 +151,9 @@ def postpone(
     proposed = rotation.participants.filter(proposed_start=window.start, proposed_end=window.end)
     willing = [*agreed, *proposed]
     # Agreements, proposals and offers were about the old window; confirmations of the installation stay valid.
-    declined = (
-        {} if change.extensions == 0 else {"declined_at": F("declined_at"), "declined_reason": F("declined_reason")}
-    )
-    reset = {**NO_AGREEMENT, **NO_OWN_WINDOW, "taken_back_at": None, **declined}
+    reset = {**NO_AGREEMENT, **NO_OWN_WINDOW, "taken_back_at": None}
+    if change.extensions:  # no person has decided about what partners object to
+        reset = {column: value for column, value in reset.items() if column not in NO_OBJECTION}
     rotation.participants.exclude(pk__in=switched).update(**reset)
     rotation.slots.all().delete()
     stored_plan.replan(rotation, now=now)
@@ -173,9 +172,10 @@ def postpone(
     four_eyes.withdraw_approval(rotation, "moved the window", by=by, now=now)
     transitions.advance_rotation(rotation, by=by, now=now)
     record_agreement(rotation, [p for p in willing if p.pk not in switched], by=by, now=now)
+    changeover_moment.switch_on_noted_evidence(rotation, by=by, now=now)
     sending.notify_participants(rotation, Letter.Kind.MOVED, by=by, now=now, note=change.reason, exclude=switched)
     if warnings := drafts.warning_text(found, freeze_reason=change.freeze_reason):
-        operator_mail.notify_forced(rotation, "moved the window despite warnings", warnings, by=by, at=now)
+        outcome_mail.notify_forced(rotation, "moved the window despite warnings", warnings, by=by, at=now)
     return rotation
 
 
@@ -312,12 +312,13 @@ def move_participant(participant: Participant, change: WindowChange, *, by: Acto
     transitions.advance_rotation(rotation, by=by, now=now)
     if willing:
         record_agreement(rotation, [participant], by=by, now=now)
+    changeover_moment.switch_on_noted_evidence(rotation, by=by, now=now)
     contacts = sending.informed_contacts(participant, Letter.Kind.MOVED)
     context = LetterContext.of(participant, now=now)
     sending.send_letters(context, Letter.Kind.MOVED, contacts, by=by, note=change.reason)
     if warnings := drafts.warning_text(found, freeze_reason=change.freeze_reason):
         decision = f"moved the window of {participant.partner} despite warnings"
-        operator_mail.notify_forced(rotation, decision, warnings, by=by, at=now)
+        outcome_mail.notify_forced(rotation, decision, warnings, by=by, at=now)
     return participant
 
 

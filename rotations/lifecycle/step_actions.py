@@ -15,7 +15,7 @@ from rotations.execution.confirmations import (
 )
 from rotations.execution.stored_plan import ROLL_BACK
 from rotations.models import Rotation, Step
-from rotations.notifications import operator_mail
+from rotations.notifications import outcome_mail
 from rotations.planning.change import Act
 from rotations.planning.states import (
     RotationAction,
@@ -65,14 +65,15 @@ def complete_step(step: Step, *, note: str, by: Actor, now: datetime) -> None:
     """Record that a step was done by hand; ``note`` is the evidence.
 
     The old certificate can be retired by hand at any time after the change, and held messages can always be released.
-    Raises ActionRefused for a step that the application carries out itself, or that is not ready yet.
+    Raises ActionRefused for a step that the application carries out itself, that is not ready yet, or whose window has
+    not opened.
     """
     with transaction.atomic():
         rotation = transitions.lock_rotation(step.rotation_id)
         step = rotation.steps.get(pk=step.pk)
         require_not_ended(rotation)
         fingerprint_check.require_compared(rotation, step)
-        if obstacle := preconditions.obstacle_by_hand(step, preconditions.RotationFacts([rotation])):
+        if obstacle := preconditions.obstacle_by_hand(step, preconditions.RotationFacts([rotation]), now=now):
             raise ActionRefused(obstacle)
         if step.act == Act.RETIRE and not note.strip() and not rotation.is_emergency:
             _require_drained(rotation, step, now=now)
@@ -105,4 +106,4 @@ def skip_step(step: Step, *, reason: str, by: Actor, now: datetime) -> None:
         require_not_ended(rotation)
         fingerprint_check.require_compared(rotation, step)
         transitions.settle_step(rotation.steps.get(pk=step.pk), StepAction.SKIP, by=by, now=now, note=reason)
-        operator_mail.notify_forced(rotation, f"skipped the step “{step.title}”", reason, by=by, at=now)
+        outcome_mail.notify_forced(rotation, f"skipped the step “{step.title}”", reason, by=by, at=now)

@@ -452,6 +452,14 @@ class Participant(models.Model):
         is_expected = not self.removed_reason and not self.waived_reason
         return is_expected and (self.declined_at is not None or self.proposed_at is not None)
 
+    def has_moved(self) -> bool:
+        """Return whether it uses the new certificate: a message showed it, or it said so, and none contradicts."""
+        if self.straggling_at is not None:
+            return False
+        if self.migrated_at is not None or self.works:
+            return True
+        return self.steps.filter(act=Act.PARTNER_CUT_OVER, state=states.StepState.DONE).exists()
+
     @property
     def holds_undecided(self) -> bool:
         """Whether its statement about its system differs from ours, and nobody has decided about that."""

@@ -1,7 +1,7 @@
 """Whether mails to our own people are still true when they leave: one short function for each kind that can change.
 
 A mail that is withdrawn frees its key, so that the next run of the reminders writes it anew if there is still a reason.
-Mails about what happened at a moment, such as that a change was made, stay true and have no check.
+Mails about what somebody did at a moment, such as that a change was cancelled, stay true and have no check.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from zoneinfo import ZoneInfo
 from as2certs.mail.models import Message
 from as2certs.mail.validity import Withdrawal
 from as2certs.time_format import format_countdown
-from rotations.models import HandedIn, Notice, Rotation, Sighting, Step
-from rotations.notifications import operator_mail
+from rotations.models import HandedIn, Notice, Participant, Rotation, Sighting, rehearsal
+from rotations.notifications import window_mail
+from rotations.notifications.exchange_mail import News
 from rotations.notifications.expiry import HOLDER_KINDS, find_still_expiring
 from rotations.notifications.expiry_mail import reminder_facts
 from rotations.notifications.recipients import Recipient
@@ -114,23 +115,80 @@ def _check_not_started(message: Message, rotation: Rotation, now: datetime) -> s
 
 
 def _check_needs_attention(message: Message, rotation: Rotation, now: datetime) -> str:
-    if message.facts.get("missed"):
+    facts = message.facts
+    if facts.get("missed"):
         is_missed = Rotation.objects.overdue(now).filter(pk=rotation.pk).exists()
         return "" if is_missed else "The window was moved, or the change was made or called off."
-    return _check_step(message, rotation, now)
+    if because := facts.get("withdrawn_because"):
+        is_withdrawn = rotation.is_withdrawn and rotation.withdrawn_because == because
+        return "" if is_withdrawn else "The rotation was approved again, or has ended."
+    if lacks := facts.get("rehearsal"):
+        is_lacking = rotation.state == RotationState.EXCHANGING and rehearsal.rehearsal_obstacle(rotation) == lacks
+        return "" if is_lacking else "The rehearsal no longer keeps the change back, or lacks something else."
+    failed = rotation.steps.filter(uid=UUID(facts["step"]), state=StepState.FAILED)
+    return "" if failed.exists() else "The step was done or skipped, or is tried again."
 
 
-def _check_step(message: Message, rotation: Rotation, now: datetime) -> str:
-    uid = message.facts.get("step")
-    step = Step.objects.filter(uid=UUID(uid)).first() if uid else None
-    return "The step was done or skipped." if step is not None and step.state in SETTLED else ""
+def _check_own_step(message: Message, rotation: Rotation, now: datetime) -> str:
+    step = rotation.steps.filter(uid=UUID(message.facts["step"])).first()
+    if step is None or step.state in SETTLED:
+        return "The step was done or skipped, or the plan has another one."
+    start = rotation.window_start
+    if message.facts["opens"] and message.facts["opens"] != (start.isoformat() if start else ""):
+        return "The window has moved since this was written."
+    return ""
+
+
+def _check_applied(message: Message, rotation: Rotation, now: datetime) -> str:
+    went_back = rotation.state in (RotationState.ROLLING_BACK, RotationState.CANCELLED)
+    return "The change was taken back since this was written." if went_back else ""
+
+
+def _check_partner_response(message: Message, rotation: Rotation, now: datetime) -> str:
+    found = rotation.participants.select_related("partner").filter(uid=UUID(message.facts["participant"]))
+    participant = found.first()
+    if participant is None:
+        return "The partner takes no part in the rotation any more."
+    participant.rotation = rotation
+    news, about, at = News(message.facts["news"]), message.facts["about"], message.facts["at"]
+    match news:
+        case News.PROPOSAL:
+            is_true = _is_undecided(participant, participant.proposed_at, at)
+        case News.REFUSAL:
+            is_true = _is_undecided(participant, participant.declined_at, at)
+        case News.TROUBLE:
+            is_true = participant.works is False and _is_moment(participant.works_at, at)
+        case News.CONTACT:
+            is_true = participant.partner.contacts.filter(uid=UUID(about)).exclude(suggested_by="").exists()
+        case News.CAPABILITY:
+            is_true = participant.holds_undecided and participant.says_holds == about
+        case News.USES_OLD:
+            is_true = participant.straggling_at is not None
+        case News.NO_EVIDENCE:
+            is_true = not participant.has_moved() and _is_old_kept(rotation)
+    return "" if is_true else "This was decided, or is different by now."
+
+
+def _is_undecided(participant: Participant, said_at: datetime | None, at: str) -> bool:
+    """Return whether a person still has to decide about an objection of this moment."""
+    is_ahead = participant.rotation.state in AWAITING_WINDOW
+    return _is_moment(said_at, at) and participant.has_objection and is_ahead
+
+
+def _is_moment(moment: datetime | None, text: str) -> bool:
+    return moment is not None and moment == datetime.fromisoformat(text)
+
+
+def _is_old_kept(rotation: Rotation) -> bool:
+    """Return whether the old certificate is still to be retired."""
+    return rotation.steps.filter(act=Act.RETIRE).exclude(state__in=SETTLED).exists()
 
 
 def _check_too_late(message: Message, rotation: Rotation, now: datetime) -> str:
     start = rotation.window_start
     if (start.isoformat() if start else "") != message.facts.get("window"):
         return "The window has moved since this was written."
-    is_late = rotation.old is not None and operator_mail.comes_too_late(rotation, rotation.old, now)
+    is_late = rotation.old is not None and window_mail.comes_too_late(rotation, rotation.old, now)
     return "" if is_late else "The change no longer comes too late, or was called off."
 
 
@@ -147,7 +205,9 @@ ROTATION_CHECKS: Mapping[str, RotationCheck] = {
     "last_moment": _check_last_moment,
     "not_started": _check_not_started,
     "needs_attention": _check_needs_attention,
-    "own_step_open": _check_step,
+    "own_step_open": _check_own_step,
+    "applied": _check_applied,
+    "partner_response": _check_partner_response,
     "too_late": _check_too_late,
     "handed_in": _check_submitted,
 }

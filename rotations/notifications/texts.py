@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -168,7 +168,7 @@ def readiness_facts(rotation: Rotation) -> dict[str, Any]:
     outstanding = format_not_ready(rotation)
     return {
         "window": rotation.window_start.isoformat(),
-        "outstanding": [outstanding.names, outstanding.effect] if outstanding else None,
+        "outstanding": asdict(outstanding) if outstanding else None,
         "own_steps": own_open_titles(rotation),
         "kept_back": explain_kept_back(rotation),
     }

@@ -291,7 +291,7 @@ MUTATIONS = (
     Mutation(
         "a partner that has moved is not warned that nothing shows it",
         "rotations/lifecycle/changeover_evidence.py",
-        "if all(step.act == Act.TEST for step in open_steps) and has_moved(participant):",
+        "if all(step.act == Act.TEST for step in open_steps) and participant.has_moved():",
         "if False:",
         ("tests/rotations/statements",),
     ),

@@ -19,7 +19,7 @@ from rotations.exchange import digest, responses
 from rotations.execution import confirmations
 from rotations.lifecycle import approval
 from rotations.models import Rotation
-from rotations.notifications import operator_mail
+from rotations.notifications import window_mail
 from rotations.notifications.texts import format_not_ready
 from rotations.web.presenters.rotation_detail import RotationDetail
 from tests.people import log_in, make_person
@@ -121,7 +121,7 @@ def test_the_digest_and_the_mail_before_the_window_count_and_name_as_the_page_do
     outstanding = format_not_ready(rotation)
     assert outstanding is not None
     assert outstanding.names == "Blocked (waits for us), Declined (declined), Silent"
-    operator_mail.notify_window_soon(STARTS - (STARTS - NOW) / 24)
+    window_mail.notify_window_soon(STARTS - (STARTS - NOW) / 24)
     assert f"NOT READY YET: {outstanding.names}." in Message.objects.get(kind="window_soon").text
 
 

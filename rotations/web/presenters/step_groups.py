@@ -171,9 +171,9 @@ def settleable_steps(steps: Iterable[Step], *, now: datetime) -> list[Step]:
     """Return those of one rotation's steps that a person may record as done or skip now."""
     ready = [step for step in steps if not step.blocked and (step.earliest_at or now) <= now]
     facts = preconditions.RotationFacts([step.rotation for step in ready[:1]])
-    return [step for step in ready if step.state == StepState.FAILED or _is_manual(step, facts)]
+    return [step for step in ready if step.state == StepState.FAILED or _is_manual(step, facts, now=now)]
 
 
-def _is_manual(step: Step, facts: preconditions.RotationFacts) -> bool:
+def _is_manual(step: Step, facts: preconditions.RotationFacts, *, now: datetime) -> bool:
     is_ours = step.state == StepState.WAITING and not step.automatic
-    return is_ours and not preconditions.obstacle_by_hand(step, facts)
+    return is_ours and not preconditions.obstacle_by_hand(step, facts, now=now)

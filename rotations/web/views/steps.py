@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from as2certs.accounts.access import require_permissions
 from as2certs.clock import database_now
 from identities.views.common import post_data
+from rotations.execution import preconditions
 from rotations.lifecycle import step_actions
 from rotations.planning.change import Act
 from rotations.web.forms.actions import EmptyForm, RotationReasonForm, StepDoneForm
@@ -29,7 +30,8 @@ def step_done(request: HttpRequest, uid: UUID) -> HttpResponse:
     step = get_step_or_404(uid)
     form = StepDoneForm(post_data(request))
     consequences = [step.why] if step.why else []
-    if step.earliest_at and step.earliest_at > database_now():
+    too_early = preconditions.early_obstacle(step, now=database_now())
+    if not too_early and step.earliest_at and step.earliest_at > database_now():
         when = rotation_text.format_at_place(step.earliest_at, step.rotation.window_zone, database_now())
         consequences.insert(0, f"Too early: the plan says not before {when}.")
     page = ConfirmPage(
@@ -37,6 +39,7 @@ def step_done(request: HttpRequest, uid: UUID) -> HttpResponse:
         label="Record it as done",
         success=f"Recorded as done: {step.title}.",
         consequences=consequences,
+        obstacle=too_early,
     )
     return confirm(request, step.rotation, form, page, partial(step_actions.complete_step, step))
 

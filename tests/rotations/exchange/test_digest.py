@@ -15,6 +15,7 @@ from django.utils.html import strip_tags
 from as2certs import pki
 from as2certs.accounts.models import User
 from as2certs.mail.models import Message
+from as2certs.mail.validity import find_withdrawal
 from partners.models import Contact, Partner
 from rotations import reminders
 from rotations.exchange import digest, follow_up, responses
@@ -31,7 +32,7 @@ from tests.rotations.pages import STARTS
 
 pytestmark = pytest.mark.django_db
 
-DAY, HOUR, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
+DAY, HOUR, MINUTE, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
 #: Seven in Berlin, where Alice lives, on the day after the approval.
 SEVEN = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
 
@@ -402,3 +403,28 @@ def test_a_test_station_is_marked_at_the_very_start(informed: Participant, compa
 def test_a_cancelled_rotation_is_not_listed(informed: Participant, rotation: Rotation, company: Company) -> None:
     endings.cancel(rotation, reason="Not needed", by=company.by, now=NOW)
     assert digest.send_digests(SEVEN) == 0
+
+
+# When it leaves.
+
+
+def test_it_does_not_leave_once_an_answer_has_come_however_soon(informed: Participant) -> None:
+    digest.send_digests(SEVEN)
+    (mail,) = digests()
+    assert find_withdrawal(mail, now=SEVEN + SECOND) is None
+    Participant.objects.filter(pk=informed.pk).update(declined_at=SEVEN, declined_reason="Away")
+    assert find_withdrawal(mail, now=SEVEN + SECOND) is not None
+
+
+def test_its_countdown_may_be_minutes_old_but_not_a_window_that_has_opened(informed: Participant) -> None:
+    starts = SEVEN + 30 * MINUTE
+    Rotation.objects.update(window_start=starts, window_end=starts + DAY)
+    written = starts - 20 * MINUTE
+    digest.send_digests(written)
+    (mail,) = digests()
+    assert "window in 20 minutes" in mail.text
+    assert find_withdrawal(mail, now=written + 9 * MINUTE) is None
+    assert find_withdrawal(mail, now=written + 11 * MINUTE) is not None
+    mail.delete()
+    digest.send_digests(starts - MINUTE)
+    assert find_withdrawal(digests()[0], now=starts) is not None

@@ -11,7 +11,7 @@ from as2certs.mail.validity import find_withdrawal
 from partners.models import Partner
 from rotations.exchange.window_notices import LEAD_TIME, send_window_notices
 from rotations.models import Letter, Rotation
-from rotations.notifications.operator_mail import STARTED_BY
+from rotations.notifications.window_mail import STARTED_BY
 from tests.rotations.company import NOW, Company
 from tests.rotations.pages import STARTS
 

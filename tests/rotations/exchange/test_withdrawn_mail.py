@@ -21,7 +21,7 @@ from rotations.execution.confirmations import PartnerAnswer, confirm_installatio
 from rotations.letters.announcements import announce
 from rotations.lifecycle import endings, rescheduling
 from rotations.models import Letter, Notice, Participant, Rotation
-from rotations.notifications import operator_mail
+from rotations.notifications import outcome_mail, window_mail
 from tests.mail.scripted_smtp import ScriptedSmtpServer
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, window
@@ -214,11 +214,11 @@ def test_a_mail_before_the_window_names_who_is_not_ready_when_it_leaves(
     company: Company, informed: Participant, server: MailServer
 ) -> None:
     soon = STARTS - 24 * HOUR
-    assert operator_mail.notify_window_soon(soon) == 1
+    assert window_mail.notify_window_soon(soon) == 1
     answer(informed, company, soon)
     outbox.send_due(now=soon + MINUTE)
     assert withdrawn("window_soon") == ["Which partners are not ready has changed since this was written."]
-    assert operator_mail.notify_window_soon(soon + 2 * MINUTE) == 1
+    assert window_mail.notify_window_soon(soon + 2 * MINUTE) == 1
     outbox.send_due(now=soon + 2 * MINUTE)
     (mail,) = Message.objects.filter(kind="window_soon", state="sent")
     assert "Fabrikam" in mail.text
@@ -227,19 +227,19 @@ def test_a_mail_before_the_window_names_who_is_not_ready_when_it_leaves(
 
 def test_a_mail_before_the_window_names_the_right_countdown(informed: Participant, server: MailServer) -> None:
     soon = STARTS - 24 * HOUR
-    operator_mail.notify_window_soon(soon)
+    window_mail.notify_window_soon(soon)
     back = send_in_vain(server, soon)
     outbox.send_due(now=back)
     assert withdrawn("window_soon") == ["The time until the window that it names is no longer right."]
-    assert operator_mail.notify_window_soon(back) == 1
+    assert window_mail.notify_window_soon(back) == 1
     assert outbox.send_due(now=back) == 1
 
 
 def test_the_alarm_that_a_change_has_not_started_does_not_leave_once_it_has(
     company: Company, rotation: Rotation, server: MailServer
 ) -> None:
-    late = STARTS + operator_mail.STARTED_BY
-    assert operator_mail.notify_not_started(late) == 1
+    late = STARTS + window_mail.STARTED_BY
+    assert window_mail.notify_not_started(late) == 1
     rotation.steps.filter(act="cut_over").update(state="done", done_at=late)
     outbox.send_due(now=late + MINUTE)
     assert withdrawn("not_started") == ["The change has started, or was called off."]
@@ -249,7 +249,7 @@ def test_the_mail_about_a_missed_window_does_not_leave_once_it_was_moved(
     company: Company, rotation: Rotation, server: MailServer
 ) -> None:
     over = STARTS + HOUR + MINUTE
-    assert operator_mail.notify_window_missed(over) == 1
+    assert window_mail.notify_window_missed(over) == 1
     rescheduling.postpone(
         rotation, rescheduling.WindowChange(window(STARTS + 2 * DAY), reason="Late"), by=company.by, now=over
     )
@@ -333,7 +333,7 @@ def test_a_mail_that_can_not_be_checked_does_not_leave_and_holds_up_no_other(
 ) -> None:
     follow_up.run_follow_up(FIRST_REMINDER)
     rotation = Rotation.objects.get(pk=informed.rotation_id)
-    operator_mail.notify_applied([(rotation, False)], FIRST_REMINDER)
+    outcome_mail.notify_applied([(rotation, False)], FIRST_REMINDER)
 
     def fail(*args: object, **kwargs: object) -> str:
         raise RuntimeError("broken")

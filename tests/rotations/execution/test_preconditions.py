@@ -17,7 +17,7 @@ from partners import signing_choices
 from partners.models import Partnership
 from rotations.errors import ActionRefused
 from rotations.execution import confirmations
-from rotations.lifecycle import approval, drafts, endings, step_actions
+from rotations.lifecycle import approval, drafts, endings, rescheduling, step_actions
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState, StepState
 from rotations.web.presenters.step_groups import settleable_steps
@@ -420,6 +420,24 @@ def test_a_person_is_refused_a_step_before_those_that_come_first(clock: FakeCloc
     first = list(Step.objects.filter(rotation=rotation, key__in=step.after).order_by("position")[:3])
     said = "first " + ", then ".join(f"“{one.title}”" for one in first)
     assert refusal(rotation, company) == f"“{step.title}” comes later: {said}."
+
+
+def test_a_person_is_refused_a_cut_over_before_its_window(clock: FakeClock) -> None:
+    company = make_company(connector="manual")
+    rotation = approved(company)
+    confirm_all(rotation, company)
+    step_actions.complete_step(step_of(rotation, "stage"), note="", by=company.by, now=NOW)
+    step = step_of(rotation, "cut_over")
+    with pytest.raises(ActionRefused) as refused:
+        step_actions.complete_step(step, note="", by=company.by, now=STARTS - timedelta(seconds=1))
+    assert f"“{step.title}” can be recorded from Mon 23 Nov 2026, 08:00 CST (UTC−06:00) on:" in str(refused.value)
+    assert "postpone the rotation to a window that begins now, and record it then." in str(refused.value)
+    now = NOW + timedelta(minutes=20)
+    rescheduling.postpone(rotation, rescheduling.WindowChange(window(now), "Done already"), by=company.by, now=now)
+    for participant in rotation.participants.all():
+        confirmations.agree_to_window(participant, confirmations.PartnerAnswer("Dave", by=company.by, now=now))
+    step_actions.complete_step(step_of(rotation, "cut_over"), note="", by=company.by, now=now)
+    assert signing(company) == [company.new]
 
 
 def test_a_person_is_refused_a_cut_over_for_a_partner_that_has_gone_back(clock: FakeClock, folder: Path) -> None:

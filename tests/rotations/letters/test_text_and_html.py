@@ -21,7 +21,9 @@ from rotations.letters.sending import send_letters
 from rotations.letters.texts import FIXED_TEXTS
 from rotations.lifecycle.changeover_evidence import ObservedMessage, record_sighting
 from rotations.models import HandedIn, Letter, Participant
-from rotations.notifications import operator_mail
+from rotations.notifications import exchange_mail, outcome_mail, window_mail
+from rotations.notifications.exchange_mail import News, PartnerNews
+from rotations.notifications.outcome_mail import WayBack
 from rotations.notifications.texts import SilentPartner
 from tests.rotations.company import NOW, Company, partner_certificate
 from tests.rotations.exchange.incoming import put_in_use
@@ -87,26 +89,31 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
         send_letters(LetterContext.of(northwind, now=at), kind, [nora], by=company.by, note="Please call 4711 first.")
     put_in_use(company, northwind.partner)
     certificate_requests.send_request(northwind.partner, by=company.by, now=NOW)
-    operator_mail.notify_window_soon(rotation.window_start - timedelta(minutes=50))
+    window_mail.notify_window_soon(rotation.window_start - timedelta(minutes=50))
     type(rotation).objects.filter(pk=rotation.pk).update(at_end="phased")
     alone = rotation.steps.create(key="alone", position=99, who="we", act="cut_over", title="A", participant=northwind)
     assert rotation.window_end is not None
-    operator_mail.notify_last_moment_soon(rotation.window_end - timedelta(minutes=10))
+    window_mail.notify_last_moment_soon(rotation.window_end - timedelta(minutes=10))
     type(rotation).objects.filter(pk=rotation.pk).update(at_end="")
     alone.delete()
-    operator_mail.notify_applied([(rotation, True)], at)
-    operator_mail.notify_needs_attention(rotation, rotation.steps.first(), "The folder is full: 0 bytes left.", at)
+    outcome_mail.notify_applied([(rotation, True)], at)
+    outcome_mail.notify_needs_attention(rotation, rotation.steps.first(), "The folder is full: 0 bytes left.", at)
     last = rotation.steps.last()
     assert last is not None
-    operator_mail.notify_own_step_open(rotation, last, "Only our own test is not recorded.", at=at)
-    operator_mail.notify_not_started(rotation.window_start + operator_mail.STARTED_BY)
-    operator_mail.notify_forced(
+    outcome_mail.notify_own_step_open(rotation, last, "Only our own test is not recorded.", at=at)
+    window_mail.notify_not_started(rotation.window_start + window_mail.STARTED_BY)
+    outcome_mail.notify_forced(
         rotation, "decided to go on without Fabrikam", "They are closed.", by=company.approver, at=at
     )
-    operator_mail.notify_cancelled(rotation, "The auditors asked for another key.", by=company.approver, at=at)
-    operator_mail.notify_partner_response(northwind, "Northwind proposes 17:30", "We are closed until 9.", at=at)
+    for one in (None, northwind):
+        tasks = ["Go back to the old certificate in OpenAS2 2"]
+        way = WayBack(rotation, "No MDN since 9:15.", "Bob", None, at, tasks, one)
+        outcome_mail.notify_way_back(way, now=at)
+    outcome_mail.notify_cancelled(rotation, "The auditors asked for another key.", by=company.approver, at=at)
+    news = PartnerNews(News.PROPOSAL, "Northwind proposes 17:30", "We are closed until 9.")
+    exchange_mail.notify_partner_response(northwind, news, at=at)
     partners = [SilentPartner("Northwind", "told", [("Nora North", "+1 312 555 0100")], "2 mails", "")]
-    operator_mail.notify_silent_partners(
+    exchange_mail.notify_silent_partners(
         rotation, lambda zone: partners, silent=[northwind], event="e", escalate_to=None, at=at
     )
     handed = HandedIn.objects.create(
@@ -116,16 +123,16 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
         submitted_by="Nora North",
         at=NOW,
     )
-    operator_mail.notify_submitted(handed, rotation, at=at)
+    exchange_mail.notify_submitted(handed, rotation, at=at)
     northwind.partner.owners.add(company.alice)
     seen = ObservedMessage("signed", "0x1A2B", at, issuer="CN=Northwind CA 7", sha256="AB" * 32)
     record_sighting(northwind.partner, seen, by=company.by, now=at)
     digest.send_digests(NOW + DAY)
     type(rotation).objects.filter(pk=rotation.pk).update(window_end=company.old.not_after + DAY)
-    operator_mail.notify_too_late(at)
+    window_mail.notify_too_late(at)
     type(rotation).objects.filter(pk=rotation.pk).update(at_end="phased", window_end=rotation.window_start + DAY)
     rotation.steps.filter(act="cut_over").update(participant=northwind, state="waiting")
-    operator_mail.notify_last_moment_soon(rotation.window_start)
+    window_mail.notify_last_moment_soon(rotation.window_start)
     type(rotation).objects.filter(pk=rotation.pk).update(state="draft")
     reminders.send_due(company.old.not_after - 3 * DAY)
     return list(Message.objects.order_by("id"))

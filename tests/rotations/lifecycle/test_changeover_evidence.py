@@ -234,6 +234,31 @@ def test_a_warning_does_not_leave_once_the_partner_has_said_that_it_switched(
     assert find_withdrawal(mail, now=GRACE_OVER) is not None
 
 
+@pytest.mark.parametrize("how", ["a message", "its word"])
+def test_that_nothing_shows_the_new_certificate_is_not_mailed_once_something_has(
+    company: Company, made: Rotation, northwind: Participant, how: str
+) -> None:
+    warn_and_release(GRACE_OVER)
+    mail = Message.objects.get(kind="partner_response", subject__contains="Northwind")
+    assert "The old certificate goes on 24 Dec 2026 unless you hold it." in " ".join(mail.text.split())
+    assert find_withdrawal(mail, now=GRACE_OVER) is None
+    if how == "a message":
+        seen(company, northwind, "new", GRACE_OVER)
+    else:
+        northwind.steps.filter(act="partner_cut_over").update(state="done", done_at=GRACE_OVER)
+    assert find_withdrawal(mail, now=GRACE_OVER) is not None
+
+
+def test_the_alarm_of_the_old_certificate_is_not_mailed_once_the_partner_has_moved(
+    company: Company, northwind: Participant
+) -> None:
+    seen(company, northwind, "old", ENDED)
+    mail = Message.objects.get(kind="partner_response")
+    assert find_withdrawal(mail, now=ENDED) is None
+    seen(company, northwind, "new", ENDED + timedelta(hours=1))
+    assert find_withdrawal(mail, now=ENDED + timedelta(hours=1)) is not None
+
+
 def test_the_old_certificate_is_not_retired_by_itself_while_a_partner_still_uses_it(
     company: Company, made: Rotation, northwind: Participant
 ) -> None:

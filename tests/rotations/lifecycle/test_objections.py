@@ -104,36 +104,41 @@ def test_what_owners_are_told_names_the_objection_and_says_that_the_change_waits
     assert reason.startswith("Northwind proposes another time. Decide about it first")
 
 
-def test_staying_with_the_window_lets_the_change_go_on(company: Company, clock: FakeClock) -> None:
-    rotation = scheduled(company, clock)
-    propose(rotation)
+def stay(rotation: Rotation, company: Company) -> None:
     responses.refuse_proposal(northwind(rotation), reason="Too late for us", by=company.by, now=NOW + HOUR)
-    assert state(rotation) == RotationState.SCHEDULED
-    run(clock, STARTS)
-    assert state(rotation) == RotationState.APPLIED
 
 
-@pytest.mark.parametrize("object_", [decline, propose])
-def test_going_on_without_the_partner_lets_the_change_go_on(
-    company: Company, clock: FakeClock, object_: Callable[[Rotation], None]
-) -> None:
-    rotation = scheduled(company, clock)
-    object_(rotation)
+def go_on_without(rotation: Rotation, company: Company) -> None:
     confirmations.waive(northwind(rotation), reason="It only receives", by=company.by, now=NOW + HOUR)
-    assert state(rotation) == RotationState.SCHEDULED
-    run(clock, STARTS)
-    assert state(rotation) == RotationState.APPLIED
 
 
-@pytest.mark.parametrize("object_", [decline, propose])
-def test_a_new_answer_lets_the_change_go_on(
-    company: Company, clock: FakeClock, object_: Callable[[Rotation], None]
-) -> None:
-    rotation = scheduled(company, clock)
-    object_(rotation)
+def agree(rotation: Rotation, company: Company) -> None:
     answer = confirmations.PartnerAnswer("Nora", by=company.by, now=NOW + HOUR)
     confirmations.agree_to_window(northwind(rotation), answer)
+
+
+@pytest.mark.parametrize(
+    ("object_", "decide"),
+    [
+        (propose, stay),
+        (decline, go_on_without),
+        (propose, agree),
+        pytest.param(propose, go_on_without, marks=pytest.mark.extended),
+        pytest.param(decline, agree, marks=pytest.mark.extended),
+    ],
+)
+def test_a_decision_or_a_new_answer_lets_the_change_go_on(
+    company: Company,
+    clock: FakeClock,
+    object_: Callable[[Rotation], None],
+    decide: Callable[[Rotation, Company], None],
+) -> None:
+    rotation = scheduled(company, clock)
+    object_(rotation)
+    decide(rotation, company)
     assert state(rotation) == RotationState.SCHEDULED
+    run(clock, STARTS)
+    assert state(rotation) == RotationState.APPLIED
 
 
 def test_the_proposed_time_is_accepted_by_postponing_to_it(company: Company, clock: FakeClock) -> None:

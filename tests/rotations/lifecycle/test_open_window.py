@@ -12,10 +12,12 @@ from django.urls import reverse
 
 from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
+from as2certs.mail.validity import find_withdrawal
 from identities import role_assignments
 from identities.models import AS2System
 from partners.models import Partner, PartnerCertificate
 from rotations.errors import ActionRefused, PlanError
+from rotations.exchange import responses
 from rotations.lifecycle import (
     approval,
     changeover_evidence,
@@ -125,6 +127,34 @@ def test_the_first_evidence_triggers_the_cut_over(company: Company, clock: FakeC
     assert "used it" in Entry.objects.get(verb="rotation.moment_came").reason
 
 
+def test_evidence_noted_before_the_approval_counts_from_then_on(company: Company) -> None:
+    fabrikam = company.partners[0]
+    AS2System.objects.update(connector="manual")
+    old = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=30))
+    new = partner_certificate(fabrikam, by=company.by, now=NOW, ends=NOW + timedelta(days=700))
+    wish = drafts.DraftSpec(("verify", "encrypt"), old=old, new=new, window=window(STARTS), at_end=AtEnd.GO_BACK)
+    rotation = drafts.create_draft(fabrikam, wish, by=company.by, now=NOW)
+    message(rotation, company, NOW)
+    assert not Message.objects.filter(kind="own_step_open").exists()
+    approval.approve(rotation, by=company.approver, now=NOW)
+    mail = Message.objects.get(kind="own_step_open")
+    assert "Make the change by hand once the window opens" in " ".join(mail.text.split())
+    assert find_withdrawal(mail, now=NOW) is None
+    later = rescheduling.WindowChange(window(STARTS + timedelta(days=1)), "They asked")
+    rescheduling.postpone(rotation, later, by=company.by, now=NOW)
+    assert find_withdrawal(mail, now=NOW) is not None
+    assert find_withdrawal(Message.objects.filter(kind="own_step_open").latest("id"), now=NOW) is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_evidence_noted_before_the_window_was_moved_counts_after_that(company: Company, clock: FakeClock) -> None:
+    rotation = started(company, clock, AtEnd.GO_BACK)
+    message(rotation, company, NOW)
+    later = rescheduling.WindowChange(window(STARTS + timedelta(days=1)), "They asked")
+    rescheduling.postpone(rotation, later, by=company.by, now=NOW)
+    assert cut_over(rotation).due_at == STARTS + timedelta(days=1)
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("at_end", [AtEnd.GO_BACK, AtEnd.SWITCH])
 def test_a_cut_over_in_the_window_is_not_late(company: Company, clock: FakeClock, at_end: str) -> None:
@@ -212,6 +242,29 @@ def test_it_can_be_extended_by_its_length_at_the_end(company: Company, clock: Fa
     message(rotation, company, ENDS + timedelta(minutes=10))
     run(clock, ENDS + timedelta(minutes=10))
     assert role_assignments.certificates_by_role(company.partners[0])["encrypt"] == [rotation.new]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("objection", ["a refusal", "another time"])
+def test_an_extension_keeps_what_a_partner_objects_to(company: Company, clock: FakeClock, objection: str) -> None:
+    rotation = started(company, clock, AtEnd.EXTEND)
+    fabrikam, later = rotation.participants.get(), window(STARTS + timedelta(days=1))
+    if objection == "a refusal":
+        responses.decline(fabrikam, reason="Closed", by=company.by, now=NOW)
+    else:
+        responses.propose_window(fabrikam, later, note="At night", by=company.by, now=NOW)
+    mail = Message.objects.get(kind="partner_response")
+    open_window.decide_ending_windows(ENDS - plan.DECISION_LEAD)
+    rotation.refresh_from_db()
+    fabrikam.refresh_from_db()
+    assert (rotation.window_start, rotation.state) == (ENDS, RotationState.EXCHANGING)
+    assert fabrikam.has_objection
+    assert find_withdrawal(mail, now=ENDS) is None
+    # It remains a task; the choice of the proposed window by a person settles it.
+    assert Rotation.objects.needing_attention(ENDS).filter(pk=rotation.pk).exists()
+    rescheduling.postpone(rotation, rescheduling.WindowChange(later, "They asked"), by=company.by, now=ENDS)
+    fabrikam.refresh_from_db()
+    assert not fabrikam.has_objection
 
 
 @pytest.mark.django_db(transaction=True)

@@ -18,7 +18,7 @@ from partners.models import Partner, PartnerCertificate
 from rotations.execution import confirmations
 from rotations.lifecycle import approval, emergency, endings, rescheduling, step_actions
 from rotations.models import Freeze, Rotation
-from rotations.notifications import operator_mail
+from rotations.notifications import outcome_mail
 from rotations.planning.change import Act
 from tests.certificates import cert_pem, make_pair
 from tests.people import log_in, make_person
@@ -152,7 +152,7 @@ def test_importing_a_certificate_despite_warnings(
     warning = Entry.objects.get(verb="certificate.warnings_accepted").reason
     assert warning
     for now in (NOW, NOW + timedelta(minutes=1)):
-        operator_mail.notify_forced_imports(now)
+        outcome_mail.notify_forced_imports(now)
     message = Message.objects.get(kind="forced")
     assert message.to_address == "alice@example.com"
     assert message.subject.startswith("Northwind: ")
@@ -165,7 +165,7 @@ def test_an_expired_certificate_that_is_in_use(
     operator: Client, company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload(operator, company, monkeypatch, days=-0.5, despite_warnings="on", expired_reason=REASON)
-    operator_mail.notify_forced_imports(NOW)
+    outcome_mail.notify_forced_imports(NOW)
     assert "imported a certificate despite warnings" in forced().subject
 
 
@@ -174,7 +174,7 @@ def test_an_import_without_warnings_is_no_forced_decision(
 ) -> None:
     upload(operator, company, monkeypatch, days=400)
     assert PartnerCertificate.objects.filter(partner__name="Northwind").exists()
-    assert operator_mail.notify_forced_imports(NOW) == 0
+    assert outcome_mail.notify_forced_imports(NOW) == 0
 
 
 def import_partners(company: Company, folder: Path, *, days: dict[str, float]) -> None:
@@ -196,7 +196,7 @@ def test_an_import_of_a_list_despite_warnings_is_one_mail(company: Company, tmp_
     import_partners(company, tmp_path, days={"Contoso": 4000, "Initech": 300, "Umbrella": 5000})
     assert Entry.objects.filter(verb="certificate.warnings_accepted").count() == 2
     for now in (NOW, NOW + timedelta(minutes=1)):
-        operator_mail.notify_forced_imports(now)
+        outcome_mail.notify_forced_imports(now)
     message = Message.objects.get(kind="forced")
     assert message.subject == "Contoso and Umbrella: Bob imported 2 certificates despite warnings"
     text = " ".join(message.text.split())
@@ -210,7 +210,7 @@ def test_an_import_of_a_list_with_one_doubtful_certificate_reads_like_an_upload(
     company: Company, tmp_path: Path
 ) -> None:
     import_partners(company, tmp_path, days={"Contoso": 4000, "Initech": 300})
-    operator_mail.notify_forced_imports(NOW)
+    outcome_mail.notify_forced_imports(NOW)
     message = Message.objects.get(kind="forced")
     assert message.subject == "Contoso: Bob imported a certificate despite warnings"
     assert PartnerCertificate.objects.get(partner__name="Contoso").get_absolute_url() in message.text

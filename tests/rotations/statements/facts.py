@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
+from as2certs.accounts.models import Installation
 from partners.models import SigningChoice
 from rotations.models import Participant, Rotation, Step
-from rotations.notifications.operator_mail import STARTED_BY
+from rotations.notifications.window_mail import STARTED_BY
 from rotations.planning.change import PREPARATION_ACTS, Act
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
 
@@ -107,7 +108,7 @@ class RotationFacts:
     def is_unprepared(self, participant: Participant) -> bool:
         """Return whether something that comes before the window is open: for this partner alone if we change so."""
         return any(
-            step.act in PREPARATION_ACTS
+            step.act in self.rotation.preparation_acts
             and step.state not in SETTLED
             and (not self.is_per_partner or step.participant_id in (None, participant.pk))
             for step in self.steps
@@ -120,11 +121,37 @@ class RotationFacts:
         is_late = participant.starts is not None and participant.starts + STARTED_BY <= self.now
         return self.rotation.is_withdrawn or any(
             self.is_unprepared(participant)
+            or self.waits_for_decision(participant)
+            or (self.lacks_rehearsal and step.state == StepState.WAITING)
             or step.state == StepState.FAILED
             or (is_due and bool(self.open_before(step)))
             or (is_late and step.state == StepState.WAITING)
             for step in open_
         )
+
+    def waits_for_decision(self, participant: Participant) -> bool:
+        """Return whether somebody has to decide about an objection first: this partner's alone if we change so."""
+        whose = [participant] if self.is_per_partner else self.participants
+        return not self.rotation.is_emergency and any(self.objects(one) for one in whose)
+
+    def objects(self, participant: Participant) -> bool:
+        """Return whether a partner declined or proposes another time before its change, and nobody has decided."""
+        said = participant.declined_at or participant.proposed_at
+        return bool(said) and not participant.waived_reason and not self.has_changed_for(participant)
+
+    @cached_property
+    def lacks_rehearsal(self) -> bool:
+        """Return whether a rehearsal that is required has not passed, and nobody goes on without it."""
+        rotation = self.rotation
+        is_asked = Installation.current().require_rehearsal and rotation.identity is not None
+        if not is_asked or rotation.is_emergency or rotation.rehearsal_waived:
+            return False
+        if rotation.identity is None or rotation.identity.rehearsal_identity is None:
+            return False
+        made = rotation.rehearsal
+        if made is None or made.state not in (RotationState.APPLIED, RotationState.CLOSED):
+            return True
+        return made.steps.filter(act=Act.TEST).exclude(state=StepState.DONE).exists()
 
     # Who is ready.
 
@@ -138,7 +165,7 @@ class RotationFacts:
         objects = participant.declined_at or participant.proposed_at
         if objects and not self.has_changed_for(participant):
             return False
-        own = self.steps_of(participant, *PREPARATION_ACTS)
+        own = self.steps_of(participant, *self.rotation.preparation_acts)
         return not participant.taken_back_at and all(step.state in SETTLED for step in own)
 
     def has_changed_for(self, participant: Participant) -> bool:

@@ -18,9 +18,8 @@ from as2certs.mail.validity import find_withdrawal
 from as2certs.site.rotation_report import build_report
 from rotations.exchange import digest
 from rotations.exchange.window_notices import LEAD_TIME
-from rotations.models import Letter, Participant, Sighting
+from rotations.models import Letter, Participant, Sighting, Step
 from rotations.models.readiness import count_readiness
-from rotations.notifications.mail_checks import COUNTDOWN_TOLERANCE
 from rotations.planning.change import PREPARATION_ACTS, Act
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState
 from rotations.web.portal.page import PortalPage
@@ -130,8 +129,13 @@ def _partner_page(participant: Participant, now: datetime) -> PartnerPage:
 
 
 def partners_switch_only_when_we_can_read(told: Statements) -> Iterator[str]:
-    """A partner is told that it may switch by itself only while our side reads both; together, only if we can go."""
+    """A partner is told that it may switch by itself only while our side reads both; together, only if we can go.
+
+    In an emergency, it is asked to switch at once, whatever we can read: the old certificate must not be used any more.
+    """
     facts = told.facts
+    if told.rotation.is_emergency:
+        return
     for participant, page in told.pages:
         free = [step for step in facts.theirs(participant) if not step.simultaneous]
         if free and not facts.reads_new and (found := MAY_SWITCH.search(page.text)):
@@ -155,6 +159,10 @@ def partners_that_would_act_alone_are_told_to_wait(told: Statements) -> Iterator
             continue
         going_on = told.rotation.state in AWAITING_WINDOW and not told.rotation.is_emergency
         if not (going_on and facts.changes_with_us(participant) and facts.is_held_up(participant)):
+            continue
+        if facts.objects(participant):
+            if not page.says_wait and "don’t change over" not in page.text:
+                yield f"{participant.partner}'s page does not say that its objection keeps the change back"
             continue
         if not page.says_wait and participant.taken_back_at is None:  # otherwise it says that we went back
             yield f"{participant.partner}'s page says “{page.headline.title}”, although our own change is held up"
@@ -196,6 +204,10 @@ def everybody_is_ready_only_if_so(told: Statements) -> Iterator[str]:
     for text in said:
         if outstanding or own:
             yield f"“{text[:160]}” although outstanding are {outstanding} and open on our side {own}"
+        if told.rotation.is_withdrawn:
+            yield f"“{text[:160]}” although nobody has approved it again"
+        if told.rotation.state == RotationState.EXCHANGING and facts.lacks_rehearsal:
+            yield f"“{text[:160]}” although the rehearsal has not passed"
 
 
 def counts_agree(told: Statements) -> Iterator[str]:
@@ -214,8 +226,6 @@ def counts_agree(told: Statements) -> Iterator[str]:
         texts["the report"] = report.get("Partners ready", "")
     if told.rotation.state in AWAITING_WINDOW:
         for mail in told.own_mails("digest"):
-            if told.now - mail.created_at <= COUNTDOWN_TOLERANCE:
-                continue  # not checked yet when it leaves so soon
             texts[f"the mail “{mail.subject}”"] = " ".join(mail.text.split())
     for where, text in texts.items():
         if match := READY_COUNT.search(text):
@@ -239,7 +249,7 @@ def no_deadline_is_over(told: Statements) -> Iterator[str]:
         for line in mail.text.splitlines():
             if line.startswith("By ") and (match := re.search(r"\d+ \w+ \d{4}, \d\d:\d\d", line)):
                 at = datetime.strptime(match[0], "%d %b %Y, %H:%M").replace(tzinfo=told.now.tzinfo)
-                if at < told.now - timedelta(minutes=11):
+                if at < told.now - timedelta(minutes=1):
                     yield f"the digest names “{line}”"
 
 
@@ -323,9 +333,33 @@ def what_is_said_of_a_partner_is_true(told: Statements) -> Iterator[str]:
             switched = any(step.state == "done" for step in told.facts.theirs(participant))
             said = switched and participant.straggling_at is None
             is_named = f"Nothing shows that {participant.partner} uses" in " ".join(mail.text.split())
-            is_new = told.event == "write_reminders" and mail.created_at == told.now  # no check looks at it later
-            if is_named and is_new and (_has_moved(participant) or participant.works or said):
+            if is_named and (_has_moved(participant) or participant.works or said):
                 yield f"“{mail.subject}” although {participant.partner} has moved"
+
+
+def what_partners_object_to_is_undecided(told: Statements) -> Iterator[str]:
+    """Our people are asked to decide about a refusal or another time only while it is undecided."""
+    for mail in told.own_mails("partner_response"):
+        asked = mail.facts["news"] in ("proposal", "refusal")
+        for participant in told.facts.participants:
+            if asked and mail.facts["participant"] == str(participant.uid) and not told.facts.objects(participant):
+                yield f"“{mail.subject}” although that is decided, or comes too late"
+
+
+def what_is_left_on_a_way_back_is_named(told: Statements) -> Iterator[str]:
+    """A mail about a way back names the steps that are left, and says that nothing is left only then."""
+    left = [step for step in told.facts.steps if step.act == "roll_back" and step.state not in SETTLED]
+    for mail in told.own_mails("way_back"):
+        whose = [step for step in left if mail.facts["participant"] in ("", _uid_of(told, step))]
+        text = " ".join(mail.text.split())
+        missing = [step.title for step in whose if step.title not in text]
+        if missing or ("Nothing is left to do" in text and whose):
+            yield f"“{mail.subject}” does not name {missing}"
+
+
+def _uid_of(told: Statements, step: Step) -> str:
+    """Return the public id of the partner that a step is for alone; empty if it is for all."""
+    return next((str(one.uid) for one in told.facts.participants if one.pk == step.participant_id), "")
 
 
 def the_old_certificate_stays_while_it_is_used(told: Statements) -> Iterator[str]:
@@ -353,6 +387,8 @@ RULES: tuple[Rule, ...] = (
     letters_about_the_window_are_true,
     names_in_mails_are_outstanding,
     what_is_said_of_a_partner_is_true,
+    what_partners_object_to_is_undecided,
+    what_is_left_on_a_way_back_is_named,
     the_old_certificate_stays_while_it_is_used,
 )
 

@@ -15,7 +15,7 @@ from datetime import timedelta
 from django.db import transaction
 
 from as2certs import pki
-from as2certs.accounts.models import User
+from as2certs.accounts.models import Installation, User
 from as2certs.mail import outbox
 from identities.models import AS2System, Identity
 from partners.models import Contact, Partner, Partnership
@@ -24,14 +24,25 @@ from rotations.errors import ActionRefused, EditConflict, IllegalTransition, NoO
 from rotations.exchange import follow_up, responses
 from rotations.execution import confirmations, transitions
 from rotations.letters import announcements
-from rotations.lifecycle import approval, changeover_evidence, drafts, endings, open_window, rescheduling, step_actions
+from rotations.lifecycle import (
+    approval,
+    changeover_evidence,
+    drafts,
+    emergency,
+    endings,
+    open_window,
+    rescheduling,
+    step_actions,
+)
 from rotations.lifecycle.changeover_evidence import ObservedMessage
 from rotations.lifecycle.rescheduling import WindowChange
 from rotations.models import Participant, Rotation, Step
 from rotations.planning.change import Act
-from rotations.planning.states import SETTLED, StepState
+from rotations.planning.plan import DECISION_LEAD
+from rotations.planning.states import SETTLED, RotationState, StepState
 from rotations.planning.windows import Window
 from tests.rotations.company import NOW, Company, make_company, partner_certificate, window
+from tests.rotations.rehearsals import make_test_side
 
 REFUSED = (ActionRefused, IllegalTransition, PlanError, EditConflict, NoOwnWindow, pki.PkiError)
 
@@ -48,6 +59,8 @@ class Kind:
     connector: str | None = "manual"
     per_partner: bool = False
     at_end: str = ""
+    four_eyes: bool = False
+    rehearsed: bool = False
 
 
 KINDS = (
@@ -62,6 +75,8 @@ KINDS = (
     Kind("partner, both roles", "partner", ("verify", "encrypt")),
     Kind("partner, both roles, one slot here", "partner", ("verify", "encrypt"), overlap="none"),
     Kind("partner, signing, moment not known", "partner", ("verify",), connector=None, at_end="switch"),
+    Kind("own, signing, approved by a second person", "own", ("sign",), four_eyes=True),
+    Kind("own, both roles, rehearsed first", "own", ("sign", "decrypt"), connector=None, rehearsed=True),
 )
 
 #: The events, and how often each happens in comparison with the others.
@@ -82,7 +97,7 @@ EVENTS = {
     "note_old": 2,
     "note_unknown": 1,
     "report_result": 2,
-    "propose": 1,
+    "propose": 2,
     "decline": 1,
     "waive": 1,
     "extend_answer": 1,
@@ -97,15 +112,20 @@ EVENTS = {
     "roll_back": 1,
     "cancel": 0.3,
     "close": 0.5,
+    "declare_emergency": 0.4,
 }
+#: What happens only where a second person approves, and only where a rehearsal comes first.
+FOUR_EYES_EVENTS = {"approve_again": 8, "move_and_approve_again": 3}
+REHEARSAL_EVENTS = {"rehearse": 10, "fail_rehearsal": 1, "waive_rehearsal": 1}
 
 Event = tuple[str, int]
 
 
-def random_events(seed: object, length: int) -> list[Event]:
+def random_events(kind: Kind, seed: int, length: int) -> list[Event]:
     """Return a story: mostly it begins with the approval, and nothing comes in an order that a plan would know."""
-    dice = random.Random(f"{seed}")
-    chosen = dice.choices(list(EVENTS), weights=list(EVENTS.values()), k=length)
+    dice = random.Random(f"{kind.name}:{seed}")
+    possible = EVENTS | (FOUR_EYES_EVENTS if kind.four_eyes else {}) | (REHEARSAL_EVENTS if kind.rehearsed else {})
+    chosen = dice.choices(list(possible), weights=list(possible.values()), k=length)
     chosen.insert(dice.choice([0, 0, 0, 2]), "approve")
     return [(name, dice.randrange(2**32)) for name in chosen]
 
@@ -117,6 +137,10 @@ class Story:
         self.kind, self.now, self.dice = kind, NOW, random.Random()
         self.happened: list[str] = []
         self.company = _make_company(kind)
+        self.test_side = make_test_side(self.company) if kind.rehearsed else None
+        Installation.objects.update_or_create(
+            pk=1, defaults={"four_eyes_production": kind.four_eyes, "require_rehearsal": kind.rehearsed}
+        )
         self.holder: Identity | Partner = self.company.identity
         old: drafts.AnyCertificate = self.company.old
         new: drafts.AnyCertificate = self.company.new
@@ -171,6 +195,44 @@ class Story:
 
     def approve(self) -> None:
         approval.approve(self.rotation, by=self.company.approver, now=self.now)
+
+    def approve_again(self) -> str:
+        """Approve what was changed since the approval, or let the person try who changed it."""
+        by = self.dice.choice([self.company.approver, self.company.approver, self.company.by])
+        approval.approve(self.rotation, by=by, now=self.now)
+        return by.name
+
+    def move_and_approve_again(self) -> None:
+        self.postpone()
+        approval.approve(self.rotation, by=self.company.approver, now=self.now)
+
+    def declare_emergency(self) -> None:
+        emergency.declare_emergency(
+            self.rotation, reason="the key leaked", alone="nobody else is here", by=self.company.by, now=self.now
+        )
+
+    def rehearse(self) -> str:
+        """Set up the rehearsal, carry it out, or record its tests: whichever comes next."""
+        side, made = self.test_side, self.rotation.rehearsal
+        assert side is not None  # only kinds that are rehearsed have this event
+        side.now = self.now
+        if made is None:
+            side.rehearse(self.rotation)
+            return "set up"
+        if made.state == RotationState.DRAFT:
+            side.apply(made)
+            return "carried out"
+        side.test(made)
+        return "tested"
+
+    def fail_rehearsal(self) -> None:
+        made = self.rotation.rehearsal
+        if made is None:
+            raise ActionRefused("Nothing is rehearsed yet.")
+        endings.roll_back(made, reason="it fails", by=self.company.by, now=self.now)
+
+    def waive_rehearsal(self) -> None:
+        approval.waive_rehearsal(self.rotation, reason="no time", by=self.company.by, now=self.now)
 
     def do_our_step(self) -> str:
         step = self.step(ours=True)
@@ -353,6 +415,11 @@ class Story:
     def wait_until_the_window(self) -> None:
         """Wait until the window opens."""
         self.now = max(self.now, self.rotation.window_start or self.now)
+
+    def wait_until_the_window_ends(self) -> None:
+        """Wait until it is decided what happens at the end of a window without a fixed moment."""
+        assert self.rotation.window_end is not None  # each kind has a window
+        self.now = max(self.now, self.rotation.window_end - DECISION_LEAD)
 
     def wait_until_the_grace_is_over(self) -> None:
         """Wait until the old certificate would be retired."""

@@ -35,17 +35,23 @@ def lead(rotation: Rotation, company: Company) -> str:
     return RotationDetail.of(rotation, user=company.alice, now=NOW, zone="UTC").lead
 
 
+def hold_messages(scheduled: Rotation, company: Company) -> None:
+    """Record, shortly before the window, that our queue is paused."""
+    hold = scheduled.steps.get(act="hold")
+    assert hold.earliest_at is not None
+    step_actions.complete_step(hold, note="paused", by=company.by, now=hold.earliest_at)
+
+
 def test_not_everybody_is_ready_while_messages_are_still_to_be_held(scheduled: Rotation, company: Company) -> None:
     text = lead(scheduled, company)
     assert "The partners are ready; the change is made Thu 3 Dec 2026" in text
     assert "once we have done this: “Pause our outbound queue in OpenAS2 production”." in text
     assert "Everybody is ready" not in lead(scheduled, company)
-    hold = scheduled.steps.get(act="hold")
-    step_actions.complete_step(hold, note="paused", by=company.by, now=NOW)
+    hold_messages(scheduled, company)
     assert "Everybody is ready: the change is made" in lead(scheduled, company)
 
 
 def test_not_everybody_is_ready_while_our_change_has_failed(scheduled: Rotation, company: Company) -> None:
-    step_actions.complete_step(scheduled.steps.get(act="hold"), note="paused", by=company.by, now=NOW)
+    hold_messages(scheduled, company)
     scheduled.steps.filter(act="cut_over").update(state="failed")
     assert "Everybody is ready" not in lead(scheduled, company)
