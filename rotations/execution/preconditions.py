@@ -156,8 +156,9 @@ def obstacle(step: Step, facts: RotationFacts, *, now: datetime) -> str:
     if needs_approval and (reason := approval_obstacle(rotation)):
         return reason
     if step.latest_at is not None and step.is_window_over(now):
+        at = format_moment(step.latest_at, "UTC", "iso_seconds" if step.latest_at.second else "iso")
         return (
-            f"The window ended at {format_moment(step.latest_at, 'UTC', 'iso')} UTC before the change could be made, "
+            f"The window ended at {at} UTC before the change could be made, "
             "so it was not made. Agree a new window with the partners and postpone to it, or cancel."
         )
     if step.act in WINDOW_ACTS and (reason := _window_obstacle(step, facts)):

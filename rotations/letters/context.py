@@ -11,7 +11,7 @@ from django.conf import settings
 
 from as2certs.accounts.models import Installation
 from as2certs.mail.outbox import AttachedFile
-from as2certs.time_format import format_moment
+from as2certs.time_format import format_exact_moment, format_moment
 from identities.certificates.public_files import public_file
 from rotations.letters import mail_templates
 from rotations.letters.contacts import SupportContact, support_for_rotation
@@ -127,14 +127,14 @@ class LetterContext:
         ready_by = self.participant.ready_by
         if ready_by is None or self.now >= ready_by:
             return task.in_short
-        return f"{task.in_short} by {format_moment(self.install_by or ready_by, self.zone)}"
+        return f"{task.in_short} by {format_exact_moment(self.install_by or ready_by, self.zone)}"
 
     @property
     def until(self) -> str:
         """Return until when an answer is requested, in the partner's time zone; after the window, today."""
         if self.deadline is None:
             return format_moment(self.now, self.zone, "day")
-        return format_moment(self.deadline, self.zone)
+        return format_exact_moment(self.deadline, self.zone)
 
     @cached_property
     def placeholder_values(self) -> Mapping[str, str]:

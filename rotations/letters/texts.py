@@ -14,7 +14,7 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from as2certs import pki
-from as2certs.time_format import format_moment
+from as2certs.time_format import format_exact_moment, format_moment
 from identities.stations import AbstractCertificate
 from partners.models import Contact
 from rotations.letters import mail_templates
@@ -184,7 +184,7 @@ def format_timing(instruction: Instruction, zone: str, *, now: datetime) -> str:
         return ""
     if instruction.when in ("at", "by") and instruction.moment <= now:
         return "" if instruction.done else "as soon as possible"
-    at = format_moment(instruction.moment, zone)
+    at = format_exact_moment(instruction.moment, zone)
     return {"at": f"exactly at {at}", "by": f"by {at}", "from": f"from {at} on", "": ""}[instruction.when]
 
 
@@ -213,10 +213,10 @@ def deadline_facts(context: LetterContext) -> list[Fact]:
     """Return the moments ahead that a participant has to keep, each by its own name."""
     facts = []
     if context.deadline is not None:
-        facts.append(Fact("Answer by", format_moment(context.deadline, context.zone, "offset")))
+        facts.append(Fact("Answer by", format_exact_moment(context.deadline, context.zone, "offset")))
     if context.install_by is not None and context.now < context.install_by:
         label = "Add it by" if context.rotation.side == "own" else "Load its key by"
-        facts.append(Fact(label, format_moment(context.install_by, context.zone, "offset")))
+        facts.append(Fact(label, format_exact_moment(context.install_by, context.zone, "offset")))
     return facts
 
 

@@ -21,7 +21,7 @@ from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
 from as2certs.mail import outbox
 from as2certs.mail.models import Message
-from as2certs.time_format import format_countdown, format_moment
+from as2certs.time_format import format_countdown, format_exact_moment, format_moment
 from identities.certificates.single_import import WARNINGS_ACCEPTED
 from identities.models import Identity, IdentityCertificate
 from identities.stations import AbstractCertificate
@@ -90,7 +90,7 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
         event=f"window:{rotation.uid}:{start.isoformat()}:{notice}",
         variables=lambda reader: {
             "countdown": format_countdown(start, now),
-            "starts": format_moment(start, reader.time_zone),
+            "starts": format_exact_moment(start, reader.time_zone),
             **waits_for(),
             "facts": [
                 *window_facts(rotation, reader),
@@ -128,7 +128,7 @@ def _notify_last_moment_soon(rotation: Rotation, now: datetime) -> int:
         variables=lambda reader: {
             **said,
             "countdown": format_countdown(last, now),
-            "last": format_moment(last, reader.time_zone),
+            "last": format_exact_moment(last, reader.time_zone),
             "facts": [*window_facts(rotation, reader), *certificate_facts(rotation, reader, now)],
         },
         facts=said,
@@ -452,10 +452,10 @@ def notify_silent_partners(
             "more": max(0, len(found) - MAX_SILENT),
             "who": format_names([silence.partner for silence in found]),
             "verb": silent_verb(found),
-            "until": format_moment(last, reader.time_zone) if rotation.is_phased and last else "",
+            "until": format_exact_moment(last, reader.time_zone) if rotation.is_phased and last else "",
             "is_open": start <= at,
             "countdown": format_countdown(start, at),
-            "starts": format_moment(start, reader.time_zone),
+            "starts": format_exact_moment(start, reader.time_zone),
             "facts": [*window_facts(rotation, reader), *certificate_facts(rotation, reader, at)],
         }
 

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from as2certs import pki
 from as2certs.audit.models import Entry
-from as2certs.time_format import format_moment, format_window
+from as2certs.time_format import format_exact_moment, format_moment, format_window
 from identities.stations import AbstractCertificate
 from partners.models import Partner
 from rotations.exchange.responses import AFTER_CHANGE
@@ -128,7 +128,7 @@ class PortalPage(ParticipantProgress):
     @property
     def switch_by(self) -> str:
         """Return the deadline for a partner that switches on its own."""
-        return format_moment(self.ends, self.zone)
+        return self.last_moment
 
     @property
     def certificate_facts(self) -> list[CertificateFact]:
@@ -272,7 +272,7 @@ class PortalPage(ParticipantProgress):
         answer = "you have removed it" if step.state == StepState.DONE else ""
         later = ""
         if step.earliest_at is not None and self.now < step.earliest_at:
-            later = f"Not before {format_moment(step.earliest_at, self.zone)}."
+            later = f"Not before {format_exact_moment(step.earliest_at, self.zone)}."
         elif step.blocked:
             later = "We tell you when."
         return PortalQuestion("dropped", title, answer, "" if answer else later, is_required=True)

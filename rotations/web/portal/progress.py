@@ -10,7 +10,7 @@ from functools import cached_property
 
 from django.db.models import Q
 
-from as2certs.time_format import format_moment, format_window
+from as2certs.time_format import format_exact_moment, format_moment, format_window
 from identities.stations import AbstractCertificate
 from partners.models import Partner
 from rotations.exchange.responses import BEFORE_CHANGE, change_has_begun
@@ -120,7 +120,7 @@ class ParticipantProgress:
     @property
     def last_moment(self) -> str:
         """Return the end of the window in the partner's time zone."""
-        return format_moment(self.ends, self.zone)
+        return format_exact_moment(self.ends, self.zone)
 
     @property
     def window(self) -> str:
@@ -141,7 +141,7 @@ class ParticipantProgress:
     def install_by(self) -> str:
         """Return until when the partner has to install the certificate; empty if it does so in the window."""
         at = self.context.install_by
-        return format_moment(at, self.zone) if at else ""
+        return format_exact_moment(at, self.zone) if at else ""
 
     @property
     def old_ends(self) -> str:

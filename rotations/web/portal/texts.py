@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from as2certs.time_format import format_moment
+from as2certs.time_format import format_exact_moment, format_moment
 from partners.models import Partner
 from rotations.models import Participant
 from rotations.web.portal.page import PortalPage
@@ -181,13 +181,13 @@ def _open_headline(page: PortalPage) -> Headline:
     if page.participant.confirmed_at is None and page.open_question is not None:
         return Headline(
             "It is time, and we don’t have your answer",
-            f"We change over between now and {format_moment(page.ends, page.zone)}. Please answer now, or call us.",
+            f"We change over between now and {page.last_moment}. Please answer now, or call us.",
             _reason_sentence(page),
             "urgent",
         )
     return Headline(
         "It is time: we are changing over",
-        f"Between now and {format_moment(page.ends, page.zone)} we begin to use the new certificate. Keep both ready.",
+        f"Between now and {page.last_moment} we begin to use the new certificate. Keep both ready.",
         "Look at this page again afterwards, and tell us whether messages flow.",
         "soon",
     )
@@ -264,7 +264,7 @@ def next_step_text(page: PortalPage) -> str:
         case PortalPhase.ASKING if page.changes_together:
             return f"Nothing is left to do until then. Both of us change exactly then: {page.window}."
         case PortalPhase.ASKING if page.changes_when_ready and page.now < page.starts:
-            return f"Nothing is left to do. We change for you from {format_moment(page.starts, page.zone)} on."
+            return f"Nothing is left to do. We change for you from {format_exact_moment(page.starts, page.zone)} on."
         case PortalPhase.ASKING if page.changes_when_ready:
             return "Nothing is left to do. We change for you now, usually within minutes: look at this page again then."
         case PortalPhase.ASKING if page.we_switch:
