@@ -22,6 +22,8 @@ from rotations.letters.context import LetterContext
 from rotations.letters.instructions import Instruction
 from rotations.models import Letter, Participant, Phrase
 from rotations.notifications.thresholds import format_expiry
+from rotations.planning.change import Act
+from rotations.planning.states import SETTLED
 
 #: Letters that request an answer.
 ANSWERABLE_KINDS = (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE, Letter.Kind.MOVED, Letter.Kind.REPLANNED)
@@ -156,9 +158,24 @@ def lead_sentence(context: LetterContext, kind: str) -> str:
         case Letter.Kind.NUDGE:
             return f"Please answer by {context.until}: {context.request_text}."
         case Letter.Kind.ANNOUNCEMENT if context.participant.changes_when_ready:
-            return f"{ours}: please {context.request_text}. We change for you as soon as you have answered."
+            return f"{ours}: please {context.request_text}. {when_we_change(context)}"
         case _:
             return f"{ours if own else 'Your AS2 certificate changes'}: please {context.request_text}."
+
+
+def when_we_change(context: LetterContext) -> str:
+    """Return when we change for a partner that changes when it is ready, as a sentence."""
+    frozen = context.frozen_until
+    if frozen is None:
+        return "We change for you as soon as you have answered."
+    if context.participant.ends is not None and frozen >= context.participant.ends:
+        return f"{format_frozen(context, frozen)} We write to you about another time."
+    return f"{format_frozen(context, frozen)} If you have answered by then, we change for you after that."
+
+
+def format_frozen(context: LetterContext, until: datetime) -> str:
+    """Return that nothing is changed for a partner before a moment, as a sentence."""
+    return f"We change nothing until {format_exact_moment(until, context.zone)}."
 
 
 def step_rows(context: LetterContext, kind: str) -> list[dict[str, Any]]:
@@ -171,7 +188,7 @@ def step_rows(context: LetterContext, kind: str) -> list[dict[str, Any]]:
             "when": format_timing(i, context.zone, now=context.now),
             "done": i.done,
         }
-        for i in context.instructions
+        for i in context.instructions(announces=kind == Letter.Kind.ANNOUNCEMENT)
     ]
 
 
@@ -183,7 +200,7 @@ def format_timing(instruction: Instruction, zone: str, *, now: datetime) -> str:
     if instruction.moment is None:
         return ""
     if instruction.when in ("at", "by") and instruction.moment <= now:
-        return "" if instruction.done else "as soon as possible"
+        return "as soon as possible" if instruction.is_open else ""
     at = format_exact_moment(instruction.moment, zone)
     return {"at": f"exactly at {at}", "by": f"by {at}", "from": f"from {at} on", "": ""}[instruction.when]
 
@@ -210,11 +227,12 @@ def letter_facts(context: LetterContext, kind: str) -> list[Fact]:
 
 
 def deadline_facts(context: LetterContext) -> list[Fact]:
-    """Return the moments ahead that a participant has to keep, each by its own name."""
+    """Return the moments ahead that a participant has to keep, each by its own name; not for what is done or waived."""
     facts = []
-    if context.deadline is not None:
+    if context.deadline is not None and context.next_action.is_asked:
         facts.append(Fact("Answer by", format_exact_moment(context.deadline, context.zone, "offset")))
-    if context.install_by is not None and context.now < context.install_by:
+    is_open = any(step.act == Act.INSTALL and step.state not in SETTLED for step in context.steps)
+    if is_open and context.install_by is not None and context.now < context.install_by:
         label = "Add it by" if context.rotation.side == "own" else "Load its key by"
         facts.append(Fact(label, format_exact_moment(context.install_by, context.zone, "offset")))
     return facts

@@ -53,6 +53,7 @@ from rotations.notifications.thresholds import (
     rotation_outlook,
 )
 from rotations.planning.change import Act
+from rotations.planning.partner_actions import STARTED_BY
 from rotations.planning.states import AWAITING_WINDOW, RotationState, StepState
 
 log = logging.getLogger(__name__)
@@ -63,8 +64,6 @@ ImportedCertificate = IdentityCertificate | PartnerCertificate
 WINDOW_REMINDERS = ((timedelta(hours=24), "24h"), (timedelta(hours=1), "1h"))
 #: How long before the last moment of a phased change people are notified of who has not changed.
 LAST_MOMENT_NOTICE = timedelta(hours=24)
-#: A change that has not started so long after its moment is reported: somebody still has time to act in the window.
-STARTED_BY = timedelta(minutes=5)
 #: Imports despite warnings are reported within this time, also after the reminders were down.
 FORCED_IMPORTS_PERIOD = timedelta(days=2)
 #: A mail lists so many certificates that were imported despite warnings.

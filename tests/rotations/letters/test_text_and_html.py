@@ -23,6 +23,7 @@ from rotations.lifecycle.changeover_evidence import ObservedMessage, record_sigh
 from rotations.models import HandedIn, Letter, Participant
 from rotations.notifications import operator_mail
 from rotations.notifications.texts import SilentPartner
+from rotations.planning.partner_actions import STARTED_BY
 from tests.rotations.company import NOW, Company, partner_certificate
 from tests.rotations.exchange.incoming import put_in_use
 
@@ -99,7 +100,7 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     last = rotation.steps.last()
     assert last is not None
     operator_mail.notify_own_step_open(rotation, last, "Only our own test is not recorded.", at=at)
-    operator_mail.notify_not_started(rotation.window_start + operator_mail.STARTED_BY)
+    operator_mail.notify_not_started(rotation.window_start + STARTED_BY)
     operator_mail.notify_forced(
         rotation, "decided to go on without Fabrikam", "They are closed.", by=company.approver, at=at
     )

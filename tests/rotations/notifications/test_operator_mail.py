@@ -15,6 +15,7 @@ from as2certs.mail.models import Message
 from rotations import reminders
 from rotations.models import AtEnd, Participant, Rotation, Step
 from rotations.notifications import operator_mail
+from rotations.planning.partner_actions import STARTED_BY
 from tests.rotations.notifications.expiries import (
     DAY,
     HOUR,
@@ -360,7 +361,7 @@ def test_a_change_that_has_not_started_is_reported_minutes_after_its_moment(plan
     Rotation.objects.filter(pk=planned.pk).update(state="scheduled")
     step(planned, act="hold", key="hold", title="Pause the queue")
     step(planned, position=2)
-    begun = start + operator_mail.STARTED_BY
+    begun = start + STARTED_BY
     assert operator_mail.notify_not_started(begun - timedelta(seconds=1)) == 0
     assert [operator_mail.notify_not_started(begun), operator_mail.notify_not_started(begun + MINUTE)] == [
         1,
