@@ -20,7 +20,7 @@ from rotations.letters.instructions import Instruction, PartnerTask, build_instr
 from rotations.letters.schedule import AnswerLead
 from rotations.models import Freeze, Participant, Rotation, Step
 from rotations.planning.change import Act
-from rotations.planning.partner_actions import NextAction
+from rotations.planning.partner_actions import NextAction, PartnerAction
 from rotations.planning.states import SETTLED
 
 #: The formats in which our certificate is attached; PKCS#7 only for partners that prefer it.
@@ -182,6 +182,9 @@ class LetterContext:
         task = self.task
         if task.emergency:
             return task.in_short
+        if task.installs_before and self.next_action.action is PartnerAction.SWITCH_BY:
+            what = "encrypt to us with the new one" if self.rotation.side == "own" else "sign with the new one"
+            return f"{what} by {format_exact_moment(task.ends, self.zone)}"
         if task.changes_together:
             return f"{task.in_short} on {self.participant.format_window(self.zone)}"
         ready_by = self.participant.ready_by

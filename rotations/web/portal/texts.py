@@ -141,7 +141,9 @@ def _asking_headline(page: PortalPage) -> Headline:
     if page.is_answered:
         return Headline(f"{_subject_title(page)}: we have your answers", next_step_text(page), meaning="fine")
     when_ready = ""
-    if page.changes_when_ready and not page.next_action.is_switch_early:
+    if page.changes_when_ready and page.next_action.action is not PartnerAction.ADD_BESIDE:
+        when_ready = f" {_when_we_change(page)}"
+    elif page.changes_when_ready and not page.next_action.is_switch_early:
         when_ready = f" {_when_ready_text(page)}"
     return Headline(
         _subject_title(page),
