@@ -160,11 +160,7 @@ class LetterContext:
         installs = any(step.act == Act.INSTALL for step in self.steps)
         if not installs or self.rotation.is_emergency:
             return None
-        if self.rotation.side == "partner":
-            return self.deadline
-        ready_by, ends = self.participant.ready_by, self.participant.ends
-        is_open = ready_by is not None and ends is not None and ready_by <= self.now < ends
-        return ends if is_open else ready_by
+        return self.participant.ready_by if self.rotation.side == "own" else self.deadline
 
     def instructions(self, *, announces: bool = False) -> list[Instruction]:
         """Return what the partner has to do.

@@ -185,23 +185,29 @@ def step_rows(context: LetterContext, kind: str) -> list[dict[str, Any]]:
         {
             "title": i.title,
             "why": i.why,
-            "when": format_timing(i, context.zone, now=context.now),
+            "when": format_timing(i, context),
             "done": i.done,
         }
         for i in context.instructions(announces=kind == Letter.Kind.ANNOUNCEMENT)
     ]
 
 
-def format_timing(instruction: Instruction, zone: str, *, now: datetime) -> str:
-    """Return when an instruction applies, in a time zone: "exactly at …", "by …", "from … on".
+def format_timing(instruction: Instruction, context: LetterContext) -> str:
+    """Return when an instruction applies, in the partner's time zone: "exactly at …", "by …", "from … on".
 
-    Never by a moment that has passed: what is not done by then is requested as soon as possible.
+    Never by a moment that has passed: what is not done by then is requested as soon as possible. Nor at the agreed time
+    while the partner has to wait.
     """
     if instruction.moment is None:
         return ""
-    if instruction.when in ("at", "by") and instruction.moment <= now:
-        return "as soon as possible" if instruction.is_open else ""
-    at = format_exact_moment(instruction.moment, zone)
+    found = context.next_action
+    if instruction.when == "at" and instruction.is_open and found.must_keep_old:
+        return "not before you hear from us"
+    if instruction.when in ("at", "by") and instruction.moment <= context.now:
+        if not instruction.is_open:
+            return ""
+        return "now" if instruction.when == "at" else "as soon as possible"
+    at = format_exact_moment(instruction.moment, context.zone)
     return {"at": f"exactly at {at}", "by": f"by {at}", "from": f"from {at} on", "": ""}[instruction.when]
 
 

@@ -43,7 +43,7 @@ class PartnerAction(StrEnum):
     """What a partner may do next; what the moment of ``NextAction`` is then."""
 
     WAIT = "wait"  #: keep the old certificate; see ``WaitReason``
-    ADD_BESIDE = "add it beside the old one"  #: or load the key of its own
+    ADD_BESIDE = "add it beside the old one"  #: or load the key of its own; at once without a moment
     AGREE = "agree to the time"
     SWITCH_AT = "switch at a moment"  #: exactly then, together with us
     SWITCH_BY = "switch when it likes"  #: until then
@@ -214,7 +214,7 @@ def _find_action(it: PartnerSituation, progress: ChangeProgress) -> FoundAction:
     if reason := _wait_reason(it, progress):
         return PartnerAction.WAIT, reason, None
     if it.open_of(Act.INSTALL):
-        return PartnerAction.ADD_BESIDE, None, it.ready_by if it.now < it.ready_by else it.ends
+        return PartnerAction.ADD_BESIDE, None, it.ready_by if it.now < it.ready_by else None
     if it.open_of(Act.AGREE) and not it.has_objection:
         return PartnerAction.AGREE, None, it.starts
     if it.has_objection:

@@ -275,7 +275,7 @@ class PortalPage(ParticipantProgress):
         return [
             PortalStep(
                 one,
-                format_timing(one, self.zone, now=self.now),
+                format_timing(one, self.context),
                 one.why,
                 one.done,
             )

@@ -163,7 +163,9 @@ class ParticipantProgress:
 
     @property
     def is_soon(self) -> bool:
-        return self.progress is ChangeProgress.ASKING and self.ready_by - self.now <= SOON
+        """Return whether the change is near, and takes place as far as is known."""
+        is_near = self.progress is ChangeProgress.ASKING and self.ready_by - self.now <= SOON
+        return is_near and not self.next_action.must_keep_old
 
     @property
     def can_decline(self) -> bool:

@@ -119,6 +119,9 @@ def test_letter_page_and_calendar_entry_say_the_same(
     assert [letter.kind for letter in Letter.objects.order_by("id")[written:]] == ([kind] if kind else [])
     page = PortalPage.of(rotation.participants.get(partner__name="Northwind"), now=STARTS + after)
     assert texts.headline(page).title == headline
+    (switch,) = [step for step in page.instructions if step.instruction.act == "partner_cut_over"]
+    assert (switch.when == "not before you hear from us") == (kind == "not_now")
+    assert not (kind == "not_now" and page.is_soon)
     calendar = build_calendar_file(page.context, method="PUBLISH", sequence=0).content
     assert (b"STATUS:TENTATIVE" in calendar) == (kind == "not_now")
     assert (b"Please wait: keep the old certificate" in calendar) == (kind == "not_now")

@@ -59,7 +59,7 @@ MADE = {"ours": OURS_DONE, "state": APPLIED, "now": INSIDE}
     [
         # It holds both.
         (situation(INSTALL), PartnerAction.ADD_BESIDE, STARTS),
-        (situation(INSTALL, now=INSIDE), PartnerAction.ADD_BESIDE, ENDS),
+        (situation(INSTALL, now=INSIDE), PartnerAction.ADD_BESIDE, None),
         (situation(INSTALLED), NOTHING, None),
         (situation(INSTALLED, now=AFTER), WAIT, WaitReason.MISSED),
         (situation(INSTALL, has_declined=True, has_objection=True), WAIT, WaitReason.DECLINED),
