@@ -162,6 +162,13 @@ class LetterContext:
             return None
         return self.participant.ready_by if self.rotation.side == "own" else self.deadline
 
+    @property
+    def open_install_by(self) -> datetime | None:
+        """Return ``install_by`` while that is still ahead, and neither done nor waived."""
+        by, steps = self.install_by, self.steps
+        is_open = any(step.act == Act.INSTALL and step.state not in SETTLED for step in steps)
+        return by if is_open and by is not None and self.now < by else None
+
     def instructions(self, *, announces: bool = False) -> list[Instruction]:
         """Return what the partner has to do.
 

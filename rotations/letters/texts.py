@@ -22,8 +22,6 @@ from rotations.letters.context import LetterContext
 from rotations.letters.instructions import Instruction
 from rotations.models import Letter, Participant, Phrase
 from rotations.notifications.thresholds import format_expiry
-from rotations.planning.change import Act
-from rotations.planning.states import SETTLED
 
 #: Letters that request an answer.
 ANSWERABLE_KINDS = (Letter.Kind.ANNOUNCEMENT, Letter.Kind.NUDGE, Letter.Kind.MOVED, Letter.Kind.REPLANNED)
@@ -237,10 +235,9 @@ def deadline_facts(context: LetterContext) -> list[Fact]:
     facts = []
     if context.deadline is not None and context.next_action.is_asked:
         facts.append(Fact("Answer by", format_exact_moment(context.deadline, context.zone, "offset")))
-    is_open = any(step.act == Act.INSTALL and step.state not in SETTLED for step in context.steps)
-    if is_open and context.install_by is not None and context.now < context.install_by:
+    if context.open_install_by is not None:
         label = "Add it by" if context.rotation.side == "own" else "Load its key by"
-        facts.append(Fact(label, format_exact_moment(context.install_by, context.zone, "offset")))
+        facts.append(Fact(label, format_exact_moment(context.open_install_by, context.zone, "offset")))
     return facts
 
 

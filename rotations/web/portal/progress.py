@@ -109,8 +109,8 @@ class ParticipantProgress:
 
     @property
     def install_by(self) -> str:
-        """Return until when the partner has to install the certificate; empty if it does so in the window."""
-        at = self.context.install_by
+        """Return until when the partner still has to install the certificate; empty if it does so in the window."""
+        at = self.context.open_install_by
         return format_exact_moment(at, self.zone) if at else ""
 
     @property
