@@ -108,12 +108,7 @@ def window_ends(start: datetime, end: datetime, zone: str) -> tuple[str, str]:
 
 
 def format_window(start: datetime, end: datetime, zone: str) -> str:
-    """Return a window as "Tue 24 Nov 2026, 22:00 to 23:00 CST (UTC−06:00)", to the minute."""
-    return format_exact_window(start.replace(second=0), end.replace(second=0), zone)
-
-
-def format_exact_window(start: datetime, end: datetime, zone: str) -> str:
-    """Return a window as ``format_window`` does, with the seconds of its ends unless they are 0: for the trail."""
+    """Return a window as "Tue 24 Nov 2026, 22:00 to 23:00 CST (UTC−06:00)", and its seconds unless they are 0."""
     return " to ".join(window_ends(start, end, zone))
 
 
@@ -133,9 +128,18 @@ def format_local_window(start: datetime, end: datetime, zone: str) -> str:
     return f"{begins:%Y-%m-%d} {first}–{day}{last}"
 
 
-def format_exact_moment(at: datetime, zone: str) -> str:
-    """Return a moment as "Tue 24 Nov 2026, 22:00:07 CST", without its seconds if they are 0: for the trail."""
+def format_exact_moment(at: datetime, zone: str, form: Literal["full", "offset", "short"] = "full") -> str:
+    """Return a moment as "Tue 24 Nov 2026, 22:00:07 CST", without its seconds if they are 0.
+
+    For the trail, and for what depends on a window: its start, its end, deadlines. "offset" adds (UTC−06:00), "short"
+    is as in ``format_moment``.
+    """
     local = at.astimezone(ZoneInfo(zone))
+    if form == "offset":
+        return _precise(local)
+    if form == "short":
+        which = f" {zone_abbreviation(local)}" if is_ambiguous(local) else ""
+        return f"{local.day} {MONTH_NAMES[local.month - 1]}, {format_local_time(local)}{which}"
     return f"{format_local_date(local)}, {format_local_time(local)} {zone_abbreviation(local)}"
 
 
@@ -146,8 +150,9 @@ def format_window_here(start: datetime, end: datetime, zone: str, here: str) -> 
     """
     begins, ends = (at.astimezone(ZoneInfo(zone)) for at in (start, end))
     same_zone, same_day = begins.tzname() == ends.tzname(), begins.date() == ends.date()
-    first = format_moment(start, zone, "hour" if same_zone else "time")
-    last = format_moment(end, zone, "time")
+    which = f" {zone_abbreviation(begins)}" if not same_zone or is_ambiguous(begins) else ""
+    first = f"{format_local_time(begins)}{which}"
+    last = f"{format_local_time(ends)} {zone_abbreviation(ends)}"
     if not same_day:
         last = f"{DAY_NAMES[ends.weekday()]} {format_moment(end, zone, 'date')}, {last}"
     window = f"{format_local_date(begins)}, {first} to {last}"
@@ -155,7 +160,7 @@ def format_window_here(start: datetime, end: datetime, zone: str, here: str) -> 
     if local.utcoffset() == begins.utcoffset():
         return window
     day = "" if local.date() == begins.date() else f"{format_moment(start, here, 'date')}, "
-    return f"{window} ({day}{format_moment(start, here, 'time')} here)"
+    return f"{window} ({day}{format_local_time(local)} {zone_abbreviation(local)} here)"
 
 
 def days_until(at: datetime, now: datetime, zone: str) -> int:

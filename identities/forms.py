@@ -332,7 +332,7 @@ class AuditReasonForm(forms.Form):
         max_length=500,
         widget=forms.Textarea(attrs={"rows": 2}),
         help_text="One sentence. It is kept in the trail.",
-        error_messages={"required": "Say why: it is kept in the trail."},
+        error_messages={"required": "Say why."},
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import Permission
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
@@ -52,7 +53,7 @@ def is_password_throttled(user: User, *, address: str | None, now: datetime) -> 
 
 
 class ThrottledBackend(ModelBackend):
-    """Authenticate by password, unless the account is throttled."""
+    """Authenticate by password, unless the account is throttled; and read permissions at once."""
 
     def authenticate(
         self,
@@ -68,3 +69,14 @@ class ThrottledBackend(ModelBackend):
             User().set_password(password)  # as slow as checking it, so that the timing reveals nothing
             raise PermissionDenied
         return super().authenticate(request, username=username, password=password, **kwargs)
+
+    def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
+        """Return the user's own permissions and those of its groups, as Django does, but by one query on each page."""
+        if not user_obj.is_active or user_obj.is_anonymous or user_obj.is_superuser or obj is not None:
+            return super().get_all_permissions(user_obj, obj)
+        if not hasattr(user_obj, "_perm_cache"):
+            names = ("content_type__app_label", "codename")
+            own = Permission.objects.filter(user=user_obj).order_by().values_list(*names)
+            groups = Permission.objects.filter(group__user=user_obj).order_by().values_list(*names)
+            user_obj._perm_cache = {f"{app}.{codename}" for app, codename in own.union(groups)}
+        return set(user_obj._perm_cache)

@@ -12,7 +12,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from as2certs.site.active_rotations import ActiveRotation
 from as2certs.site.badges import Meaning, expiry_meaning
 from as2certs.site.timeline import AxisTick, TimeAxis, month_ticks
-from as2certs.time_format import format_moment
+from as2certs.time_format import format_exact_moment, format_moment
 from identities.models import IdentityService
 from partners.models import PartnerService
 
@@ -82,9 +82,9 @@ def build_year(running: Sequence[ActiveRotation], *, now: datetime, zone: str) -
                     x,
                     max(axis.at(end) - x, 0.0),
                     "neutral",
-                    f"each partner when it is ready, until {format_moment(end, zone)}"
+                    f"each partner when it is ready, until {format_exact_moment(end, zone)}"
                     if one.rotation.is_phased
-                    else f"window {format_moment(start, zone)} to {format_moment(end, zone)}",
+                    else f"window {format_exact_moment(start, zone)} to {format_exact_moment(end, zone)}",
                 )
             )
     return YearPicture(list(rows.values()), month_ticks(axis, 13), axis.at(now), more)

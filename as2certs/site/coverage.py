@@ -16,7 +16,7 @@ from django.urls import reverse
 from as2certs.accounts.models import User
 from as2certs.mail import bounce_mailbox
 from as2certs.mail.models import Message
-from as2certs.site.active_rotations import ActiveRotation
+from as2certs.site.active_rotations import MAX_ROTATIONS, ActiveRotation
 from as2certs.site.badges import expiry_meaning
 from as2certs.site.health import stuck_mail
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate, IdentityService
@@ -37,7 +37,7 @@ from rotations.notifications.thresholds import Outlook, format_expiry
 from rotations.planning.states import RotationState
 
 #: How far ahead the end of coverage is searched: farther only if nothing is found nearer.
-HORIZONS = (ATTENTION_PERIOD, timedelta(days=60), timedelta(days=400))
+HORIZONS = (2 * ATTENTION_PERIOD, timedelta(days=400))
 #: States of a request that wait for a person.
 OPEN_REQUESTS = (CertificateRequest.State.AWAITING_CA, CertificateRequest.State.FAILED)
 #: Open tasks of each kind.
@@ -59,10 +59,14 @@ class Coverage:
     gaps: tuple[ExpiringCertificate, ...]
 
 
-def get_coverage(now: datetime) -> Coverage:
-    """Find the certificates in use that no rotation replaces in time; two queries in most cases, at most four."""
+def get_coverage(now: datetime, running: Sequence[ActiveRotation] | None = None) -> Coverage:
+    """Find the certificates in use that no rotation replaces in time; one or two queries.
+
+    With ``running`` of ``get_active_rotations``, what is to be replaced need not be read once more.
+    """
     gaps: list[ExpiringCertificate] = []
-    pending = pending_rotations(*ALL_KINDS)
+    is_complete = running is not None and len(running) < MAX_ROTATIONS
+    pending = pending_rotations(*ALL_KINDS, loaded=[one.rotation for one in running or ()] if is_complete else None)
     for horizon in HORIZONS:
         ending = ((side, ending_by(side, now + horizon)) for side in ALL_KINDS)
         gaps = find_unattended(*ending, now=now, pending=pending)

@@ -34,16 +34,17 @@ from rotations.models import Rotation
 def home(request: HttpRequest) -> HttpResponse:
     """Show until when certificates are covered, the open tasks, and the next windows."""
     now, zone = database_now(), timezone.get_current_timezone_name()
-    steps = [] if Rotation.objects.exists() else first_steps()
+    may_view = current_user(request).has_perm("rotations.view_rotation")
+    running = active_rotations.get_active_rotations(now) if may_view else []
+    steps = [] if running or Rotation.objects.exists() else first_steps()
     context = {
         "now": now,
         "first_steps": steps,
         "next_step": next((step for step in steps if not step.done and not step.optional), None),
         "is_empty": bool(steps) and not any(step.done for step in steps),
     }
-    if not context["is_empty"] and current_user(request).has_perm("rotations.view_rotation"):
-        running = active_rotations.get_active_rotations(now)
-        covered = coverage.get_coverage(now)
+    if not context["is_empty"] and may_view:
+        covered = coverage.get_coverage(now, running)
         context |= {
             "coverage": covered,
             "needs": coverage.list_open_tasks(covered, running, now=now, zone=zone),

@@ -23,7 +23,7 @@ from identities.stations import AbstractCertificate, AbstractStation
 
 #: The entry of the trail for an import despite warnings, of which owners are notified.
 WARNINGS_ACCEPTED = "certificate.warnings_accepted"
-EXPIRED_REASON_MISSING = "Say how you know that this expired certificate is in use: the reason is kept in the trail."
+EXPIRED_REASON_MISSING = "Say how you know that this expired certificate is in use."
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from as2certs.accounts.models import Installation
 from as2certs.mail import outbox
 from as2certs.mail.models import Message
 from as2certs.mail.outbox import Mail
-from as2certs.time_format import format_countdown, format_moment, format_window
+from as2certs.time_format import format_countdown, format_exact_moment, format_window
 from identities.models import Identity
 from partners.models import Partner
 from rotations.exchange.partner_evidence import ParticipantHistory, load_histories
@@ -403,7 +403,7 @@ def _rotation_context(one: WaitingRotation, zone: str, now: datetime) -> dict[st
         # After the change nobody asks who is ready for it.
         "ready": str(one.readiness) if rotation.state in AWAITING_WINDOW else "",
         "ours": sum(len(partners) for blocker, partners in one.counted if blocker.is_ours),
-        "starts": format_moment(rotation.ready_by, zone),
+        "starts": format_exact_moment(rotation.ready_by, zone),
         "lines": [_group_context(blocker, partners, zone, now) for blocker, partners in groups],
     }
 
@@ -426,7 +426,7 @@ def _group_context(blocker: Blocker, partners: Sequence[str], zone: str, now: da
         "runs_by_itself": blocker.runs_by_itself,
         "is_urgent": STATUS_MEANING[blocker.status] == "urgent",
         "what": blocker.what,
-        "until": format_moment(blocker.until, zone) if blocker.until else "",
+        "until": format_exact_moment(blocker.until, zone) if blocker.until else "",
         "is_over": blocker.until is not None and blocker.until <= now,
     }
 

@@ -18,7 +18,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, AuditEvent, record
-from as2certs.time_format import format_moment
+from as2certs.time_format import format_exact_moment, format_moment
 from partners.models import Contact
 from rotations.errors import ActionRefused
 from rotations.exchange.partner_evidence import (
@@ -385,7 +385,7 @@ def extend_deadline(participant: Participant, answer_by: datetime, *, by: Actor,
     if obstacle := explain_not_awaited(load_histories([participant])[participant.pk], now=now):
         raise ActionRefused(obstacle)
     if participant.answer_by is not None and answer_by <= participant.answer_by:
-        until = format_moment(participant.answer_by, rotation.window_zone)
+        until = format_exact_moment(participant.answer_by, rotation.window_zone)
         raise ActionRefused(f"{participant.partner} has until {until} already.")
     record(
         participant.audit_event(
@@ -416,8 +416,8 @@ def require_valid_deadline(
     last = ends if what == "ends" else last
     if last is not None and answer_by > last:
         raise ActionRefused(
-            f"The window {what} {format_moment(last, rotation.window_zone)}: an answer is needed by then. Choose an "
-            "earlier moment, or postpone the change."
+            f"The window {what} {format_exact_moment(last, rotation.window_zone)}: an answer is needed by then. "
+            "Choose an earlier moment, or postpone the change."
         )
 
 

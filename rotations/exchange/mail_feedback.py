@@ -195,12 +195,8 @@ def _explain_untrue(message: Message, letter: Letter, participant: Participant, 
             return follow_up.explain_not_awaited(history, now=now)
         case Letter.Kind.WARNED if participant.has_moved():
             return f"{participant.partner} uses the new certificate, as a message showed or it says."
-        case Letter.Kind.NOT_NOW if window_notices.have_changed(participant):
-            return "We have changed over since this was written."
-        case Letter.Kind.NOW if not window_notices.have_changed(participant):
-            return "We use the old certificate again."
-        case Letter.Kind.NOT_NOW | Letter.Kind.NOW if not window_notices.changes_with_us(participant):
-            return f"{participant.partner} has nothing to change together with us any more."
+        case Letter.Kind.NOT_NOW | Letter.Kind.NOW:
+            return window_notices.explain_outdated(participant, kind, now=now)
         case Letter.Kind.CANCELLED if _was_never_told(letter):
             return f"Nothing about this change has reached {message.to_address}."
     return ""

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 
-from django.db.models import Max, QuerySet, prefetch_related_objects
+from django.db.models import CharField, DateTimeField, Max, QuerySet, Value, prefetch_related_objects
+from django.db.models.functions import Cast
 
 from as2certs.audit.entry_text import RESPONSE_TEXTS
 from as2certs.audit.models import Entry, Subject, object_reference
@@ -180,9 +181,9 @@ def load_participants(
 
 
 def load_histories(participants: Iterable[Participant]) -> dict[int, ParticipantHistory]:
-    """Return the history of each participant, by primary key: three queries."""
+    """Return the history of each participant, by primary key: two queries."""
     by_pk = {participant.pk: participant for participant in participants}
-    steps, sent, links = _steps(by_pk), _sent(by_pk), _links_shared_at(by_pk)
+    steps, (sent, links) = _steps(by_pk), _read_letters_and_links(by_pk)
     return {
         pk: ParticipantHistory(participant, steps.get(pk, ()), sent.get(pk, ()), links.get(pk, ()))
         for pk, participant in by_pk.items()
@@ -198,38 +199,36 @@ def _steps(participants: Iterable[int]) -> Mapping[int, list[Step]]:
     return found
 
 
-def _sent(participants: Iterable[int]) -> Mapping[int, list[SentLetter]]:
-    rows = (
-        Letter.objects.filter(participant__in=list(participants))
-        .exclude(message__state=Message.State.WITHDRAWN)  # never sent
-        .order_by("at", "pk")
-        .values_list(
-            "participant",
-            "kind",
-            "rung",
-            "at",
-            "message__to_address",
-            "message__state",
-            "message__bounced_at",
-        )
+def _read_letters_and_links(
+    participants: Iterable[int],
+) -> tuple[Mapping[int, list[SentLetter]], Mapping[int, list[datetime]]]:
+    """Return the letters, and when links without a letter were created, except those that were revoked unopened."""
+    pks = list(participants)
+    letters = Letter.objects.filter(participant__in=pks).exclude(message__state=Message.State.WITHDRAWN)  # never sent
+    links = Link.objects.filter(participant__in=pks, letters=None)
+    revoked = links.filter(revoked_at__isnull=False, opened_at=None)
+    links = links.exclude(pk__in=revoked.values("pk"))
+    # One query for both; a link has no kind.
+    rows = letters.order_by().values_list(
+        "participant", "kind", "rung", "at", "pk", "message__to_address", "message__state", "message__bounced_at"
     )
-    found: dict[int, list[SentLetter]] = defaultdict(list)
-    for pk, kind, rung, at, address, state, bounced_at in rows:
+    none = Value("", CharField())
+    rows = rows.union(
+        links.order_by().values_list(
+            "participant", none, none, "created_at", "pk", none, none, Cast(Value(None), DateTimeField())
+        ),
+        all=True,
+    )
+    sent: dict[int, list[SentLetter]] = defaultdict(list)
+    shared: dict[int, list[datetime]] = defaultdict(list)
+    for pk, kind, rung, at, _, address, state, bounced_at in sorted(rows, key=lambda row: row[3:5]):
+        if not kind:
+            shared[pk].append(at)
+            continue
         # A mail in the outbox counts as arrived until it is known to have failed.
         has_arrived = state != Message.State.FAILED and bounced_at is None
-        found[pk].append(SentLetter(kind, rung, at, address.lower(), has_arrived))
-    return found
-
-
-def _links_shared_at(participants: Iterable[int]) -> Mapping[int, list[datetime]]:
-    """Return when links without a letter were created, except those that were revoked unopened."""
-    links = Link.objects.filter(participant__in=list(participants), letters=None)
-    revoked = links.filter(revoked_at__isnull=False, opened_at=None)
-    found: dict[int, list[datetime]] = defaultdict(list)
-    rows = links.exclude(pk__in=revoked.values("pk")).order_by("created_at", "pk")
-    for pk, at in rows.values_list("participant", "created_at"):
-        found[pk].append(at)
-    return found
+        sent[pk].append(SentLetter(kind, rung, at, address.lower(), has_arrived))
+    return sent, shared
 
 
 @dataclass(frozen=True)

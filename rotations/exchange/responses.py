@@ -11,7 +11,7 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, AuditEvent, record
-from as2certs.time_format import format_exact_window
+from as2certs.time_format import format_window
 from partners.models import Contact, Partner
 from rotations.errors import ActionRefused
 from rotations.execution import stored_plan, transitions
@@ -99,7 +99,7 @@ def propose_window(participant: Participant, window: windows.Window, *, note: st
     participant.proposed_zone = window.zone
     clear_refusal(participant)
     participant.save()
-    proposed = format_exact_window(window.start, window.end, window.zone)
+    proposed = format_window(window.start, window.end, window.zone)
     record(participant.audit_event("participant.proposed", new={"window": proposed}, reason=note), by=by, now=now)
     exchange_mail.notify_partner_response(
         participant,

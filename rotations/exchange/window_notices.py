@@ -7,36 +7,32 @@ wait, and asked to change once we have changed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
 from as2certs.audit.recording import Actor
 from as2certs.mail.models import Message
-from rotations.execution import stored_plan, transitions
+from rotations.execution import transitions
 from rotations.letters.context import LetterContext
 from rotations.letters.sending import informed_contacts, send_letters
-from rotations.models import Letter, Participant, Rotation, Step, rehearsal
-from rotations.notifications.window_mail import STARTED_BY
+from rotations.models import Letter, Participant, Rotation, Step
 from rotations.planning.change import Act
+from rotations.planning.partner_actions import LEAD_TIME, STARTED_BY, ChangeProgress, PartnerAction
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
 
 log = logging.getLogger(__name__)
 
-#: How long before the window partners are asked to wait if we are not ready.
-LEAD_TIME = timedelta(minutes=30)
-#: States in which we are not ready, in which we have not changed, and in which we have.
+#: States in which we are not ready, and in which we have changed.
 NOT_READY_STATES = (RotationState.EXCHANGING,)
-UNCHANGED_STATES = (*NOT_READY_STATES, RotationState.SCHEDULED)
 CHANGED_STATES = (RotationState.UNDER_WAY, RotationState.APPLIED)
 
 
 def send_window_notices(now: datetime) -> int:
     """Ask partners to wait if we are not ready, and to change once we have; return how many letters were queued.
 
-    We are not ready while ``is_held_up`` says so.
+    Whether a partner has to wait, or may switch, is what ``next_action`` says, as on its page.
 
     Each letter is sent once per window and contact.
     """
@@ -46,44 +42,20 @@ def send_window_notices(now: datetime) -> int:
     waiting = near.filter(held_up).values_list("pk", flat=True)
     asked_to_wait = for_all.filter(participants__letters__kind=Letter.Kind.NOT_NOW)
     changed = asked_to_wait.filter(state__in=CHANGED_STATES).values_list("pk", flat=True).distinct()
-    return (
-        sum(_notify_rotation(pk, Letter.Kind.NOT_NOW, UNCHANGED_STATES, now=now) for pk in list(waiting))
-        + sum(_notify_rotation(pk, Letter.Kind.NOW, CHANGED_STATES, now=now) for pk in list(changed))
-        + sum(_notify_individually(pk, now=now) for pk in _due_individually(now))
+    return sum(_notify_rotation(pk, now=now) for pk in dict.fromkeys([*waiting, *changed])) + sum(
+        _notify_individually(pk, now=now) for pk in _due_individually(now)
     )
 
 
-def is_held_up(participant: Participant, cut_overs: Iterable[Step], *, now: datetime) -> bool:
-    """Return whether our own change with a partner can't be made at its moment; ``cut_overs`` are ours for it.
-
-    1. Preparations are open, or the approval or the rehearsal is missing.
-    2. A cut-over has failed.
-    3. The moment has come and another step is to be done first, or minutes after it the change has not started.
-    """
-    rotation, starts = participant.rotation, participant.starts
-    assert starts is not None  # approved rotations have a window
-    if stored_plan.awaits_preparation(participant) or rotation.is_withdrawn:
-        return True
-    if any(step.state == StepState.FAILED for step in cut_overs):
-        return True
-    waiting = [step for step in cut_overs if step.state == StepState.WAITING]
-    if now >= starts + STARTED_BY:
-        return bool(waiting)
-    return now >= starts and any(step.blocked for step in waiting)
-
-
-def have_changed(participant: Participant) -> bool:
-    """Return whether we have changed over for a participant, and have not gone back."""
-    rotation = participant.rotation
-    if rotation.state not in CHANGED_STATES:
-        return False
-    is_alone = stored_plan.signs_per_partner(rotation)
-    return not is_alone or participant.pk in stored_plan.switched_participants(rotation)
-
-
-def changes_with_us(participant: Participant) -> bool:
-    """Return whether a participant still has to change at the same moment as we do."""
-    return participant.steps.filter(act=Act.PARTNER_CUT_OVER, simultaneous=True).exclude(state__in=SETTLED).exists()
+def explain_outdated(participant: Participant, kind: str, *, now: datetime) -> str:
+    """Return why a letter of these is no longer true; "" where it is."""
+    has_changed = LetterContext.of(participant, now=now).next_action.progress is ChangeProgress.MADE
+    if kind == Letter.Kind.NOT_NOW and has_changed:
+        return "We have changed over since this was written."
+    if kind == Letter.Kind.NOW and not has_changed:
+        return "We use the old certificate again."
+    open_ = participant.steps.filter(act=Act.PARTNER_CUT_OVER, simultaneous=True).unsettled()
+    return "" if open_.exists() else f"{participant.partner} has nothing to change together with us any more."
 
 
 def _is_held_up(now: datetime) -> Q:
@@ -112,28 +84,19 @@ def _notify_individually(pk: int, *, now: datetime) -> int:
         with transaction.atomic():
             rotation = transitions.lock_rotation(Participant.objects.values_list("rotation", flat=True).get(pk=pk))
             participant = next((one for one in _simultaneous_participants(rotation) if one.pk == pk), None)
-            if participant is None:
-                return 0
-            if pk in stored_plan.switched_participants(rotation):
-                return _notify_participant(rotation, participant, Letter.Kind.NOW, now=now)
-            ours = participant.steps.for_one_partner()
-            not_ready = is_held_up(participant, ours, now=now) or rehearsal.rehearsal_obstacle(rotation)
-            if not_ready and participant.ends is not None and now < participant.ends:
-                return _notify_participant(rotation, participant, Letter.Kind.NOT_NOW, now=now)
+            return 0 if participant is None else _notify_participant(rotation, participant, now=now)
     except Exception:
         # An error with one partner must not affect the others; the next run tries again.
         log.exception("Participant %s could not be told about its window", pk)
     return 0
 
 
-def _notify_rotation(pk: int, kind: str, states: tuple[RotationState, ...], *, now: datetime) -> int:
+def _notify_rotation(pk: int, *, now: datetime) -> int:
     try:
         with transaction.atomic():
             rotation = transitions.lock_rotation(pk)
-            if rotation.state not in states:
-                return 0
             return sum(
-                _notify_participant(rotation, participant, kind, now=now)
+                _notify_participant(rotation, participant, now=now)
                 for participant in _simultaneous_participants(rotation)
             )
     except Exception:
@@ -153,14 +116,29 @@ def _simultaneous_participants(rotation: Rotation) -> list[Participant]:
     return list(found.select_related("partner").prefetch_related("partner__contacts"))
 
 
-def _notify_participant(rotation: Rotation, participant: Participant, kind: str, *, now: datetime) -> int:
+def _notify_participant(rotation: Rotation, participant: Participant, *, now: datetime) -> int:
+    """Ask a participant to wait or to change, whatever it has to do now; not to change unless it was asked to wait."""
     assert participant.starts is not None  # approved rotations have a window
-    event = participant.starts.isoformat()
-    asked_to_wait = participant.letters.filter(
-        kind=Letter.Kind.NOT_NOW, at__gte=participant.starts - LEAD_TIME
-    ).exclude(message__state=Message.State.WITHDRAWN)
-    if kind == Letter.Kind.NOW and not asked_to_wait.exists():
+    participant.rotation = rotation
+    context = LetterContext.of(participant, now=now)
+    kind = _notice_kind(context)
+    if kind is None or (kind == Letter.Kind.NOW and not _was_asked_to_wait(participant)):
         return 0
     contacts = informed_contacts(participant, kind)
-    context = LetterContext.of(participant, now=now)
-    return len(send_letters(context, kind, contacts, by=Actor.runner(), event=event))
+    return len(send_letters(context, kind, contacts, by=Actor.runner(), event=participant.starts.isoformat()))
+
+
+def _notice_kind(context: LetterContext) -> Letter.Kind | None:
+    """Return which letter says what a partner that changes together with us has to do now."""
+    found = context.next_action
+    if found.action is PartnerAction.WAIT and found.is_about_to_switch:
+        return Letter.Kind.NOT_NOW
+    is_changed = found.progress is ChangeProgress.MADE and found.action is PartnerAction.SWITCH_NOW
+    return Letter.Kind.NOW if is_changed else None
+
+
+def _was_asked_to_wait(participant: Participant) -> bool:
+    """Return whether a participant was asked to wait before or in its window."""
+    assert participant.starts is not None  # approved rotations have a window
+    letters = participant.letters.filter(kind=Letter.Kind.NOT_NOW, at__gte=participant.starts - LEAD_TIME)
+    return letters.exclude(message__state=Message.State.WITHDRAWN).exists()

@@ -12,7 +12,7 @@ from django.db.models.functions import Greatest
 
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import wake_task
-from as2certs.time_format import format_moment
+from as2certs.time_format import format_exact_moment
 from rotations.models import Participant, Rotation, Sighting, Step, StepQuerySet
 from rotations.notifications import outcome_mail
 from rotations.planning.change import Act, StepOwner
@@ -58,7 +58,7 @@ def _request_by_hand(rotation: Rotation, step: Step, *, now: datetime) -> str:
     """Return what a person has to do, and from when on, once the other side has switched."""
     record_it = "Then record it on the rotation’s page."
     if rotation.window_start is not None and now < rotation.window_start:
-        opens = format_moment(rotation.window_start, rotation.window_zone or "UTC")
+        opens = format_exact_moment(rotation.window_start, rotation.window_zone or "UTC")
         return f"Make the change by hand once the window opens, on {opens}. {record_it}"
     if step.blocked:
         return f"Make the change by hand as soon as what comes before it is done. {record_it}"

@@ -20,10 +20,11 @@ from identities.role_assignments import RoleAssignments
 from identities.stations import WRITER_ROLES, AbstractCertificate
 from partners.models import Partner, SigningChoice
 from rotations.execution import stored_plan
-from rotations.models import Participant, Rotation, Step, StepQuerySet, rehearsal
+from rotations.models import AtEnd, Freeze, Participant, Rotation, Step, StepQuerySet, rehearsal
 from rotations.models.readiness import Readiness, first_own_steps, list_not_ready
 from rotations.models.rotation import HAS_OBJECTION
 from rotations.planning.change import PREPARATION_ACTS, Act, Role
+from rotations.planning.freeze_calendar import frozen_until
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
 
 #: States of a rotation in which its steps may be carried out.
@@ -156,8 +157,9 @@ def obstacle(step: Step, facts: RotationFacts, *, now: datetime) -> str:
     if needs_approval and (reason := approval_obstacle(rotation)):
         return reason
     if step.latest_at is not None and step.is_window_over(now):
+        at = format_moment(step.latest_at, "UTC", "iso_seconds" if step.latest_at.second else "iso")
         return (
-            f"The window ended at {format_moment(step.latest_at, 'UTC', 'iso')} UTC before the change could be made, "
+            f"The window ended at {at} UTC before the change could be made, "
             "so it was not made. Agree a new window with the partners and postpone to it, or cancel."
         )
     if step.act in WINDOW_ACTS and (reason := _window_obstacle(step, facts)):
@@ -214,8 +216,8 @@ def startable_steps(now: datetime) -> StepQuerySet:
 
     Left out is what waits: new steps while the approval is withdrawn, but those that roll back or release messages;
     retiring a certificate that a partner still uses; and cut-overs during their window while the rotation is not ready,
-    for one partner alone while its rehearsal is missing or nobody has decided about its objection. Whatever else
-    ``obstacle`` finds makes the step fail.
+    for one partner alone while its rehearsal is missing or nobody has decided about its objection; and in a freeze
+    those that are made when their partner is ready. Whatever else ``obstacle`` finds makes the step fail.
     """
     unapproved = Q(
         state=StepState.WAITING,
@@ -228,6 +230,8 @@ def startable_steps(now: datetime) -> StepQuerySet:
     objecting = Exists(Participant.objects.filter(HAS_OBJECTION, pk=OuterRef("participant")))
     due = Step.objects.due(now).filter(rotation__state__in=ACTIVE_STATES).exclude(unapproved)
     due = due.exclude(in_window & for_one & Q(rotation__emergency_reason="") & Q(objecting))
+    if freezes := _current_freezes(now):
+        due = due.exclude(in_window & _is_frozen(freezes))
     early = due.filter(not_ready & for_one, rotation__state=RotationState.EXCHANGING)
     due = due.exclude(not_ready & ~for_one)
     # A partner that was seen with the old certificate after the change is left to a person.
@@ -237,6 +241,33 @@ def startable_steps(now: datetime) -> StepQuerySet:
     due = due.exclude(Q(Exists(straggling)), act=Act.RETIRE, rotation__emergency_reason="")
     unrehearsed = _unrehearsed_rotations(early)
     return due.exclude(not_ready & Q(rotation__in=unrehearsed)) if unrehearsed else due
+
+
+def _current_freezes(now: datetime) -> list[Freeze]:
+    """Return the freezes that cover a moment."""
+    return [freeze for freeze in Freeze.objects.all() if frozen_until(now, [freeze.period])]
+
+
+def _is_frozen(freezes: Iterable[Freeze]) -> Q:
+    """Match cut-overs that are made when their partner is ready, where one of these freezes forbids it.
+
+    A moment that was agreed despite a freeze stands. Here nobody chose one: the reason to override is for the window.
+    """
+    when_ready = Q(
+        participant__isnull=False,
+        participant__window_start=None,
+        rotation__at_end=AtEnd.PHASED,
+        rotation__emergency_reason="",
+    )
+    whose = Q(pk__in=[])
+    for freeze in freezes:
+        if freeze.identity_id:
+            whose |= Q(rotation__identity=freeze.identity_id)
+        elif freeze.partner_id:
+            whose |= Q(participant__partner=freeze.partner_id)
+        else:
+            return when_ready
+    return when_ready & whose
 
 
 def _unrehearsed_rotations(steps: StepQuerySet) -> list[int]:

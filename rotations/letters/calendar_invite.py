@@ -54,7 +54,7 @@ def build_calendar_file(
         event.add("dtend", end)
     event.add("summary", _summary(participant, our_name))
     event.add("description", _description(context, cancelled=method == "CANCEL"))
-    event.add("status", "CANCELLED" if method == "CANCEL" else "CONFIRMED")
+    event.add("status", "CANCELLED" if method == "CANCEL" else _status(context))
     event.add("transp", "TRANSPARENT")  # most of it is automatic, so it does not make anybody busy
     if support.email:
         organizer = vCalAddress(f"mailto:{support.email}")
@@ -76,6 +76,10 @@ def build_calendar_file(
     return AttachedFile(FILE_NAME, f"text/calendar; method={method}", calendar.to_ical())
 
 
+def _status(context: LetterContext) -> Literal["CONFIRMED", "TENTATIVE"]:
+    return "TENTATIVE" if context.next_action.must_keep_old else "CONFIRMED"
+
+
 def _summary(participant: Participant, our_name: str) -> str:
     rotation = participant.rotation
     if participant.changes_when_ready:
@@ -95,6 +99,9 @@ def _description(context: LetterContext, *, cancelled: bool) -> str:
         f"Old: {rotation.old.short_name}" if rotation.old else "",
         f"New: {rotation.new.short_name}" if rotation.new else "",
         *([] if cancelled else [f"{moment.label}: {moment.value}" for moment in moments]),
+        "Please wait: keep the old certificate until you hear from us."
+        if context.next_action.must_keep_old and not cancelled
+        else "",
         f"Questions: {support.summary}" if support.summary else "",
         "Accepting this entry is no answer to us: please use the link in our mail.",
     ]

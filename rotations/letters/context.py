@@ -11,13 +11,17 @@ from django.conf import settings
 
 from as2certs.accounts.models import Installation
 from as2certs.mail.outbox import AttachedFile
-from as2certs.time_format import format_moment
+from as2certs.time_format import format_exact_moment, format_moment
 from identities.certificates.public_files import public_file
+from rotations.execution.partner_situation import load_freezes, next_action, our_cut_overs
 from rotations.letters import mail_templates
 from rotations.letters.contacts import SupportContact, support_for_rotation
 from rotations.letters.instructions import Instruction, PartnerTask, build_instructions
 from rotations.letters.schedule import AnswerLead
 from rotations.models import Freeze, Participant, Rotation, Step
+from rotations.planning.change import Act
+from rotations.planning.partner_actions import NextAction, PartnerAction
+from rotations.planning.states import SETTLED
 
 #: The formats in which our certificate is attached; PKCS#7 only for partners that prefer it.
 CERTIFICATE_FORMATS = ("pem", "der", "zip", "p7b")
@@ -49,6 +53,18 @@ class RotationContext:
         return rotation.holder.as2_id if rotation.side == "own" else _our_ids(rotation)
 
     @cached_property
+    def cut_overs(self) -> Mapping[int | None, Sequence[Step]]:
+        """Return our cut-overs by the participant (primary key) for which they are; None for those for all."""
+        found: dict[int | None, list[Step]] = {}
+        for step in self.rotation.steps.filter(act=Act.CUT_OVER).defer("evidence", "effects", "checkpoint"):
+            found.setdefault(step.participant_id, []).append(step)
+        return found
+
+    @cached_property
+    def freezes(self) -> Sequence[Freeze]:
+        return load_freezes(self.rotation)
+
+    @cached_property
     def files(self) -> Mapping[str, AttachedFile]:
         """Return our new certificate as a file of each format."""
         assert self.rotation.new is not None  # approved rotations have a successor
@@ -63,12 +79,18 @@ class LetterContext:
     participant: Participant
     steps: Sequence[Step]
     shared: RotationContext
+    is_one_of_many: bool = False
 
     @classmethod
     def of(cls, participant: Participant, *, now: datetime, shared: RotationContext | None = None) -> LetterContext:
-        """Read the context of a participant's letters; prefetched steps need no query."""
-        shared = shared or RotationContext.of(participant.rotation, now=now)
-        return cls(participant, list(participant.steps.all()), shared)
+        """Read the context of a participant's letters; prefetched steps need no query.
+
+        With ``shared``, it is one of many, and what decides their next actions is read once for all.
+        """
+        steps = list(participant.steps.all())
+        if shared is None:
+            return cls(participant, steps, RotationContext.of(participant.rotation, now=now))
+        return cls(participant, steps, shared, is_one_of_many=True)
 
     @property
     def our_name(self) -> str:
@@ -90,12 +112,39 @@ class LetterContext:
     def zone(self) -> str:
         return self.participant.partner.time_zone
 
+    @cached_property
+    def cut_overs(self) -> Sequence[Step]:
+        """Return our own cut-overs that affect the participant."""
+        if not self.is_one_of_many:
+            return our_cut_overs(self.participant)
+        found = self.shared.cut_overs
+        return found.get(self.participant.pk) or found.get(None, [])
+
+    @cached_property
+    def next_action(self) -> NextAction:
+        """Return what the partner may do next, from which all texts are chosen."""
+        freezes = self.shared.freezes if self.is_one_of_many and self.participant.changes_when_ready else None
+        return next_action(self.participant, self.steps, now=self.now, cut_overs=self.cut_overs, freezes=freezes)
+
+    @property
+    def frozen_until(self) -> datetime | None:
+        """Return until when nothing is changed for a partner that changes when it is ready; None without a freeze."""
+        return self.next_action.frozen_until
+
     @property
     def task(self) -> PartnerTask:
         rotation, starts, ends = self.rotation, self.participant.starts, self.participant.ends
         assert starts is not None  # approved rotations have a window
         assert ends is not None
-        return PartnerTask(rotation.side, self.steps, starts, ends, rotation.is_emergency, self.deadline)
+        return PartnerTask(
+            rotation.side,
+            self.steps,
+            starts,
+            ends,
+            emergency=rotation.is_emergency,
+            answer_by=self.deadline,
+            install_by=self.install_by,
+        )
 
     @property
     def deadline(self) -> datetime | None:
@@ -108,13 +157,27 @@ class LetterContext:
 
         That it has loaded the key of its own is its answer, so that both are due at one moment.
         """
-        if not self.task.installs_before or self.task.emergency:
+        installs = any(step.act == Act.INSTALL for step in self.steps)
+        if not installs or self.rotation.is_emergency:
             return None
         return self.participant.ready_by if self.rotation.side == "own" else self.deadline
 
     @property
-    def instructions(self) -> list[Instruction]:
-        return build_instructions(self.task)
+    def open_install_by(self) -> datetime | None:
+        """Return ``install_by`` while that is still ahead, and neither done nor waived."""
+        by, steps = self.install_by, self.steps
+        is_open = any(step.act == Act.INSTALL and step.state not in SETTLED for step in steps)
+        return by if is_open and by is not None and self.now < by else None
+
+    def instructions(self, *, announces: bool = False) -> list[Instruction]:
+        """Return what the partner has to do.
+
+        A mail that ``announces`` the change is what its own switch still waits for, so that it says that it may switch.
+        """
+        is_told = announces and any(
+            step.act == Act.ANNOUNCE and not step.blocked and step.state not in SETTLED for step in self.steps
+        )
+        return build_instructions(self.task, may_switch=is_told or not self.next_action.is_switch_early)
 
     @property
     def request_text(self) -> str:
@@ -122,19 +185,22 @@ class LetterContext:
         task = self.task
         if task.emergency:
             return task.in_short
+        if task.installs_before and self.next_action.action is PartnerAction.SWITCH_BY:
+            what = "encrypt to us with the new one" if self.rotation.side == "own" else "sign with the new one"
+            return f"{what} by {format_exact_moment(task.ends, self.zone)}"
         if task.changes_together:
             return f"{task.in_short} on {self.participant.format_window(self.zone)}"
         ready_by = self.participant.ready_by
         if ready_by is None or self.now >= ready_by:
             return task.in_short
-        return f"{task.in_short} by {format_moment(self.install_by or ready_by, self.zone)}"
+        return f"{task.in_short} by {format_exact_moment(self.install_by or ready_by, self.zone)}"
 
     @property
     def until(self) -> str:
         """Return until when an answer is requested, in the partner's time zone; after the window, today."""
         if self.deadline is None:
             return format_moment(self.now, self.zone, "day")
-        return format_moment(self.deadline, self.zone)
+        return format_exact_moment(self.deadline, self.zone)
 
     @cached_property
     def placeholder_values(self) -> Mapping[str, str]:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from rotations.planning.change import Act, Role
-from rotations.planning.states import SETTLED
+from rotations.planning.states import SETTLED, StepState
 
 #: Steps that the partner carries out or confirms, in the order of a plan.
 PARTNER_ACTS = (
@@ -38,7 +38,10 @@ class InstructionSource(Protocol):
 
 @dataclass(frozen=True)
 class Instruction:
-    """An action of the partner: "by", exactly "at" or "from" a moment (aware), or at any time ("")."""
+    """An action of the partner: "by", exactly "at" or "from" a moment (aware), or at any time ("").
+
+    One that is waived is neither done nor open.
+    """
 
     act: str
     title: str
@@ -46,13 +49,15 @@ class Instruction:
     when: Literal["", "by", "at", "from"]
     moment: datetime | None
     done: bool
+    is_open: bool
 
 
 @dataclass(frozen=True)
 class PartnerTask:
     """The partner's part in one change; ``starts`` and ``ends`` (aware) are its window.
 
-    ``answer_by`` (aware) is until when it is asked to answer; None where that is not known, or over.
+    ``answer_by`` (aware) is until when it is asked to answer, ``install_by`` until when it has to install the
+    certificate; None where that is not known, or over.
     """
 
     side: Literal["own", "partner"]
@@ -61,6 +66,7 @@ class PartnerTask:
     ends: datetime
     emergency: bool = False
     answer_by: datetime | None = None
+    install_by: datetime | None = None
 
     @property
     def changes_together(self) -> bool:
@@ -71,15 +77,6 @@ class PartnerTask:
     def installs_before(self) -> bool:
         """Return whether the partner installs the certificate before the window."""
         return any(step.act == Act.INSTALL for step in self.steps)
-
-    @property
-    def may_switch(self) -> bool:
-        """Return whether a partner that switches on its own may do so: what comes before it here is done.
-
-        The announcement tells it so, and is still open while its mail is written: there it counts as done.
-        """
-        announced = any(step.act == Act.ANNOUNCE and _is_due(step) for step in self.steps)
-        return announced or not any(step.act == Act.PARTNER_CUT_OVER and step.blocked for step in self.steps)
 
     @property
     def in_short(self) -> str:
@@ -95,23 +92,20 @@ class PartnerTask:
         return "use the new one from now on"
 
 
-def build_instructions(task: PartnerTask) -> list[Instruction]:
-    """Return what the partner has to do, in order."""
-    candidates = [_instruction(task, step) for step in task.steps if step.act in PARTNER_ACTS]
+def build_instructions(task: PartnerTask, *, may_switch: bool) -> list[Instruction]:
+    """Return what the partner has to do, in order; ``may_switch``: if it switches by itself, it may do so now."""
+    candidates = [_instruction(task, step, may_switch) for step in task.steps if step.act in PARTNER_ACTS]
     return [instruction for instruction in candidates if instruction is not None]
 
 
-def _is_due(step: InstructionSource) -> bool:
-    return not step.blocked and step.state not in SETTLED
-
-
-def _instruction(task: PartnerTask, step: InstructionSource) -> Instruction | None:
-    text = _our_change(task, step) if task.side == "own" else _partner_change(task, step)
+def _instruction(task: PartnerTask, step: InstructionSource, may_switch: bool) -> Instruction | None:
+    text = _our_change(task, step, may_switch) if task.side == "own" else _partner_change(task, step, may_switch)
     if text is None:
         return None
     title, why = text
     when, moment = _timing(task, step)
-    return Instruction(str(step.act), title, why, when, moment, step.state in SETTLED)
+    is_open = step.state not in SETTLED
+    return Instruction(str(step.act), title, why, when, moment, done=step.state == StepState.DONE, is_open=is_open)
 
 
 def _timing(task: PartnerTask, step: InstructionSource) -> tuple[Literal["", "by", "at", "from"], datetime | None]:
@@ -126,8 +120,8 @@ def _timing(task: PartnerTask, step: InstructionSource) -> tuple[Literal["", "by
             return "from", step.earliest_at
         case Act.AGREE:
             return "by", task.answer_by or step.latest_at
-        case Act.INSTALL if task.side == "partner":  # it tells us: that is its answer
-            return "by", task.answer_by or step.latest_at
+        case Act.INSTALL:
+            return "by", task.install_by or step.latest_at
         case _:
             return "by", step.latest_at
 
@@ -135,7 +129,7 @@ def _timing(task: PartnerTask, step: InstructionSource) -> tuple[Literal["", "by
 InstructionText = tuple[str, str]
 
 
-def _our_change(task: PartnerTask, step: InstructionSource) -> InstructionText | None:
+def _our_change(task: PartnerTask, step: InstructionSource, may_switch: bool) -> InstructionText | None:
     """Return title and reason where our certificate changes, with which the partner verifies or encrypts."""
     roles = set(map(str, step.roles))
     match step.act:
@@ -160,7 +154,7 @@ def _our_change(task: PartnerTask, step: InstructionSource) -> InstructionText |
             )
         case Act.PARTNER_CUT_OVER if step.simultaneous:
             return "Replace the old certificate by the new one, exactly then", _too_early_or_late(roles)
-        case Act.PARTNER_CUT_OVER if not task.may_switch:
+        case Act.PARTNER_CUT_OVER if not may_switch:
             return (
                 "Encrypt your messages to us with the new certificate",
                 "Not yet: go on with the old one until we tell you that we can read the new one.",
@@ -196,7 +190,7 @@ def _too_early_or_late(roles: set[str]) -> str:
     return f"Too early, {' and '.join(early)}. Too late, {' and '.join(late)}. Pause your queue to us for that moment."
 
 
-def _partner_change(task: PartnerTask, step: InstructionSource) -> InstructionText | None:
+def _partner_change(task: PartnerTask, step: InstructionSource, may_switch: bool) -> InstructionText | None:
     """Return title and reason where the partner's certificate changes, with which we verify or encrypt."""
     match step.act:
         case Act.PARTNER_CUT_OVER if task.emergency:
@@ -226,6 +220,11 @@ def _partner_change(task: PartnerTask, step: InstructionSource) -> InstructionTe
                 "Switch to your new certificate, exactly then",
                 "Too early, we reject what you sign with it. Too late, we reject what you still sign with the old one, "
                 "or you can’t read what we encrypt to the new one. Pause your queue to us for that moment.",
+            )
+        case Act.PARTNER_CUT_OVER if not may_switch:
+            return (
+                "Sign with your new certificate",
+                "Not yet: go on with the old one until we tell you that we accept the new one.",
             )
         case Act.PARTNER_CUT_OVER:
             return (

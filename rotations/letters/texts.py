@@ -14,7 +14,7 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from as2certs import pki
-from as2certs.time_format import format_moment
+from as2certs.time_format import format_exact_moment, format_moment
 from identities.stations import AbstractCertificate
 from partners.models import Contact
 from rotations.letters import mail_templates
@@ -156,9 +156,24 @@ def lead_sentence(context: LetterContext, kind: str) -> str:
         case Letter.Kind.NUDGE:
             return f"Please answer by {context.until}: {context.request_text}."
         case Letter.Kind.ANNOUNCEMENT if context.participant.changes_when_ready:
-            return f"{ours}: please {context.request_text}. We change for you as soon as you have answered."
+            return f"{ours}: please {context.request_text}. {when_we_change(context)}"
         case _:
             return f"{ours if own else 'Your AS2 certificate changes'}: please {context.request_text}."
+
+
+def when_we_change(context: LetterContext) -> str:
+    """Return when we change for a partner that changes when it is ready, as a sentence."""
+    frozen = context.frozen_until
+    if frozen is None:
+        return "We change for you as soon as you have answered."
+    if context.participant.ends is not None and frozen >= context.participant.ends:
+        return f"{format_frozen(context, frozen)} We write to you about another time."
+    return f"{format_frozen(context, frozen)} If you have answered by then, we change for you after that."
+
+
+def format_frozen(context: LetterContext, until: datetime) -> str:
+    """Return that nothing is changed for a partner before a moment, as a sentence."""
+    return f"We change nothing until {format_exact_moment(until, context.zone)}."
 
 
 def step_rows(context: LetterContext, kind: str) -> list[dict[str, Any]]:
@@ -168,23 +183,29 @@ def step_rows(context: LetterContext, kind: str) -> list[dict[str, Any]]:
         {
             "title": i.title,
             "why": i.why,
-            "when": format_timing(i, context.zone, now=context.now),
+            "when": format_timing(i, context),
             "done": i.done,
         }
-        for i in context.instructions
+        for i in context.instructions(announces=kind == Letter.Kind.ANNOUNCEMENT)
     ]
 
 
-def format_timing(instruction: Instruction, zone: str, *, now: datetime) -> str:
-    """Return when an instruction applies, in a time zone: "exactly at …", "by …", "from … on".
+def format_timing(instruction: Instruction, context: LetterContext) -> str:
+    """Return when an instruction applies, in the partner's time zone: "exactly at …", "by …", "from … on".
 
-    Never by a moment that has passed: what is not done by then is requested as soon as possible.
+    Never by a moment that has passed: what is not done by then is requested as soon as possible. Nor at the agreed time
+    while the partner has to wait.
     """
     if instruction.moment is None:
         return ""
-    if instruction.when in ("at", "by") and instruction.moment <= now:
-        return "" if instruction.done else "as soon as possible"
-    at = format_moment(instruction.moment, zone)
+    found = context.next_action
+    if instruction.when == "at" and instruction.is_open and found.must_keep_old:
+        return "not before you hear from us"
+    if instruction.when in ("at", "by") and instruction.moment <= context.now:
+        if not instruction.is_open:
+            return ""
+        return "now" if instruction.when == "at" else "as soon as possible"
+    at = format_exact_moment(instruction.moment, context.zone)
     return {"at": f"exactly at {at}", "by": f"by {at}", "from": f"from {at} on", "": ""}[instruction.when]
 
 
@@ -210,13 +231,13 @@ def letter_facts(context: LetterContext, kind: str) -> list[Fact]:
 
 
 def deadline_facts(context: LetterContext) -> list[Fact]:
-    """Return the moments ahead that a participant has to keep, each by its own name."""
+    """Return the moments ahead that a participant has to keep, each by its own name; not for what is done or waived."""
     facts = []
-    if context.deadline is not None:
-        facts.append(Fact("Answer by", format_moment(context.deadline, context.zone, "offset")))
-    if context.install_by is not None and context.now < context.install_by:
+    if context.deadline is not None and context.next_action.is_asked:
+        facts.append(Fact("Answer by", format_exact_moment(context.deadline, context.zone, "offset")))
+    if context.open_install_by is not None:
         label = "Add it by" if context.rotation.side == "own" else "Load its key by"
-        facts.append(Fact(label, format_moment(context.install_by, context.zone, "offset")))
+        facts.append(Fact(label, format_exact_moment(context.open_install_by, context.zone, "offset")))
     return facts
 
 

@@ -60,7 +60,8 @@ def prepare_emergency(rotation: Rotation, reason: str, *, now: datetime) -> Rota
     zone = rotation.window_zone or Installation.current().time_zone
     rotation.emergency_reason = reason
     rotation.grace_days = 0
-    drafts.set_window(rotation, windows.Window(now, now + PARTNER_DEADLINE, zone))
+    starts = now.replace(second=0, microsecond=0)  # people are shown windows with their seconds
+    drafts.set_window(rotation, windows.Window(starts, starts + PARTNER_DEADLINE, zone))
     return rotation
 
 

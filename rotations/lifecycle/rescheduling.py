@@ -103,10 +103,11 @@ def freeze_findings(
     """Return a finding if the window lies in a freeze and no reason to override that is recorded."""
     if rotation.freeze_reason:
         return []
+    phased = rotation.is_phased and partners is None
     if partners is None:
         partners = [participant.partner for participant in stored_plan.active_participants(rotation)]
     names = drafts.freeze_names(rotation.holder, partners, window)
-    return [windows.freeze_finding(window, names)] if names else []
+    return [windows.freeze_finding(names, phased=phased)] if names else []
 
 
 @transaction.atomic

@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from as2certs.accounts.models import Installation, validate_time_zone
 from as2certs.audit.recording import AuditEvent
-from as2certs.time_format import format_moment, format_window
+from as2certs.time_format import format_exact_moment, format_window
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate
 from rotations.planning import states
@@ -499,7 +499,7 @@ class Participant(models.Model):
         assert self.starts is not None
         assert self.ends is not None
         if self.changes_when_ready:
-            return f"at any time until {format_moment(self.ends, zone, 'offset')}"
+            return f"at any time until {format_exact_moment(self.ends, zone, 'offset')}"
         return format_window(self.starts, self.ends, zone)
 
     @property

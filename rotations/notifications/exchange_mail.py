@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings
 
 from as2certs.mail import outbox
-from as2certs.time_format import format_countdown, format_moment
+from as2certs.time_format import format_countdown, format_exact_moment, format_moment
 from identities.models import Identity, IdentityCertificate
 from partners.models import Partner
 from rotations.models import HandedIn, Participant, Rotation, Sighting
@@ -110,10 +110,10 @@ def notify_silent_partners(
             "more": max(0, len(found) - MAX_SILENT),
             "who": format_names([silence.partner for silence in found]),
             "verb": silent_verb(found),
-            "until": format_moment(last, reader.time_zone) if rotation.is_phased and last else "",
+            "until": format_exact_moment(last, reader.time_zone) if rotation.is_phased and last else "",
             "is_open": start <= at,
             "countdown": format_countdown(start, at),
-            "starts": format_moment(start, reader.time_zone),
+            "starts": format_exact_moment(start, reader.time_zone),
             "facts": [*window_facts(rotation, reader), *certificate_facts(rotation, reader, at)],
         }
 

@@ -206,13 +206,20 @@ def _with_columns(kind: HolderKind, rows: QuerySet[Any]) -> Any:
     )
 
 
-def pending_rotations(*kinds: HolderKind) -> PendingByHolder:
-    """Return the pending rotations by kind and primary key of the holder; one query."""
-    of_a_kind = (Q(**{f"{kind.name}__isnull": False}) for kind in kinds)
-    rows = Rotation.objects.filter(reduce(or_, of_a_kind), state__in=PENDING_STATES).order_by("pk")
-    columns = [f"{name}_id" for kind in kinds for name in (kind.name, f"old_{kind.name}_certificate")]
+def pending_rotations(*kinds: HolderKind, loaded: Iterable[Rotation] | None = None) -> PendingByHolder:
+    """Return the pending rotations by kind and primary key of the holder; one query, or none if all are ``loaded``."""
+    names = [f"{name}_id" for kind in kinds for name in (kind.name, f"old_{kind.name}_certificate")]
+    columns = ("uid", "state", "roles", "window_start", "window_end", *names)
+    rows: Iterable[dict[str, Any]]
+    if loaded is None:
+        of_a_kind = (Q(**{f"{kind.name}__isnull": False}) for kind in kinds)
+        pending = Rotation.objects.filter(reduce(or_, of_a_kind), state__in=PENDING_STATES)
+        rows = pending.order_by("pk").values(*columns)
+    else:
+        found_pending = sorted((one for one in loaded if one.state in PENDING_STATES), key=lambda one: one.pk)
+        rows = [{column: getattr(one, column) for column in columns} for one in found_pending]
     found: dict[str, Mapping[int, list[dict[str, Any]]]] = {kind.name: defaultdict(list) for kind in kinds}
-    for row in rows.values("uid", "state", "roles", "window_start", "window_end", *columns):
+    for row in rows:
         for kind in kinds:
             if (holder := row[f"{kind.name}_id"]) is not None:
                 found[kind.name][holder].append({**row, "old": row[f"old_{kind.name}_certificate_id"]})

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from as2certs.time_format import format_moment, format_relative_day
+from as2certs.time_format import format_exact_moment, format_moment, format_relative_day
 from identities.role_assignments import certificates_by_role
 from identities.stations import AbstractCertificate
 from rotations.models import Rotation, rehearsal
@@ -74,8 +74,8 @@ def explain_late(start: datetime | None, end: datetime | None, not_after: dateti
     if start is None or end is None:
         return "No window is agreed yet."
     if start >= not_after:
-        return f"Its window starts only after that: {format_moment(start, zone, 'offset')}."
-    return f"Its window ends only after that: {format_moment(end, zone, 'offset')}."
+        return f"Its window starts only after that: {format_exact_moment(start, zone, 'offset')}."
+    return f"Its window ends only after that: {format_exact_moment(end, zone, 'offset')}."
 
 
 def rotation_note(certificate: ExpiringCertificate, zone: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db.models import Exists, Max, OuterRef
 
-from as2certs.time_format import format_countdown, format_moment
+from as2certs.time_format import format_countdown, format_exact_moment, format_moment
 from identities.stations import AbstractCertificate
 from rotations.models import AtEnd, Rotation, RotationQuerySet, Step
 from rotations.notifications.outcome_mail import notify_needs_attention
@@ -30,6 +30,7 @@ from rotations.notifications.thresholds import (
     rotation_outlook,
 )
 from rotations.planning.change import Act
+from rotations.planning.partner_actions import STARTED_BY
 from rotations.planning.states import AWAITING_WINDOW, RotationState, StepState
 
 #: How long before a window people are notified, the longest time first, and its name in the key of the mail.
@@ -38,10 +39,6 @@ WINDOW_REMINDERS = ((timedelta(hours=24), "24h"), (timedelta(hours=1), "1h"))
 
 #: How long before the last moment of a phased change people are notified of who has not changed.
 LAST_MOMENT_NOTICE = timedelta(hours=24)
-
-
-#: A change that has not started so long after its moment is reported: somebody still has time to act in the window.
-STARTED_BY = timedelta(minutes=5)
 
 
 def notify_window_soon(now: datetime) -> int:
@@ -61,7 +58,7 @@ def _notify_window_soon(rotation: Rotation, now: datetime) -> int:
         event=f"window:{rotation.uid}:{start.isoformat()}:{notice}",
         variables=lambda reader: {
             "countdown": format_countdown(start, now),
-            "starts": format_moment(start, reader.time_zone),
+            "starts": format_exact_moment(start, reader.time_zone),
             **facts(),
             "facts": [
                 *window_facts(rotation, reader),
@@ -99,7 +96,7 @@ def _notify_last_moment_soon(rotation: Rotation, now: datetime) -> int:
         variables=lambda reader: {
             **said,
             "countdown": format_countdown(last, now),
-            "last": format_moment(last, reader.time_zone),
+            "last": format_exact_moment(last, reader.time_zone),
             "facts": [*window_facts(rotation, reader), *certificate_facts(rotation, reader, now)],
         },
         facts=said,

@@ -107,3 +107,17 @@ def _validate_rule(freeze: FreezePeriod) -> None:
 def freezes_touching(window: Window, freezes: Iterable[FreezePeriod]) -> list[FreezePeriod]:
     """Return the freezes that overlap the window."""
     return [freeze for freeze in freezes if any(freeze.spans(window.start, window.end))]
+
+
+def frozen_until(at: datetime, freezes: Iterable[FreezePeriod]) -> datetime | None:
+    """Return when the freezes that cover a moment (UTC), and those that follow without a gap, are over; None for none.
+
+    A year at most: a rule may leave no day free.
+    """
+    freezes, until = list(freezes), at
+    while until < at + MAX_FREEZE_LENGTH:
+        ends = [end for freeze in freezes for _, end in freeze.spans(until, until + timedelta(microseconds=1))]
+        if not ends:
+            break
+        until = max(ends)
+    return until if until > at else None

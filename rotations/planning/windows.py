@@ -319,11 +319,19 @@ def _new_certificate_findings(
         )
 
 
-def freeze_finding(window: Window, names: Iterable[str]) -> WindowFinding:
-    """Return the finding that a window lies in these freezes."""
+def freeze_finding(names: Iterable[str], *, phased: bool = False) -> WindowFinding:
+    """Return the finding that a window lies in these freezes; in a `phased` change, they are left out."""
+    listed = ", ".join(names)
+    if phased:
+        return WindowFinding(
+            "frozen",
+            "error",
+            f"In a part of this time nothing is to be changed: {listed}.",
+            "Partners that answer then are changed over for after it. Choose another time, or say why it may be so.",
+        )
     return WindowFinding(
         "frozen",
         "error",
-        f"In this window nothing is to be changed: {', '.join(names)}.",
+        f"In this window nothing is to be changed: {listed}.",
         "Choose another window, or say why it has to be then.",
     )

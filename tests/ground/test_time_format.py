@@ -12,7 +12,6 @@ from as2certs.time_format import (
     format_countdown,
     format_distance,
     format_exact_moment,
-    format_exact_window,
     format_local_window,
     format_moment,
     format_moment_and_utc,
@@ -26,6 +25,7 @@ from as2certs.time_format import (
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 EVENING = datetime(2026, 11, 25, 4, 0, 7, tzinfo=UTC)
+FULL_EVENING = EVENING.replace(second=0)
 CHICAGO = "America/Chicago"
 BERLIN = "Europe/Berlin"
 SAO_PAULO = "America/Sao_Paulo"
@@ -140,10 +140,10 @@ def test_a_moment_for_the_record_is_in_utc() -> None:
 @pytest.mark.parametrize(
     ("start", "hours", "zone", "text"),
     [
-        (EVENING, 1, CHICAGO, "Tue 24 Nov 2026, 22:00 to 23:00 CST (UTC−06:00)"),
-        (EVENING, 4, CHICAGO, "Tue 24 Nov 2026, 22:00 to Wed 25 Nov 2026, 02:00 CST (UTC−06:00)"),
-        (EVENING, 1, "UTC", "Wed 25 Nov 2026, 04:00 to 05:00 UTC"),
-        (EVENING, 1, SAO_PAULO, "Wed 25 Nov 2026, 01:00 to 02:00 (UTC−03:00)"),
+        (FULL_EVENING, 1, CHICAGO, "Tue 24 Nov 2026, 22:00 to 23:00 CST (UTC−06:00)"),
+        (FULL_EVENING, 4, CHICAGO, "Tue 24 Nov 2026, 22:00 to Wed 25 Nov 2026, 02:00 CST (UTC−06:00)"),
+        (FULL_EVENING, 1, "UTC", "Wed 25 Nov 2026, 04:00 to 05:00 UTC"),
+        (FULL_EVENING, 1, SAO_PAULO, "Wed 25 Nov 2026, 01:00 to 02:00 (UTC−03:00)"),
         (BERLIN_FALLS_BACK, 1, BERLIN, "Sun 25 Oct 2026, 02:30 CEST (UTC+02:00) to 02:30 CET (UTC+01:00)"),
         (
             BERLIN_SPRINGS_FORWARD,
@@ -173,17 +173,17 @@ def test_the_ends_of_a_window_keep_their_seconds() -> None:
 @pytest.mark.parametrize(
     ("start", "hours", "zone", "here", "text"),
     [
-        (EVENING, 1, CHICAGO, BERLIN, "Tue 24 Nov 2026, 22:00 to 23:00 CST (25 Nov, 05:00 CET here)"),
+        (FULL_EVENING, 1, CHICAGO, BERLIN, "Tue 24 Nov 2026, 22:00 to 23:00 CST (25 Nov, 05:00 CET here)"),
         (NOW, 1, BERLIN, CHICAGO, "Mon 23 Nov 2026, 13:00 to 14:00 CET (06:00 CST here)"),
         (NOW, 1, CHICAGO, CHICAGO, "Mon 23 Nov 2026, 06:00 to 07:00 CST"),
         (
-            EVENING,
+            FULL_EVENING,
             1,
             CHICAGO,
             SAO_PAULO,
             "Tue 24 Nov 2026, 22:00 to 23:00 CST (25 Nov, 01:00 UTC−03:00 here)",
         ),
-        (EVENING, 4, CHICAGO, CHICAGO, "Tue 24 Nov 2026, 22:00 to Wed 25 Nov, 02:00 CST"),
+        (FULL_EVENING, 4, CHICAGO, CHICAGO, "Tue 24 Nov 2026, 22:00 to Wed 25 Nov, 02:00 CST"),
         (BERLIN_FALLS_BACK, 2, BERLIN, BERLIN, "Sun 25 Oct 2026, 02:30 CEST to 03:30 CET"),
     ],
 )
@@ -263,10 +263,17 @@ def test_days_across_a_change_of_the_clocks() -> None:
 def test_a_moment_of_the_trail_has_its_seconds_unless_they_are_0() -> None:
     assert format_exact_moment(EVENING, CHICAGO) == "Tue 24 Nov 2026, 22:00:07 CST"
     assert format_exact_moment(NOW, CHICAGO) == "Mon 23 Nov 2026, 06:00 CST"
+    assert format_exact_moment(EVENING, CHICAGO, "short") == "24 Nov, 22:00:07"
+    assert format_exact_moment(EVENING, CHICAGO, "offset") == "Tue 24 Nov 2026, 22:00:07 CST (UTC−06:00)"
 
 
-def test_a_window_of_the_trail_has_its_seconds_unless_they_are_0() -> None:
-    text = format_exact_window(EVENING, EVENING.replace(hour=5, second=0), CHICAGO)
+def test_a_window_on_two_clocks_has_its_seconds() -> None:
+    text = format_window_here(EVENING, EVENING.replace(hour=5, second=0), CHICAGO, "Europe/Berlin")
+    assert text == "Tue 24 Nov 2026, 22:00:07 to 23:00 CST (25 Nov, 05:00:07 CET here)"
+
+
+def test_a_window_has_its_seconds_unless_they_are_0() -> None:
+    text = format_window(EVENING, EVENING.replace(hour=5, second=0), CHICAGO)
     assert text == "Tue 24 Nov 2026, 22:00:07 to 23:00 CST (UTC−06:00)"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from django import template
 from django.urls import reverse
@@ -211,6 +211,12 @@ def moment(at: datetime | None, form: time_format.MomentForm = "full") -> SafeSt
     return _render_time(at, time_format.format_moment(at, timezone.get_current_timezone_name(), form))
 
 
+@register.simple_tag
+def exact_moment(at: datetime, form: Literal["full", "offset", "short"] = "full") -> SafeString:
+    """Render a moment of a window as ``moment`` does, with its seconds unless they are 0."""
+    return _render_time(at, time_format.format_exact_moment(at, timezone.get_current_timezone_name(), form))
+
+
 def _render_time(at: datetime, text: str, *, is_live: bool = False) -> SafeString:
     """Render a moment as ``text``, with its offset and UTC as the title; the browser updates it if ``is_live``."""
     return format_html(
@@ -271,7 +277,7 @@ def window_words(holder: Rotation | Participant) -> SafeString | str:
     if start is None or end is None:
         return "no window yet"
     if when_ready:
-        return format_html("until {}", moment(end))
+        return format_html("until {}", exact_moment(end))
     return format_html('<time datetime="{}">{}</time>', start.isoformat(), _window_here(start, end, zone))
 
 

@@ -19,7 +19,7 @@ from django_tables2.paginators import LazyPaginator
 from as2certs.audit import entry_text
 from as2certs.audit.models import Entry, object_reference
 from as2certs.site import timeline
-from as2certs.site.templatetags.looks import fingerprint, moment, page_now, serial
+from as2certs.site.templatetags.looks import exact_moment, fingerprint, moment, page_now, serial
 from as2certs.time_format import format_moment
 from identities.open_tasks import OpenTask
 from identities.stations import AbstractCertificate
@@ -225,18 +225,20 @@ def step_when(step: Step) -> SafeString | str:
     """Render when a step was done or is planned."""
     if step.done_at:
         return moment(step.done_at, "short")
+    # The first steps may begin at the second of the approval, which nobody agreed on.
+    begins = moment if step.act in (Act.CHECK, Act.STAGE, Act.ANNOUNCE, Act.HOLD) else exact_moment
     if step.act == Act.CUT_OVER and step.rotation.is_phased:
         if step.participant_id is None:
             return "after all partners"
         if step.is_made_when_ready and step.latest_at:
-            return format_html("by {}", moment(step.latest_at, "short"))
+            return format_html("by {}", exact_moment(step.latest_at, "short"))
     if step.due_at:
-        return moment(step.due_at, "short")
+        return begins(step.due_at, "short")
     if step.earliest_at and step.latest_at:
-        return format_html("from {}<br>to {}", moment(step.earliest_at, "short"), moment(step.latest_at, "short"))
+        return format_html("from {}<br>to {}", begins(step.earliest_at, "short"), exact_moment(step.latest_at, "short"))
     if step.latest_at:
-        return format_html("by {}", moment(step.latest_at, "short"))
-    return format_html("from {}", moment(step.earliest_at, "short")) if step.earliest_at else ""
+        return format_html("by {}", exact_moment(step.latest_at, "short"))
+    return format_html("from {}", begins(step.earliest_at, "short")) if step.earliest_at else ""
 
 
 @register.simple_tag

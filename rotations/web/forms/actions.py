@@ -28,7 +28,7 @@ def reason_field(label: str = "Reason", *, required: bool = True, help_text: str
         max_length=1000,
         widget=forms.Textarea(attrs={"rows": 2}),
         help_text=help_text or "One sentence. It is kept in the trail.",
-        error_messages={"required": "Say why: it is kept in the trail."},
+        error_messages={"required": "Say why."},
     )
 
 
@@ -70,7 +70,7 @@ class PlanDecisionForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
         if cleaned.get("decision") == self.LEAVE and not cleaned.get("reason", "").strip():
-            self.add_error("reason", "Say why it stays as it is: the reason is kept in the trail.")
+            self.add_error("reason", "Say why it stays as it is.")
         return cleaned
 
 

@@ -247,7 +247,7 @@ class WindowForm(forms.Form):
         found = self.findings(window)
         self.frozen = self.freezing(window)
         if self.frozen and not str(self.cleaned_data.get("freeze_reason") or "").strip():
-            finding = windows.freeze_finding(window, self.frozen)
+            finding = windows.freeze_finding(self.frozen, phased=self.is_phased)
             self.add_error("freeze_reason", f"{finding.reason} {finding.advice}")
         elif not self.frozen:
             self.cleaned_data["freeze_reason"] = ""  # the reason was for another window

@@ -11,8 +11,7 @@ from datetime import datetime
 from functools import cached_property
 
 from as2certs import pki
-from as2certs.audit.models import Entry
-from as2certs.time_format import format_moment, format_window
+from as2certs.time_format import format_exact_moment, format_moment, format_window
 from identities.stations import AbstractCertificate
 from partners.models import Partner
 from rotations.exchange.responses import AFTER_CHANGE
@@ -22,17 +21,11 @@ from rotations.letters.instructions import Instruction
 from rotations.letters.texts import format_timing
 from rotations.models import Participant
 from rotations.planning.change import Act
-from rotations.planning.states import SETTLED, RotationState, StepState
+from rotations.planning.partner_actions import BEFORE_CHANGE_PROGRESS, ChangeProgress, PartnerAction
+from rotations.planning.states import SETTLED, StepState
 from rotations.web.portal.history import PartnerHistoryEntry, partner_history
-from rotations.web.portal.progress import (
-    PHASES_BEFORE_CHANGE,
-    ParticipantProgress,
-    PortalPhase,
-    our_cut_overs,
-)
+from rotations.web.portal.progress import ParticipantProgress
 
-#: Why a partner that switches by itself must not do so before our side is prepared.
-NOT_PREPARED_TEXT = "Not yet: our side is not prepared. We tell you when it is."
 #: Facts of a certificate that are compared character by character.
 MONOSPACE_FACTS = ("SHA-256", "SHA-1", "Serial number")
 
@@ -102,14 +95,11 @@ class PortalPage(ParticipantProgress):
         rotation = participant.rotation
         context = LetterContext.of(participant, now=now)
         answers = dict(participant.slot_answers.values_list("slot", "can"))
-        taken_back = Entry.objects.about(rotation).filter(verb="rotation.rolled_back")
         return cls(
             context=context,
             slots=list(rotation.slots.all()),
             available_slots=frozenset(slot for slot, can in answers.items() if can),
             has_answered_slots=bool(answers),
-            cut_overs=our_cut_overs(participant),
-            was_rolled_back=rotation.state == RotationState.CANCELLED and taken_back.exists(),
             history=partner_history(participant, our_name=context.our_name),
         )
 
@@ -128,7 +118,7 @@ class PortalPage(ParticipantProgress):
     @property
     def switch_by(self) -> str:
         """Return the deadline for a partner that switches on its own."""
-        return format_moment(self.ends, self.zone)
+        return self.last_moment
 
     @property
     def certificate_facts(self) -> list[CertificateFact]:
@@ -184,17 +174,19 @@ class PortalPage(ParticipantProgress):
 
     def _holds(self) -> PortalQuestion | None:
         """Ask what the partner's system can hold while that is unknown and affects the plan."""
-        if self.is_capability_known or self.phase is not PortalPhase.ASKING or not self.can_state_capability:
+        if self.is_capability_known or self.progress is not ChangeProgress.ASKING or not self.can_state_capability:
             return None
         certificates = "our old and our new" if self.is_own else "the keys of your old and your new"
         title = f"Can your system keep {certificates} certificate for a while?"
         return PortalQuestion("holds", title, self.stated_capability, is_required=True)
 
     def _installed(self) -> PortalQuestion | None:
-        participant, phase = self.participant, self.phase
+        participant, progress = self.participant, self.progress
         installs = bool(self._steps(Act.INSTALL))
         strong = participant.evidence == Participant.Evidence.STRONG
-        if phase not in PHASES_BEFORE_CHANGE and not (phase is PortalPhase.MADE and self.is_own and not strong):
+        if progress not in BEFORE_CHANGE_PROGRESS and not (
+            progress is ChangeProgress.MADE and self.is_own and not strong
+        ):
             return None
         if not self.is_own:
             answer = "you have loaded it" if participant.confirmed_at else ""
@@ -203,10 +195,10 @@ class PortalPage(ParticipantProgress):
         answer = ""
         if participant.evidence:
             answer = "the fingerprint matches" if strong else "as you told us"
-        elif self.changes_together and phase is PortalPhase.ASKING and participant.downloaded_at:
+        elif self.changes_together and progress is ChangeProgress.ASKING and participant.downloaded_at:
             answer = "you have downloaded it"
-        waits = phase in (PortalPhase.ASKING, PortalPhase.OPEN) or (
-            phase is PortalPhase.MISSED and not self.changes_together
+        waits = progress in (ChangeProgress.ASKING, ChangeProgress.OPEN) or (
+            progress is ChangeProgress.MISSED and not self.changes_together
         )
         return PortalQuestion("installed", self._installed_title(installs), answer, is_required=waits)
 
@@ -215,10 +207,10 @@ class PortalPage(ParticipantProgress):
             return "Add our new certificate beside the old one"
         if not self.changes_together:
             return "Take our new certificate"
-        match self.phase:
-            case PortalPhase.OPEN if not self.must_wait:
+        match self.progress:
+            case ChangeProgress.OPEN if self.next_action.action is not PartnerAction.WAIT:
                 return "Replace the old certificate by the new one"
-            case PortalPhase.MADE:
+            case ChangeProgress.MADE:
                 return "Confirm that the new certificate is in its place"
         return "Get our new certificate ready"
 
@@ -237,20 +229,20 @@ class PortalPage(ParticipantProgress):
         return PortalQuestion("time", "Say whether the time suits you", answer, is_required=required)
 
     def _works(self) -> PortalQuestion | None:
-        if self.rotation.state not in AFTER_CHANGE or self.phase not in (
-            PortalPhase.MADE,
-            PortalPhase.COMPLETE,
+        if self.rotation.state not in AFTER_CHANGE or self.progress not in (
+            ChangeProgress.MADE,
+            ChangeProgress.COMPLETE,
         ):
             return None
         works = self.participant.works
         answer = "" if works is None else "you say that it does" if works else "you say that it does not"
-        required = self.phase is PortalPhase.MADE
+        required = self.progress is ChangeProgress.MADE
         return PortalQuestion("works", "Tell us whether messages flow", answer, is_required=required)
 
     def _switched(self) -> PortalQuestion | None:
         """Ask for the switch that a partner makes on its own."""
         steps = [step for step in self._steps(Act.PARTNER_CUT_OVER) if not step.simultaneous]
-        if not steps or self.phase not in (*PHASES_BEFORE_CHANGE, PortalPhase.MADE):
+        if not steps or self.progress not in (*BEFORE_CHANGE_PROGRESS, ChangeProgress.MADE):
             return None
         title = (
             "Encrypt your messages to us with the new certificate" if self.is_own else "Sign with your new certificate"
@@ -265,30 +257,29 @@ class PortalPage(ParticipantProgress):
 
     def _dropped(self) -> PortalQuestion | None:
         steps = self._steps(Act.PARTNER_RETIRE)
-        if self.phase is not PortalPhase.MADE or not steps or steps[0].state == StepState.SKIPPED:
+        if self.progress is not ChangeProgress.MADE or not steps or steps[0].state == StepState.SKIPPED:
             return None
         step = steps[0]
         title = "Remove our old certificate" if self.is_own else "Remove the key of your old certificate"
         answer = "you have removed it" if step.state == StepState.DONE else ""
         later = ""
         if step.earliest_at is not None and self.now < step.earliest_at:
-            later = f"Not before {format_moment(step.earliest_at, self.zone)}."
+            later = f"Not before {format_exact_moment(step.earliest_at, self.zone)}."
         elif step.blocked:
             later = "We tell you when."
         return PortalQuestion("dropped", title, answer, "" if answer else later, is_required=True)
 
     @property
     def instructions(self) -> list[PortalStep]:
-        """Return the partner's instructions; skipped steps do not count as done."""
-        done = {step.act for step in self.context.steps if step.state == StepState.DONE}
+        """Return the partner's instructions."""
         return [
             PortalStep(
                 one,
-                format_timing(one, self.zone, now=self.now),
-                NOT_PREPARED_TEXT if one.act == Act.PARTNER_CUT_OVER and self.must_not_switch_yet else one.why,
-                one.act in done,
+                format_timing(one, self.context),
+                one.why,
+                one.done,
             )
-            for one in self.context.instructions
+            for one in self.context.instructions()
         ]
 
 

@@ -5,60 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from functools import cached_property
 
-from django.db.models import Q
-
-from as2certs.time_format import format_moment, format_window
+from as2certs.time_format import format_exact_moment, format_moment, format_window
 from identities.stations import AbstractCertificate
 from partners.models import Partner
 from rotations.exchange.responses import BEFORE_CHANGE, change_has_begun
-from rotations.exchange.window_notices import LEAD_TIME, is_held_up
-from rotations.execution.stored_plan import ROLL_BACK
 from rotations.letters.context import LetterContext
 from rotations.lifecycle import partner_capability
 from rotations.models import Participant, Rotation, Slot, Step
-from rotations.planning.change import Act
-from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
+from rotations.planning.partner_actions import BEFORE_CHANGE_PROGRESS, ENDED_PROGRESS, ChangeProgress, NextAction
+from rotations.planning.states import AWAITING_WINDOW, SETTLED
 
 #: From this long before the window, the page shows a countdown.
 SOON = timedelta(hours=24)
 
 
-class PortalPhase(StrEnum):
-    """The phase of a change for one partner."""
-
-    ASKING = "asking"
-    OPEN = "open"
-    MISSED = "missed"
-    MADE = "made"
-    GOING_BACK = "going back"
-    WENT_BACK = "went back"
-    CALLED_OFF = "called off"
-    COMPLETE = "complete"
-
-
-#: Phases before the change is made.
-PHASES_BEFORE_CHANGE = (PortalPhase.ASKING, PortalPhase.OPEN, PortalPhase.MISSED)
-#: Phases after the end; only a report on the result can be answered.
-ENDED_PHASES = (PortalPhase.WENT_BACK, PortalPhase.CALLED_OFF, PortalPhase.COMPLETE)
-
-
 @dataclass(frozen=True)
 class ParticipantProgress:
-    """The progress of a change for one partner.
-
-    ``cut_overs`` are our own cut-overs that affect this partner; ``was_rolled_back`` says that the change was made and
-    taken back.
-    """
+    """The progress of a change for one partner."""
 
     context: LetterContext
     slots: Sequence[Slot]
     available_slots: frozenset[int]
     has_answered_slots: bool
-    cut_overs: Sequence[Step]
-    was_rolled_back: bool
 
     @property
     def participant(self) -> Participant:
@@ -120,7 +90,7 @@ class ParticipantProgress:
     @property
     def last_moment(self) -> str:
         """Return the end of the window in the partner's time zone."""
-        return format_moment(self.ends, self.zone)
+        return format_exact_moment(self.ends, self.zone)
 
     @property
     def window(self) -> str:
@@ -139,9 +109,9 @@ class ParticipantProgress:
 
     @property
     def install_by(self) -> str:
-        """Return until when the partner has to install the certificate; empty if it does so in the window."""
-        at = self.context.install_by
-        return format_moment(at, self.zone) if at else ""
+        """Return until when the partner still has to install the certificate; empty if it does so in the window."""
+        at = self.context.open_install_by
+        return format_exact_moment(at, self.zone) if at else ""
 
     @property
     def old_ends(self) -> str:
@@ -163,27 +133,17 @@ class ParticipantProgress:
     # Progress
 
     @property
-    def phase(self) -> PortalPhase:
-        match RotationState(self.rotation.state):
-            case RotationState.ROLLING_BACK:
-                return PortalPhase.GOING_BACK
-            case RotationState.CANCELLED:
-                return PortalPhase.WENT_BACK if self.was_rolled_back else PortalPhase.CALLED_OFF
-            case RotationState.CLOSED:
-                return PortalPhase.COMPLETE
-            case _ if self.participant.taken_back_at is not None:
-                going = any(step.state not in SETTLED for step in self._steps(ROLL_BACK))
-                return PortalPhase.GOING_BACK if going else PortalPhase.WENT_BACK
-            case RotationState.APPLIED if self.we_switch:
-                return PortalPhase.MADE
-            case RotationState.UNDER_WAY if any(step.state == StepState.DONE for step in self.cut_overs):
-                return PortalPhase.MADE
-        switching = self._steps(Act.PARTNER_CUT_OVER)
-        if not self.we_switch and switching and all(step.state in SETTLED for step in switching):
-            return PortalPhase.MADE
-        if self.now < self.ready_by:
-            return PortalPhase.ASKING
-        return PortalPhase.OPEN if self.now < self.ends else PortalPhase.MISSED
+    def next_action(self) -> NextAction:
+        """Return what the partner may do next."""
+        return self.context.next_action
+
+    @property
+    def progress(self) -> ChangeProgress:
+        return self.next_action.progress
+
+    @property
+    def cut_overs(self) -> Sequence[Step]:
+        return self.context.cut_overs
 
     @property
     def we_switch(self) -> bool:
@@ -198,32 +158,19 @@ class ParticipantProgress:
         return max((step.done_at for step in self.cut_overs if step.done_at), default=self.rotation.applied_at)
 
     @property
-    def must_wait(self) -> bool:
-        """Return whether a partner that changes together with us must wait because we can't change now."""
-        is_near = self.starts - LEAD_TIME <= self.now < self.ends
-        may_be = self.rotation.state in AWAITING_WINDOW and self.phase is not PortalPhase.MADE
-        if not (self.changes_together and is_near and may_be):
-            return False
-        return is_held_up(self.participant, self.cut_overs, now=self.now)
-
-    @property
-    def must_not_switch_yet(self) -> bool:
-        """Return whether a partner that switches by itself has to wait for what comes before on our side."""
-        steps = self._steps(Act.PARTNER_CUT_OVER)
-        return any(step.blocked and not step.simultaneous and step.state not in SETTLED for step in steps)
-
-    @property
     def is_over(self) -> bool:
-        return self.phase in ENDED_PHASES
+        return self.progress in ENDED_PROGRESS
 
     @property
     def is_soon(self) -> bool:
-        return self.phase is PortalPhase.ASKING and self.ready_by - self.now <= SOON
+        """Return whether the change is near, and takes place as far as is known."""
+        is_near = self.progress is ChangeProgress.ASKING and self.ready_by - self.now <= SOON
+        return is_near and not self.next_action.must_keep_old
 
     @property
     def can_decline(self) -> bool:
         return (
-            self.phase in PHASES_BEFORE_CHANGE
+            self.progress in BEFORE_CHANGE_PROGRESS
             and not change_has_begun(self.participant)
             and not self.rotation.is_emergency
         )
@@ -234,7 +181,7 @@ class ParticipantProgress:
         if self.rotation.is_emergency or self.changes_when_ready:
             return False
         per_partner = any(step.participant_id for step in self.cut_overs)
-        if self.phase is not PortalPhase.ASKING or self.rotation.state not in (
+        if self.progress is not ChangeProgress.ASKING or self.rotation.state not in (
             AWAITING_WINDOW if per_partner else BEFORE_CHANGE
         ):
             return False
@@ -243,7 +190,7 @@ class ParticipantProgress:
     @property
     def gives_files(self) -> bool:
         """Return whether our certificate can be downloaded."""
-        return self.is_own and not self.is_over and self.phase is not PortalPhase.GOING_BACK
+        return self.is_own and not self.is_over and self.progress is not ChangeProgress.GOING_BACK
 
     @property
     def is_capability_known(self) -> bool:
@@ -255,21 +202,14 @@ class ParticipantProgress:
         asked = not self.is_capability_known or bool(self.participant.says_holds)
         return (
             asked
-            and self.phase in (*PHASES_BEFORE_CHANGE, PortalPhase.MADE)
+            and self.progress in (*BEFORE_CHANGE_PROGRESS, ChangeProgress.MADE)
             and partner_capability.is_relevant(self.rotation)
         )
 
     @property
     def shows_steps(self) -> bool:
         """Return whether the steps of the plan still apply to the partner."""
-        return self.phase in (*PHASES_BEFORE_CHANGE, PortalPhase.MADE)
+        return self.progress in (*BEFORE_CHANGE_PROGRESS, ChangeProgress.MADE)
 
     def _steps(self, *acts: str) -> list[Step]:
         return [step for step in self.context.steps if step.act in acts]
-
-
-def our_cut_overs(participant: Participant) -> list[Step]:
-    """Return our cut-overs for a partner: those for it alone if there are any, or else those for all."""
-    cut_overs = participant.rotation.steps.filter(act=Act.CUT_OVER)
-    found = list(cut_overs.filter(Q(participant=participant) | Q(participant=None)))
-    return [step for step in found if step.participant_id] or found

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from as2certs.time_format import format_moment
+from as2certs.time_format import format_exact_moment, format_moment
 from partners.models import Partner
+from rotations.letters.texts import format_frozen
 from rotations.models import Participant
+from rotations.planning.partner_actions import ChangeProgress, PartnerAction, WaitReason
 from rotations.web.portal.page import PortalPage
-from rotations.web.portal.progress import PortalPhase
 
 #: What happens next after a partner proposed another time.
 PROPOSAL_NEXT_STEP = "We look at it and write to you. Until then, we don’t change over for you."
@@ -31,36 +32,36 @@ def headline(page: PortalPage) -> Headline:
     """Return the headline of a page."""
     if page.rotation.is_emergency and not page.is_over:
         return _emergency_headline(page)
-    match page.phase:
-        case PortalPhase.ASKING:
+    match page.progress:
+        case ChangeProgress.ASKING:
             return _asking_headline(page)
-        case PortalPhase.OPEN:
+        case ChangeProgress.OPEN:
             return _open_headline(page)
-        case PortalPhase.MISSED:
+        case ChangeProgress.MISSED:
             return _missed_headline(page)
-        case PortalPhase.MADE:
+        case ChangeProgress.MADE:
             return _made_headline(page)
-        case PortalPhase.GOING_BACK:
+        case ChangeProgress.GOING_BACK:
             return Headline(
                 "We are going back to the old certificate",
                 "Please use the old certificate again. If you have replaced it, put it back now.",
                 "Something did not work with the new one. Keep the new one if your system can hold both.",
                 "urgent",
             )
-        case PortalPhase.WENT_BACK:
+        case ChangeProgress.WENT_BACK:
             return Headline(
                 "We went back to the old certificate",
                 f"The change was taken back{_end_date(page)}: the old certificate is in use. You have "
                 "nothing to do now.",
                 "If the old one is no longer in your system, put it back. We write to you before we try again.",
             )
-        case PortalPhase.CALLED_OFF:
+        case ChangeProgress.CALLED_OFF:
             return Headline(
                 "This change is called off",
                 f"We called it off{_end_date(page)}. Go on with the old certificate: you have nothing to do.",
                 "If you have added the new one already, it does no harm. It will not be used.",
             )
-        case PortalPhase.COMPLETE:
+        case ChangeProgress.COMPLETE:
             return Headline(
                 "This change is complete",
                 f"It ended{_end_date(page)}. You have nothing left to do. Thank you.",
@@ -98,29 +99,67 @@ def _reason_sentence(page: PortalPage) -> str:
     return f"{owner} certificate for AS2 messages between {page.participant.partner} and us{ends}.{stays}"
 
 
+def _waiting_headline(page: PortalPage) -> Headline | None:
+    """Return the headline of a partner that has to wait, whatever else it is asked; None for others."""
+    match page.next_action.reason:
+        case WaitReason.DECLINED:
+            return Headline(
+                _subject_title(page),
+                f"You told us that it can’t be done. We get in touch with you. {_kept_back_text(page)}".strip(),
+                "If it can be done after all, just answer below: that takes your no back.",
+                "soon",
+            )
+        case WaitReason.NOT_PREPARED:
+            return Headline(
+                _subject_title(page),
+                "Please go on with the old certificate: our side is not prepared yet. We tell you when it is.",
+                _reason_sentence(page),
+                "soon",
+            )
+        case WaitReason.OUR_SIDE:
+            return Headline(
+                "Please wait: don’t change yet",
+                "Our side is not ready. Keep the old certificate until you hear from us, even when the agreed time "
+                "comes.",
+                "Changed alone, messages between us would fail. We write to you as soon as we have changed.",
+                "urgent",
+            )
+        case WaitReason.OTHER_TIME if page.next_action.is_about_to_switch:
+            return Headline(
+                "Please wait: don’t change yet",
+                "You proposed another time, and we have not answered yet. Keep the old certificate until you hear from "
+                "us, even when the agreed time comes.",
+                "We don’t change over before that is settled.",
+                "urgent",
+            )
+    return None
+
+
 def _asking_headline(page: PortalPage) -> Headline:
-    if page.participant.declined_at is not None:
-        return Headline(
-            _subject_title(page),
-            f"You told us that it can’t be done. We get in touch with you. {_kept_back_text(page)}".strip(),
-            "If it can be done after all, just answer below: that takes your no back.",
-            "soon",
-        )
-    if page.must_wait:
-        return _wait_headline(page)
-    if page.must_not_switch_yet and not page.we_switch:
-        return _not_yet_headline(page)
+    if waiting := _waiting_headline(page):
+        return waiting
     if page.is_answered:
         return Headline(f"{_subject_title(page)}: we have your answers", next_step_text(page), meaning="fine")
     when_ready = ""
-    if page.changes_when_ready and not page.must_not_switch_yet:
-        when_ready = f" You can switch as soon as you have answered, until {page.last_moment}."
+    if page.changes_when_ready and page.next_action.action is not PartnerAction.ADD_BESIDE:
+        when_ready = f" {_when_we_change(page)}"
+    elif page.changes_when_ready and not page.next_action.is_switch_early:
+        when_ready = f" {_when_ready_text(page)}"
     return Headline(
         _subject_title(page),
         f"Please {page.context.request_text}.",
         f"{_reason_sentence(page)}{when_ready}",
         "urgent" if page.is_soon else "needs_you",
     )
+
+
+def _when_ready_text(page: PortalPage) -> str:
+    """Return when a partner that has not answered can switch where each changes when it is ready."""
+    if (frozen := page.context.frozen_until) is None:
+        return f"You can switch as soon as you have answered, until {page.last_moment}."
+    if frozen >= page.ends:
+        return f"{format_frozen(page.context, frozen)} We write to you about another time."
+    return f"{format_frozen(page.context, frozen)} After that you can switch, until {page.last_moment}."
 
 
 def _kept_back_text(page: PortalPage) -> str:
@@ -131,37 +170,9 @@ def _kept_back_text(page: PortalPage) -> str:
     return f"Until then, we don’t change over for you.{together}"
 
 
-def _not_yet_headline(page: PortalPage) -> Headline:
-    return Headline(
-        _subject_title(page),
-        "Please go on with the old certificate: our side is not prepared yet. We tell you when it is.",
-        _reason_sentence(page),
-        "soon",
-    )
-
-
-def _wait_headline(page: PortalPage) -> Headline:
-    if page.participant.has_objection:
-        return Headline(
-            "Please wait: don’t change yet",
-            "You proposed another time, and we have not answered yet. Keep the old certificate until you hear from us, "
-            "even when the agreed time comes.",
-            "We don’t change over before that is settled.",
-            "urgent",
-        )
-    return Headline(
-        "Please wait: don’t change yet",
-        "Our side is not ready. Keep the old certificate until you hear from us, even when the agreed time comes.",
-        "Changed alone, messages between us would fail. We write to you as soon as we have changed.",
-        "urgent",
-    )
-
-
 def _open_headline(page: PortalPage) -> Headline:
-    if page.participant.declined_at is not None:
-        return _asking_headline(page)
-    if page.must_wait:
-        return _wait_headline(page)
+    if waiting := _waiting_headline(page):
+        return waiting
     if page.changes_together:
         return Headline(
             "It is time: both of us change now",
@@ -171,23 +182,23 @@ def _open_headline(page: PortalPage) -> Headline:
         )
     if not page.we_switch:
         return _asking_headline(page)
-    if kept_back := _kept_back_text(page):
+    if page.next_action.reason is WaitReason.OTHER_TIME:
         return Headline(
             _subject_title(page),
-            f"You proposed another time, and we have not answered yet. {kept_back}",
+            f"You proposed another time, and we have not answered yet. {_kept_back_text(page)}",
             "Go on with the old certificate. If the agreed time suits you after all, call us.",
             "soon",
         )
     if page.participant.confirmed_at is None and page.open_question is not None:
         return Headline(
             "It is time, and we don’t have your answer",
-            f"We change over between now and {format_moment(page.ends, page.zone)}. Please answer now, or call us.",
+            f"We change over between now and {page.last_moment}. Please answer now, or call us.",
             _reason_sentence(page),
             "urgent",
         )
     return Headline(
         "It is time: we are changing over",
-        f"Between now and {format_moment(page.ends, page.zone)} we begin to use the new certificate. Keep both ready.",
+        f"Between now and {page.last_moment} we begin to use the new certificate. Keep both ready.",
         "Look at this page again afterwards, and tell us whether messages flow.",
         "soon",
     )
@@ -195,8 +206,8 @@ def _open_headline(page: PortalPage) -> Headline:
 
 def _missed_headline(page: PortalPage) -> Headline:
     if not page.we_switch and not page.changes_together:
-        if page.must_not_switch_yet:
-            return _not_yet_headline(page)
+        if waiting := _waiting_headline(page):
+            return waiting
         lead = "Please use the new certificate now" if page.is_own else "Please switch to your new certificate now"
         ends = f"The old one ends on {page.old_ends}, and is not accepted after that." if page.old_ends else ""
         return Headline(_subject_title(page), f"{lead}.", ends, "urgent")
@@ -222,7 +233,7 @@ def _made_headline(page: PortalPage) -> Headline:
         title = "We use your new certificate" if made else "We begin to use your new certificate"
         lead = f"{since}we use your new certificate." if made else "The change is being made now."
     works = page.participant.works
-    if works is None and page.changes_together:
+    if works is None and page.changes_together and page.next_action.action is PartnerAction.SWITCH_NOW:
         return Headline(
             title,
             f"{_capitalize(lead)} If you have not changed yet, please do it now. Does everything work?",
@@ -256,22 +267,31 @@ def next_step_text(page: PortalPage) -> str:
     question = page.open_question
     if question is not None:
         return f"Next: {question.title[:1].lower()}{question.title[1:]}."
-    match page.phase:
-        case PortalPhase.ASKING if page.participant.proposed_at is not None:
+    match page.progress:
+        case ChangeProgress.ASKING if page.next_action.reason is WaitReason.OTHER_TIME:
             return f"You proposed another time. {PROPOSAL_NEXT_STEP}"
-        case PortalPhase.ASKING if page.slots:
+        case ChangeProgress.ASKING if page.slots:
             return "As soon as everybody has answered, we write to you which time it is."
-        case PortalPhase.ASKING if page.changes_together:
+        case ChangeProgress.ASKING if page.changes_together:
             return f"Nothing is left to do until then. Both of us change exactly then: {page.window}."
-        case PortalPhase.ASKING if page.changes_when_ready and page.now < page.starts:
-            return f"Nothing is left to do. We change for you from {format_moment(page.starts, page.zone)} on."
-        case PortalPhase.ASKING if page.changes_when_ready:
-            return "Nothing is left to do. We change for you now, usually within minutes: look at this page again then."
-        case PortalPhase.ASKING if page.we_switch:
+        case ChangeProgress.ASKING if page.changes_when_ready:
+            return f"Nothing is left to do. {_when_we_change(page)}"
+        case ChangeProgress.ASKING if page.we_switch:
             return f"Nothing is left to do until then. We change over on {page.window}."
-        case PortalPhase.MADE:
+        case ChangeProgress.MADE:
             return _later_text(page)
     return "Nothing else is asked of you now."
+
+
+def _when_we_change(page: PortalPage) -> str:
+    """Return when we change for a partner that is ready, where each changes when it is."""
+    context = page.context
+    if (frozen := context.frozen_until) is not None:
+        after = "and change for you after that" if frozen < page.ends else "and write to you about another time"
+        return f"{format_frozen(context, frozen).removesuffix('.')}, {after}."
+    if page.now < page.starts:
+        return f"We change for you from {format_exact_moment(page.starts, page.zone)} on."
+    return "We change for you now, usually within minutes: look at this page again then."
 
 
 def _later_text(page: PortalPage) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from as2certs.accounts.models import Installation
-from as2certs.time_format import format_moment, format_near_moment, window_ends
+from as2certs.time_format import format_exact_moment, format_near_moment, window_ends
 from rotations.execution.stored_plan import PAST_PREFIX
 from rotations.models import AtEnd, Participant, Rotation, Step
 from rotations.models.readiness import OWN_ACTS, ReadinessCount, is_open_for_our_people
@@ -287,7 +287,7 @@ def local_windows(
     readers.setdefault("UTC", [])
     if end_only:
         return [
-            LocalWindow(zone, "", format_moment(window.end, zone), _short_list(names))
+            LocalWindow(zone, "", format_exact_moment(window.end, zone), _short_list(names))
             for zone, names in readers.items()
         ]
     return [

@@ -14,7 +14,7 @@ from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.errors import DomainError
-from as2certs.time_format import format_moment
+from as2certs.time_format import format_exact_moment
 from identities.views.common import post_data
 from rotations.exchange import follow_up
 from rotations.letters.context import answer_deadline, current_answer_lead
@@ -81,6 +81,6 @@ def _consequences(awaited: follow_up.AwaitedParticipant, *, now: datetime) -> li
     many = len(awaited.contacts) > 1
     return [
         f"{to} {'each get' if many else 'gets'} a mail with the certificate and a link of their own.",
-        f"It asks for an answer by {format_moment(deadline, zone)}.",
+        f"It asks for an answer by {format_exact_moment(deadline, zone)}.",
         "The reminders that are still to come stay as they are.",
     ]

@@ -374,7 +374,7 @@ def test_an_identity_is_archived_with_a_reason_and_restored(operator: Client) ->
 
 def test_archiving_requires_a_reason(operator: Client) -> None:
     identity = make_identity()
-    assert archive(operator, identity, reason=" ") == ["Say why: it is kept in the trail."]
+    assert archive(operator, identity, reason=" ") == ["Say why."]
     assert Identity.objects.active().exists()
 
 

@@ -9,9 +9,13 @@ import pytest
 from as2certs.mail.models import Message
 from as2certs.mail.validity import find_withdrawal
 from partners.models import Partner
-from rotations.exchange.window_notices import LEAD_TIME, send_window_notices
+from rotations.exchange.window_notices import send_window_notices
+from rotations.letters.calendar_invite import build_calendar_file
 from rotations.models import Letter, Rotation
-from rotations.notifications.window_mail import STARTED_BY
+from rotations.planning.change import PREPARATION_ACTS
+from rotations.planning.partner_actions import LEAD_TIME, STARTED_BY
+from rotations.web.portal import texts
+from rotations.web.portal.page import PortalPage
 from tests.rotations.company import NOW, Company
 from tests.rotations.pages import STARTS
 
@@ -28,6 +32,12 @@ def one_slot(company: Company) -> None:
 @pytest.fixture(autouse=True)
 def announced(one_slot: None, rotation: Rotation) -> None:
     rotation.participants.update(announced_at=NOW)
+
+
+def change(rotation: Rotation, *, state: str = "under_way") -> None:
+    """Let our own cut-overs be done."""
+    rotation.steps.filter(act="cut_over").update(state="done")
+    Rotation.objects.filter(pk=rotation.pk).update(state=state)
 
 
 def letters(kind: str) -> list[str]:
@@ -57,8 +67,7 @@ def test_partners_are_asked_to_wait_when_our_change_has_not_started(rotation: Ro
     assert send_window_notices(STARTS + STARTED_BY) == 1
     assert letters("not_now") == ["nora@northwind.example"]
     assert send_window_notices(STARTS + STARTED_BY + timedelta(minutes=1)) == 0
-    rotation.steps.filter(act="cut_over").update(state="done")
-    Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
+    change(rotation)
     assert send_window_notices(STARTS + timedelta(minutes=20)) == 1
     assert letters("now") == ["nora@northwind.example"]
 
@@ -85,6 +94,39 @@ def test_partners_are_not_asked_to_wait_while_our_change_is_being_made(rotation:
     assert send_window_notices(STARTS + STARTED_BY) == 0
 
 
+@pytest.mark.parametrize(
+    ("state", "ours", "after", "kind", "headline"),
+    [
+        ("exchanging", "waiting", -LEAD_TIME, "not_now", "Please wait: don’t change yet"),
+        ("scheduled", "waiting", timedelta(0), None, "It is time: both of us change now"),
+        ("scheduled", "failed", timedelta(0), "not_now", "Please wait: don’t change yet"),
+        ("scheduled", "waiting", STARTED_BY, "not_now", "Please wait: don’t change yet"),
+        ("under_way", "done", STARTED_BY, "now", "We have changed over"),
+    ],
+)
+def test_letter_page_and_calendar_entry_say_the_same(
+    rotation: Rotation, state: str, ours: str, after: timedelta, kind: str | None, headline: str
+) -> None:
+    if kind == "now":
+        send_window_notices(STARTS)
+    Rotation.objects.filter(pk=rotation.pk).update(state=state)
+    rotation.steps.filter(act="cut_over").update(state=ours, blocked=False, done_at=STARTS)
+    rotation.steps.filter(act__in=PREPARATION_ACTS).exclude(act="announce").update(
+        state="waiting" if state == "exchanging" else "done"
+    )
+    written = Letter.objects.count()
+    send_window_notices(STARTS + after)
+    assert [letter.kind for letter in Letter.objects.order_by("id")[written:]] == ([kind] if kind else [])
+    page = PortalPage.of(rotation.participants.get(partner__name="Northwind"), now=STARTS + after)
+    assert texts.headline(page).title == headline
+    (switch,) = [step for step in page.instructions if step.instruction.act == "partner_cut_over"]
+    assert (switch.when == "not before you hear from us") == (kind == "not_now")
+    assert not (kind == "not_now" and page.is_soon)
+    calendar = build_calendar_file(page.context, method="PUBLISH", sequence=0).content
+    assert (b"STATUS:TENTATIVE" in calendar) == (kind == "not_now")
+    assert (b"Please wait: keep the old certificate" in calendar) == (kind == "not_now")
+
+
 def test_after_the_window_it_is_a_matter_of_postponing(rotation: Rotation) -> None:
     assert send_window_notices(STARTS + timedelta(hours=1)) == 0
 
@@ -92,7 +134,7 @@ def test_after_the_window_it_is_a_matter_of_postponing(rotation: Rotation) -> No
 @pytest.mark.parametrize("state", ["under_way", "applied"])
 def test_partners_that_were_asked_to_wait_are_informed_of_our_change(rotation: Rotation, state: str) -> None:
     send_window_notices(STARTS)
-    Rotation.objects.filter(pk=rotation.pk).update(state=state)
+    change(rotation, state=state)
     assert send_window_notices(STARTS + timedelta(minutes=5)) == 1
     assert letters("now") == ["nora@northwind.example"]
     assert send_window_notices(STARTS + timedelta(minutes=6)) == 0
@@ -122,7 +164,7 @@ def waiting_mail(kind: str) -> Message:
 def test_a_letter_to_wait_does_not_leave_once_we_have_changed(rotation: Rotation) -> None:
     send_window_notices(STARTS)
     assert find_withdrawal(waiting_mail("not_now"), now=STARTS) is None
-    Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
+    change(rotation)
     found = find_withdrawal(waiting_mail("not_now"), now=STARTS)
     assert found is not None
     assert found.reason == "We have changed over since this was written."
@@ -139,7 +181,7 @@ def test_a_letter_to_wait_does_not_leave_once_another_window_is_agreed(rotation:
 
 def test_a_letter_to_change_now_does_not_leave_once_we_have_gone_back(rotation: Rotation) -> None:
     send_window_notices(STARTS)
-    Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
+    change(rotation)
     send_window_notices(STARTS + timedelta(minutes=5))
     assert find_withdrawal(waiting_mail("now"), now=STARTS) is None
     Rotation.objects.filter(pk=rotation.pk).update(state="rolling_back")
@@ -152,7 +194,7 @@ def test_a_letter_to_change_now_does_not_leave_once_we_have_gone_back(rotation: 
 def test_no_letter_about_the_moment_leaves_to_a_partner_that_has_changed(rotation: Rotation, kind: str) -> None:
     send_window_notices(STARTS)
     if kind == "now":
-        Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
+        change(rotation)
         send_window_notices(STARTS + timedelta(minutes=5))
     rotation.steps.filter(act="partner_cut_over").update(state="done")
     found = find_withdrawal(waiting_mail(kind), now=STARTS)

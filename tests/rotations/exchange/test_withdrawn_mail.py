@@ -22,6 +22,7 @@ from rotations.letters.announcements import announce
 from rotations.lifecycle import endings, rescheduling
 from rotations.models import Letter, Notice, Participant, Rotation
 from rotations.notifications import outcome_mail, window_mail
+from rotations.planning.partner_actions import STARTED_BY
 from tests.mail.scripted_smtp import ScriptedSmtpServer
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, window
@@ -238,7 +239,7 @@ def test_a_mail_before_the_window_names_the_right_countdown(informed: Participan
 def test_the_alarm_that_a_change_has_not_started_does_not_leave_once_it_has(
     company: Company, rotation: Rotation, server: MailServer
 ) -> None:
-    late = STARTS + window_mail.STARTED_BY
+    late = STARTS + STARTED_BY
     assert window_mail.notify_not_started(late) == 1
     rotation.steps.filter(act="cut_over").update(state="done", done_at=late)
     outbox.send_due(now=late + MINUTE)

@@ -93,7 +93,9 @@ def test_the_page_of_a_partner_says_nowhere_that_we_read_both_before_we_do(
 ) -> None:
     answer(northwind, company)
     assert "read both" not in page_text(northwind, now=2 * HOUR)
-    assert "Not yet: our side is not prepared." in page_text(northwind, now=2 * HOUR)
+    assert "Not yet: go on with the old one until we tell you that we can read the new one." in page_text(
+        northwind, now=2 * HOUR
+    )
     load_key(rotation, company)
     assert "We can read both from now on." in page_text(northwind, now=2 * HOUR)
 

@@ -20,8 +20,11 @@ from partners.models import Contact
 from rotations.errors import ActionRefused
 from rotations.letters import access_links, announcements
 from rotations.letters.announcements import announce, build_previews
+from rotations.letters.calendar_invite import build_calendar_file
+from rotations.letters.texts import deadline_facts, format_timing, window_facts
 from rotations.lifecycle import endings, rescheduling
 from rotations.models import Letter, Link, Participant, Rotation
+from rotations.web.portal.page import PortalPage
 from tests.rotations.company import CHICAGO, NOW, Company, window
 from tests.rotations.pages import STARTS
 
@@ -236,3 +239,29 @@ def test_the_letter_sent_to_oneself_is_the_one_that_partners_get(company: Compan
     northwind.refresh_from_db()
     assert northwind.announced_at is None
     assert announce_to(company, northwind).message.text == mine.text
+
+
+@pytest.mark.parametrize(("state", "is_open"), [("waiting", True), ("done", False), ("skipped", False)])
+def test_the_certificate_is_to_be_added_by_one_moment_everywhere_also_after_the_window_moved(
+    company: Company, rotation: Rotation, northwind: Participant, state: str, is_open: bool
+) -> None:
+    announce_to(company, northwind)
+    northwind.steps.filter(act="install").update(state=state)  # settled steps keep the moments of their window
+    starts = STARTS + timedelta(days=1, seconds=30)
+    ends = STARTS + timedelta(days=1, hours=1)
+    Rotation.objects.filter(pk=rotation.pk).update(window_start=starts, window_end=ends)
+    page = PortalPage.of(northwind, now=NOW)
+    context = page.context
+    moment = "Fri 4 Dec 2026, 22:00:30 CST"
+    (install,) = [one for one in context.instructions() if one.act == "install"]
+    (shown,) = [one for one in page.instructions if one.instruction.act == "install"]
+    assert format_timing(install, context) == shown.when == f"by {moment}"
+    assert install.done == shown.done == (state == "done")
+    assert page.install_by == (moment if is_open else "")
+    told = {fact.label: fact.value for fact in deadline_facts(context)}
+    assert told.get("Add it by") == (f"{moment} (UTC−06:00)" if is_open else None)
+    calendar = build_calendar_file(context, method="PUBLISH", sequence=1).content.decode().replace("\r\n ", "")
+    assert (f"Add it by: {moment}".replace(",", "\\,") in calendar) == is_open
+    assert "DTSTART:20261205T040030Z" in calendar
+    window = "Fri 4 Dec 2026, 22:00:30 to 23:00 CST (UTC−06:00)"
+    assert page.window == window_facts(page.participant, page.zone)[0].value == window

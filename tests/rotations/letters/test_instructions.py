@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 
@@ -39,7 +40,7 @@ def instructed(side: str, roles: set[Role], ours: Capacity, theirs: Capacity) ->
         if s.partner == "p"
     ]
     task = PartnerTask(side, steps, change.starts, change.ends)  # type: ignore[arg-type]
-    return [(i.title, i.when) for i in build_instructions(task)]
+    return [(i.title, i.when) for i in build_instructions(task, may_switch=True)]
 
 
 BOTH, ONE = Capacity.SEVERAL, Capacity.ONE
@@ -90,29 +91,35 @@ def partner_step(
     )
 
 
-def why_of_switch(*steps: SimpleNamespace) -> str:
-    task = PartnerTask("own", steps, STARTS, STARTS + timedelta(hours=1))
-    (switch,) = [one for one in build_instructions(task) if one.act == Act.PARTNER_CUT_OVER]
-    return switch.why
+@pytest.mark.parametrize(
+    ("side", "may_switch", "why"),
+    [
+        ("own", True, "You may do so from now on: we can read both."),
+        ("own", False, "Not yet: go on with the old one until we tell you that we can read the new one."),
+        ("partner", True, "We accept both once we have told you so."),
+        ("partner", False, "Not yet: go on with the old one until we tell you that we accept the new one."),
+    ],
+)
+def test_a_partner_that_switches_by_itself_is_told_whether_it_may(
+    side: Literal["own", "partner"], may_switch: bool, why: str
+) -> None:
+    task = PartnerTask(side, [partner_step(Act.PARTNER_CUT_OVER)], STARTS, STARTS + timedelta(hours=1))
+    (switch,) = build_instructions(task, may_switch=may_switch)
+    assert switch.why.startswith(why)
 
 
-def test_a_partner_may_switch_once_its_step_is_open() -> None:
-    announced = partner_step(Act.ANNOUNCE, state="done")
-    assert "we can read both" in why_of_switch(announced, partner_step(Act.PARTNER_CUT_OVER))
-
-
-def test_a_partner_may_not_switch_while_its_step_is_blocked_although_an_answer_settled_the_announcement() -> None:
-    announced = partner_step(Act.ANNOUNCE, state="done", blocked=True)
-    why = why_of_switch(announced, partner_step(Act.PARTNER_CUT_OVER, blocked=True))
-    assert why == "Not yet: go on with the old one until we tell you that we can read the new one."
-
-
-def test_the_announcement_itself_says_that_the_partner_may_switch() -> None:
-    sending = partner_step(Act.ANNOUNCE)
-    assert "we can read both" in why_of_switch(sending, partner_step(Act.PARTNER_CUT_OVER, blocked=True))
+@pytest.mark.parametrize("state", ["waiting", "done", "skipped"])
+def test_a_certificate_is_to_be_installed_by_the_same_moment_whatever_the_step_says(state: str) -> None:
+    by = STARTS - timedelta(days=2)  # the step of an earlier window keeps that one's moment
+    task = PartnerTask(
+        "own", [partner_step(Act.INSTALL, state=state)], STARTS, STARTS + timedelta(hours=1), install_by=by
+    )
+    (install,) = build_instructions(task, may_switch=True)
+    assert (install.when, install.moment) == ("by", by)
+    assert (install.done, install.is_open) == (state == "done", state == "waiting")
 
 
 def test_an_agreement_is_due_when_the_answer_is_due() -> None:
     answer_by = STARTS - timedelta(days=2)
     task = PartnerTask("own", [partner_step(Act.AGREE)], STARTS, STARTS + timedelta(hours=1), answer_by=answer_by)
-    assert [(one.when, one.moment) for one in build_instructions(task)] == [("by", answer_by)]
+    assert [(one.when, one.moment) for one in build_instructions(task, may_switch=True)] == [("by", answer_by)]

@@ -25,6 +25,7 @@ from rotations.notifications import exchange_mail, outcome_mail, window_mail
 from rotations.notifications.exchange_mail import News, PartnerNews
 from rotations.notifications.outcome_mail import WayBack
 from rotations.notifications.texts import SilentPartner
+from rotations.planning.partner_actions import STARTED_BY
 from tests.rotations.company import NOW, Company, partner_certificate
 from tests.rotations.exchange.incoming import put_in_use
 
@@ -101,7 +102,7 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     last = rotation.steps.last()
     assert last is not None
     outcome_mail.notify_own_step_open(rotation, last, "Only our own test is not recorded.", at=at)
-    window_mail.notify_not_started(rotation.window_start + window_mail.STARTED_BY)
+    window_mail.notify_not_started(rotation.window_start + STARTED_BY)
     outcome_mail.notify_forced(
         rotation, "decided to go on without Fabrikam", "They are closed.", by=company.approver, at=at
     )

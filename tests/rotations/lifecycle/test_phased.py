@@ -19,10 +19,12 @@ from rotations.exchange import follow_up, responses, time_slots
 from rotations.execution import confirmations
 from rotations.letters import announcements
 from rotations.lifecycle import approval, drafts, rescheduling
-from rotations.models import AtEnd, Letter, Participant, Rotation, Step
+from rotations.models import AtEnd, Freeze, Letter, Participant, Rotation, Step
 from rotations.notifications import mail_checks
 from rotations.planning.states import RotationState, StepState
 from rotations.planning.windows import Window
+from rotations.web.portal import texts
+from rotations.web.portal.page import PortalPage
 from tests.rotations.company import CHICAGO, NOW, Company, window
 from tests.rotations.fake_clock import FakeClock
 from tests.rotations.lifecycle.test_single_partner import per_partner_company
@@ -56,8 +58,14 @@ def company(tmp_path: Path, settings: LazySettings) -> Company:
 
 def spec(company: Company, *, starts: datetime = NOW, last: datetime = LAST) -> drafts.DraftSpec:
     agreed = Window(starts, last, CHICAGO)
-    roles = ("sign", "decrypt")
-    return drafts.DraftSpec(roles=roles, old=company.old, new=company.new, window=agreed, at_end=AtEnd.PHASED)
+    return drafts.DraftSpec(
+        roles=("sign", "decrypt"),
+        old=company.old,
+        new=company.new,
+        window=agreed,
+        at_end=AtEnd.PHASED,
+        freeze_reason="The campaign goes on around the stocktaking.",
+    )
 
 
 def announced(company: Company, clock: FakeClock, *, starts: datetime = NOW, last: datetime = LAST) -> Rotation:
@@ -347,3 +355,58 @@ def test_more_time_to_answer_ends_at_the_last_moment(company: Company, clock: Fa
         follow_up.extend_deadline(part(rotation, "Initech"), LAST + MINUTE, by=company.by, now=NOW + HOUR)
     follow_up.extend_deadline(part(rotation, "Initech"), LAST - DAY, by=company.by, now=NOW + HOUR)
     assert part(rotation, "Initech").answer_by == LAST - DAY
+
+
+def freeze(days: int, *, partner: Partner | None = None) -> Freeze:
+    """Freeze everything, or what concerns one partner, from today on for some days of Chicago's calendar."""
+    first = NOW.date()
+    last = first + timedelta(days=days - 1)
+    return Freeze.objects.create(name="Stocktaking", first=first, last=last, zone=CHICAGO, partner=partner)
+
+
+def switched(rotation: Rotation) -> list[str]:
+    done = rotation.steps.filter(act="cut_over", state=StepState.DONE, participant__isnull=False)
+    return sorted(done.values_list("participant__partner__name", flat=True))
+
+
+def test_a_partner_that_answers_in_a_freeze_is_changed_over_for_after_it(company: Company, clock: FakeClock) -> None:
+    freeze(2)
+    over = datetime(2026, 11, 25, 6, 0, tzinfo=NOW.tzinfo)  # midnight in Chicago
+    rotation = announced(company, clock)
+    told = "We change nothing until Wed 25 Nov 2026, 00:00 CST"
+    announcement = Message.objects.filter(kind="partner_announcement").first()
+    assert announcement is not None
+    assert f"{told}. If you have answered by then, we change for you after that." in " ".join(announcement.text.split())
+    page = PortalPage.of(part(rotation, "Contoso"), now=clock.now)
+    assert f"{told}. After that you can switch, until" in texts.headline(page).why
+    answer(rotation, "Contoso", company, now=clock.now)
+    page = PortalPage.of(part(rotation, "Contoso"), now=clock.now)
+    assert f"{told}, and change for you after that." in f"{texts.headline(page)} {texts.installed_message(page)}"
+    run_until(clock, over - MINUTE)
+    assert switched(rotation) == []
+    run_until(clock, over)
+    assert switched(rotation) == ["Contoso"]
+
+
+def test_a_freeze_of_one_partner_keeps_nobody_else_waiting(company: Company, clock: FakeClock) -> None:
+    rotation = announced(company, clock)
+    freeze(2, partner=part(rotation, "Contoso").partner)
+    for name in ("Contoso", "Fabrikam"):
+        answer(rotation, name, company, now=clock.now)
+    run_until(clock, clock.now + HOUR)
+    assert switched(rotation) == ["Fabrikam"]
+    pages = {name: PortalPage.of(part(rotation, name), now=clock.now) for name in ("Contoso", "Northwind")}
+    assert "We change nothing until" in str(texts.headline(pages["Contoso"]))
+    assert "We change nothing until" not in str(texts.headline(pages["Northwind"]))
+
+
+def test_a_freeze_until_after_the_last_moment_promises_no_change(company: Company, clock: FakeClock) -> None:
+    freeze(30)
+    rotation = announced(company, clock)
+    page = PortalPage.of(part(rotation, "Contoso"), now=clock.now)
+    assert "After that you can switch" not in texts.headline(page).why
+    assert "We write to you about another time." in texts.headline(page).why
+    answer(rotation, "Contoso", company, now=clock.now)
+    run_until(clock, clock.now + HOUR)
+    assert switched(rotation) == []
+    assert "and write to you about another time." in str(texts.headline(PortalPage.of(page.participant, now=clock.now)))

@@ -25,9 +25,9 @@ from rotations.execution import confirmations
 from rotations.letters import announcements
 from rotations.lifecycle import approval, drafts, endings, rescheduling, step_actions
 from rotations.models import Letter, Participant, Rotation, Step
+from rotations.planning.partner_actions import ChangeProgress
 from rotations.planning.states import RotationState, StepState
 from rotations.web.portal.page import PortalPage
-from rotations.web.portal.progress import PortalPhase
 from tests.rotations.company import NOW, Company, confirm_all, make_company, window
 from tests.rotations.fake_clock import FakeClock
 
@@ -216,9 +216,9 @@ def test_a_partner_that_missed_its_window_gets_another_one_alone(
     assert state(rotation) == RotationState.APPLIED
 
 
-def phase(rotation: Rotation, name: str, now: datetime) -> PortalPhase:
+def phase(rotation: Rotation, name: str, now: datetime) -> ChangeProgress:
     """Return what the page of a partner says of the change."""
-    return PortalPage.of(rotation.participants.get(partner__name=name), now=now).phase
+    return PortalPage.of(rotation.participants.get(partner__name=name), now=now).progress
 
 
 def test_one_partner_goes_back_after_all_others_and_switches_again(
@@ -249,9 +249,9 @@ def test_one_partner_goes_back_before_others_have_switched(company: Company, fol
     run(clock, STARTS)
     now = STARTS + timedelta(minutes=10)
     take_back(rotation, "Fabrikam", company, now=now)
-    assert phase(rotation, "Fabrikam", now) is PortalPhase.GOING_BACK
+    assert phase(rotation, "Fabrikam", now) is ChangeProgress.GOING_BACK
     run(clock, now)
-    assert phase(rotation, "Fabrikam", now) is PortalPhase.WENT_BACK
+    assert phase(rotation, "Fabrikam", now) is ChangeProgress.WENT_BACK
     assert signs(folder, "FABRIKAM") == company.old.sha256
     assert in_inventory(company, "Fabrikam", now) == company.old.sha256
     run(clock, LATER)

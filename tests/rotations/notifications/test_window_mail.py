@@ -14,6 +14,7 @@ from as2certs.accounts.models import User
 from as2certs.mail.models import Message
 from rotations.models import AtEnd, Rotation
 from rotations.notifications import window_mail
+from rotations.planning.partner_actions import STARTED_BY
 from tests.rotations.notifications.expiries import (
     DAY,
     HOUR,
@@ -244,7 +245,7 @@ def test_a_change_that_has_not_started_is_reported_minutes_after_its_moment(plan
     Rotation.objects.filter(pk=planned.pk).update(state="scheduled")
     step(planned, act="hold", key="hold", title="Pause the queue")
     step(planned, position=2)
-    begun = start + window_mail.STARTED_BY
+    begun = start + STARTED_BY
     assert window_mail.notify_not_started(begun - timedelta(seconds=1)) == 0
     assert [window_mail.notify_not_started(begun), window_mail.notify_not_started(begun + MINUTE)] == [
         1,

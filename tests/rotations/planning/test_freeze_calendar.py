@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from rotations.errors import FreezeError, UnknownZone
-from rotations.planning.freeze_calendar import FreezePeriod, freezes_touching, validate_freeze
+from rotations.planning.freeze_calendar import FreezePeriod, freezes_touching, frozen_until, validate_freeze
 from rotations.planning.windows import Window
 
 CHRISTMAS = FreezePeriod("Christmas", date(2026, 11, 15), date(2027, 1, 6), "America/Chicago")
@@ -87,3 +87,21 @@ def test_an_invalid_length_or_zone_is_refused() -> None:
     with pytest.raises(UnknownZone):
         validate_freeze(FreezePeriod("x", date(2026, 1, 1), date(2026, 1, 2), "Moon/Crater"))
     validate_freeze(CHRISTMAS)
+
+
+def test_freezes_that_follow_each_other_are_over_when_the_last_one_is() -> None:
+    first = FreezePeriod("Audit", date(2026, 12, 1), date(2026, 12, 2), "UTC")
+    second = FreezePeriod("Stocktaking", date(2026, 12, 3), date(2026, 12, 3), "UTC")
+    later = FreezePeriod("Christmas", date(2026, 12, 20), date(2026, 12, 26), "UTC")
+    freezes = [later, second, first]
+    assert frozen_until(at(2026, 12, 1), freezes) == at(2026, 12, 4)
+    assert frozen_until(at(2026, 12, 3, 23, 59), freezes) == at(2026, 12, 4)
+    assert frozen_until(at(2026, 12, 4), freezes) is None
+    assert frozen_until(at(2026, 11, 30, 23, 59), freezes) is None
+
+
+def test_a_freeze_without_end_is_looked_at_for_a_year() -> None:
+    always = FreezePeriod("Always", date(2026, 12, 1), date(2026, 12, 7), "UTC", "FREQ=WEEKLY")
+    until = frozen_until(at(2026, 12, 1), [always])
+    assert until is not None
+    assert until >= at(2027, 12, 1)

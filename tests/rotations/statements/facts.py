@@ -10,8 +10,8 @@ from functools import cached_property
 from as2certs.accounts.models import Installation
 from partners.models import SigningChoice
 from rotations.models import Participant, Rotation, Step
-from rotations.notifications.window_mail import STARTED_BY
 from rotations.planning.change import PREPARATION_ACTS, Act
+from rotations.planning.partner_actions import STARTED_BY
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
 
 #: The roles that read, by the side whose certificate changes; the other role of the side writes.

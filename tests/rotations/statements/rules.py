@@ -17,10 +17,10 @@ from as2certs.mail.models import Message
 from as2certs.mail.validity import find_withdrawal
 from as2certs.site.rotation_report import build_report
 from rotations.exchange import digest
-from rotations.exchange.window_notices import LEAD_TIME
 from rotations.models import Letter, Participant, Sighting, Step
 from rotations.models.readiness import count_readiness
 from rotations.planning.change import PREPARATION_ACTS, Act
+from rotations.planning.partner_actions import LEAD_TIME
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState
 from rotations.web.portal.page import PortalPage
 from rotations.web.portal.texts import Headline, headline

@@ -1,0 +1,280 @@
+"""What a partner may do in a change at a moment: the one answer of its page, its mails, notices and calendar entry.
+
+``find_next_action`` is pure; ``rotations.execution.partner_situation`` reads what it needs for a participant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Protocol
+
+from rotations.planning.change import Act
+from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
+
+#: How long before the window partners that change together with us are asked to wait if we are not ready.
+LEAD_TIME = timedelta(minutes=30)
+#: A change that has not started so long after its moment is reported: somebody still has time to act in the window.
+STARTED_BY = timedelta(minutes=5)
+
+
+class ChangeProgress(StrEnum):
+    """How far a change is for one partner."""
+
+    ASKING = "asking"
+    OPEN = "open"
+    MISSED = "missed"
+    MADE = "made"
+    GOING_BACK = "going back"
+    WENT_BACK = "went back"
+    CALLED_OFF = "called off"
+    COMPLETE = "complete"
+
+
+#: Before the change is made.
+BEFORE_CHANGE_PROGRESS = (ChangeProgress.ASKING, ChangeProgress.OPEN, ChangeProgress.MISSED)
+#: After the end; only a report on the result can be answered.
+ENDED_PROGRESS = (ChangeProgress.WENT_BACK, ChangeProgress.CALLED_OFF, ChangeProgress.COMPLETE)
+
+
+class PartnerAction(StrEnum):
+    """What a partner may do next; what the moment of ``NextAction`` is then."""
+
+    WAIT = "wait"  #: keep the old certificate; see ``WaitReason``
+    ADD_BESIDE = "add it beside the old one"  #: or load the key of its own; at once without a moment
+    AGREE = "agree to the time"
+    SWITCH_AT = "switch at a moment"  #: exactly then, together with us
+    SWITCH_BY = "switch when it likes"  #: until then
+    SWITCH_NOW = "switch now"  #: until then, if there is a moment
+    GO_BACK = "go back to the old certificate"
+    CONFIRM = "say whether messages flow"
+    REMOVE_OLD = "remove the old certificate"
+    NOTHING = "nothing"  #: from then on we change for a partner that changes when it is ready
+
+
+class WaitReason(StrEnum):
+    """Why a partner has to wait."""
+
+    DECLINED = "it declined"
+    OTHER_TIME = "it proposes another time"
+    OUR_SIDE = "our own change is held up"
+    NOT_PREPARED = "our side can't read or accept the new certificate yet"
+    MISSED = "the window is over"
+
+
+@dataclass(frozen=True)
+class NextAction:
+    """What a partner may do next, and how far the change is for it; all moments are in UTC.
+
+    ``moment`` belongs to the action. ``is_switch_early``: the switch that it makes by itself, next or later, has to
+    wait for what comes before on our side. ``is_about_to_switch``: together with us, at an agreed time that is near.
+    ``frozen_until``: where we change when the partner is ready, so long nothing is changed.
+    """
+
+    progress: ChangeProgress
+    action: PartnerAction
+    reason: WaitReason | None = None
+    moment: datetime | None = None
+    is_switch_early: bool = False
+    is_about_to_switch: bool = False
+    frozen_until: datetime | None = None
+
+    @property
+    def is_asked(self) -> bool:
+        """Return whether an answer of the partner is still wanted before the change."""
+        return self.progress in BEFORE_CHANGE_PROGRESS and self.action not in (
+            PartnerAction.SWITCH_AT,
+            PartnerAction.NOTHING,
+        )
+
+    @property
+    def must_keep_old(self) -> bool:
+        """Return whether a partner that would change at the agreed time must not, unless it hears from us."""
+        return self.action is PartnerAction.WAIT and self.reason is not WaitReason.NOT_PREPARED
+
+
+class PartnerStep(Protocol):
+    """The attributes of a step that are used here."""
+
+    act: Any
+    simultaneous: bool
+    state: Any
+    blocked: bool
+    earliest_at: datetime | None
+
+
+@dataclass(frozen=True)
+class PartnerSituation:
+    """What decides what a partner may do at ``now``; all moments are in UTC.
+
+    ``steps`` are the partner's own, ``cut_overs`` ours that affect it. ``is_kept_back``: our change with it waits for
+    preparations, a decision, an approval or a rehearsal; it is asked for close to the window only. ``frozen_until``: so
+    long nothing is changed here for a partner that changes when it is ready.
+    """
+
+    state: RotationState
+    starts: datetime
+    ends: datetime
+    now: datetime
+    steps: Sequence[PartnerStep]
+    cut_overs: Sequence[PartnerStep] = ()
+    is_emergency: bool = False
+    changes_when_ready: bool = False
+    is_kept_back: bool = False
+    has_declined: bool = False
+    has_objection: bool = False
+    went_back_alone: bool = False
+    is_going_back: bool = False
+    was_rolled_back: bool = False
+    works: bool | None = None
+    frozen_until: datetime | None = None
+
+    @property
+    def ready_by(self) -> datetime:
+        return self.ends if self.changes_when_ready else self.starts
+
+    @property
+    def is_near(self) -> bool:
+        """Return whether a partner that changes together with us is about to, so that it has to know if we can't."""
+        # A waived partner, whose step is skipped, is not waited for, but changes with us all the same.
+        open_ = any(step.simultaneous and step.state != StepState.DONE for step in self.of_act(Act.PARTNER_CUT_OVER))
+        return open_ and self.state in AWAITING_WINDOW and self.starts - LEAD_TIME <= self.now < self.ends
+
+    @property
+    def we_switch(self) -> bool:
+        return bool(self.cut_overs)
+
+    def of_act(self, act: str) -> list[PartnerStep]:
+        return [step for step in self.steps if step.act == act]
+
+    def open_of(self, act: str) -> list[PartnerStep]:
+        return [step for step in self.of_act(act) if step.state not in SETTLED]
+
+
+def find_next_action(situation: PartnerSituation) -> NextAction:
+    """Return what a partner may do next.
+
+    1. While we go back: go back. After the end, or once it went back alone: nothing.
+    2. After our change, or its own where we change nothing: switch, say whether it works, remove the old certificate.
+    3. In an emergency: switch now.
+    4. Before the change, it waits if it declined, if our side is not ready, or if the window is over.
+    5. Then it does what it is asked: add the certificate, agree to the time; and waits for our answer to its proposal.
+    6. Then it switches: with us at the start, or by itself until the end.
+    """
+    progress = _find_progress(situation)
+    action, reason, moment = _find_action(situation, progress)
+    return NextAction(
+        progress,
+        action,
+        reason,
+        moment,
+        is_switch_early=_is_switch_early(situation),
+        is_about_to_switch=situation.is_near,
+        frozen_until=situation.frozen_until,
+    )
+
+
+def _find_progress(it: PartnerSituation) -> ChangeProgress:
+    match it.state:
+        case RotationState.ROLLING_BACK:
+            return ChangeProgress.GOING_BACK
+        case RotationState.CANCELLED:
+            return ChangeProgress.WENT_BACK if it.was_rolled_back else ChangeProgress.CALLED_OFF
+        case RotationState.CLOSED:
+            return ChangeProgress.COMPLETE
+        case _ if it.went_back_alone:
+            return ChangeProgress.GOING_BACK if it.is_going_back else ChangeProgress.WENT_BACK
+        case RotationState.APPLIED if it.we_switch:
+            return ChangeProgress.MADE
+        case RotationState.UNDER_WAY if any(step.state == StepState.DONE for step in it.cut_overs):
+            return ChangeProgress.MADE
+    if not it.we_switch and it.of_act(Act.PARTNER_CUT_OVER) and not it.open_of(Act.PARTNER_CUT_OVER):
+        return ChangeProgress.MADE
+    if it.now < it.ready_by:
+        return ChangeProgress.ASKING
+    return ChangeProgress.OPEN if it.now < it.ends else ChangeProgress.MISSED
+
+
+FoundAction = tuple[PartnerAction, WaitReason | None, datetime | None]
+
+
+def _find_action(it: PartnerSituation, progress: ChangeProgress) -> FoundAction:
+    switches = it.open_of(Act.PARTNER_CUT_OVER)
+    match progress:
+        case ChangeProgress.GOING_BACK:
+            return PartnerAction.GO_BACK, None, None
+        case _ if progress in ENDED_PROGRESS:
+            return PartnerAction.NOTHING, None, None
+        case ChangeProgress.MADE:
+            return _after_change(it)
+        case _ if it.is_emergency:
+            return PartnerAction.SWITCH_NOW if switches else PartnerAction.NOTHING, None, None
+    if reason := _wait_reason(it, progress):
+        return PartnerAction.WAIT, reason, None
+    if it.open_of(Act.INSTALL):
+        return PartnerAction.ADD_BESIDE, None, it.ready_by if it.now < it.ready_by else None
+    if it.open_of(Act.AGREE) and not it.has_objection:
+        return PartnerAction.AGREE, None, it.starts
+    if it.has_objection:
+        return PartnerAction.WAIT, WaitReason.OTHER_TIME, None
+    if any(step.simultaneous for step in switches):
+        begun = it.now >= it.starts
+        return (PartnerAction.SWITCH_NOW, None, it.ends) if begun else (PartnerAction.SWITCH_AT, None, it.starts)
+    if any(not step.blocked for step in switches):
+        return (PartnerAction.SWITCH_BY, None, it.ends) if it.now < it.ends else (PartnerAction.SWITCH_NOW, None, None)
+    if it.changes_when_ready:
+        return PartnerAction.NOTHING, None, it.frozen_until or max(it.now, it.starts)
+    return PartnerAction.NOTHING, None, None
+
+
+def _after_change(it: PartnerSituation) -> FoundAction:
+    switches = it.open_of(Act.PARTNER_CUT_OVER)
+    if any(step.simultaneous for step in switches):
+        return PartnerAction.SWITCH_NOW, None, None
+    if any(not step.blocked for step in switches):
+        return (PartnerAction.SWITCH_BY, None, it.ends) if it.now < it.ends else (PartnerAction.SWITCH_NOW, None, None)
+    if it.works is None and it.state in (RotationState.UNDER_WAY, RotationState.APPLIED):
+        return PartnerAction.CONFIRM, None, None
+    removals = [step for step in it.open_of(Act.PARTNER_RETIRE) if not step.blocked]
+    if any(step.earliest_at is None or step.earliest_at <= it.now for step in removals):
+        return PartnerAction.REMOVE_OLD, None, None
+    return PartnerAction.NOTHING, None, None
+
+
+def _wait_reason(it: PartnerSituation, progress: ChangeProgress) -> WaitReason | None:
+    """Return why a partner has to wait whatever else it is asked; None if it has not."""
+    together = any(step.simultaneous for step in it.of_act(Act.PARTNER_CUT_OVER))
+    if it.has_declined and progress is not ChangeProgress.MISSED:
+        return WaitReason.DECLINED
+    if is_held_up(it):
+        return WaitReason.OTHER_TIME if it.has_objection else WaitReason.OUR_SIDE
+    if _is_switch_early(it) and not it.we_switch and not together:
+        return WaitReason.NOT_PREPARED
+    if progress is ChangeProgress.MISSED and (it.we_switch or together):
+        return WaitReason.MISSED
+    if progress is ChangeProgress.OPEN and it.has_objection and it.we_switch:
+        return WaitReason.OTHER_TIME
+    return None
+
+
+def is_held_up(it: PartnerSituation) -> bool:
+    """Return whether our own change with a partner that is about to change together with us can't be made.
+
+    1. It is kept back: preparations are open, or a decision, the approval or the rehearsal is missing.
+    2. A cut-over has failed.
+    3. The moment has come and another step is to be done first, or minutes after it the change has not started.
+    """
+    if not it.is_near:
+        return False
+    if it.is_kept_back or any(step.state == StepState.FAILED for step in it.cut_overs):
+        return True
+    waiting = [step for step in it.cut_overs if step.state == StepState.WAITING]
+    if it.now >= it.starts + STARTED_BY:
+        return bool(waiting)
+    return it.now >= it.starts and any(step.blocked for step in waiting)
+
+
+def _is_switch_early(it: PartnerSituation) -> bool:
+    return any(step.blocked and not step.simultaneous for step in it.open_of(Act.PARTNER_CUT_OVER))

@@ -1,0 +1,154 @@
+"""What a partner may do next: states, and the answer to each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rotations.planning.change import Act
+from rotations.planning.partner_actions import (
+    LEAD_TIME,
+    STARTED_BY,
+    ChangeProgress,
+    PartnerAction,
+    PartnerSituation,
+    WaitReason,
+    find_next_action,
+)
+from rotations.planning.states import RotationState
+
+STARTS = datetime(2026, 12, 1, 22, 0, tzinfo=UTC)
+ENDS = STARTS + timedelta(hours=1)
+BEFORE, NEAR, INSIDE, AFTER = STARTS - timedelta(days=3), STARTS - LEAD_TIME, STARTS + timedelta(minutes=1), ENDS
+SECOND = timedelta(seconds=1)
+
+
+def step(act: str, state: str = "waiting", *, blocked: bool = False, together: bool = False) -> Any:
+    return SimpleNamespace(act=act, state=state, blocked=blocked, simultaneous=together, earliest_at=STARTS)
+
+
+INSTALL, INSTALLED = step(Act.INSTALL), step(Act.INSTALL, "done")
+AGREE, AGREED = step(Act.AGREE), step(Act.AGREE, "done")
+TOGETHER, FREE = step(Act.PARTNER_CUT_OVER, together=True), step(Act.PARTNER_CUT_OVER)
+EARLY = step(Act.PARTNER_CUT_OVER, blocked=True)
+OURS, OURS_BLOCKED = step(Act.CUT_OVER), step(Act.CUT_OVER, blocked=True)
+OURS_DONE, OURS_FAILED, OURS_RUNNING = (step(Act.CUT_OVER, state) for state in ("done", "failed", "running"))
+
+
+def situation(*steps: Any, ours: Any = OURS, now: datetime = BEFORE, **values: Any) -> PartnerSituation:
+    state = values.pop("state", RotationState.SCHEDULED)
+    cut_overs = [ours] if ours else []
+    return PartnerSituation(state, STARTS, ENDS, now, steps=steps, cut_overs=cut_overs, **values)
+
+
+def together(*, now: datetime, ours: Any = OURS, **values: Any) -> PartnerSituation:
+    return situation(AGREED, TOGETHER, ours=ours, now=now, **values)
+
+
+APPLIED, UNDER_WAY = RotationState.APPLIED, RotationState.UNDER_WAY
+NOTHING, WAIT = PartnerAction.NOTHING, PartnerAction.WAIT
+MADE = {"ours": OURS_DONE, "state": APPLIED, "now": INSIDE}
+
+
+@pytest.mark.parametrize(
+    ("found", "action", "detail"),
+    [
+        # It holds both.
+        (situation(INSTALL), PartnerAction.ADD_BESIDE, STARTS),
+        (situation(INSTALL, now=INSIDE), PartnerAction.ADD_BESIDE, None),
+        (situation(INSTALLED), NOTHING, None),
+        (situation(INSTALLED, now=AFTER), WAIT, WaitReason.MISSED),
+        (situation(INSTALL, has_declined=True, has_objection=True), WAIT, WaitReason.DECLINED),
+        (situation(INSTALL, has_objection=True), PartnerAction.ADD_BESIDE, STARTS),
+        (situation(INSTALLED, has_objection=True), WAIT, WaitReason.OTHER_TIME),
+        (situation(INSTALL, has_objection=True, now=INSIDE), WAIT, WaitReason.OTHER_TIME),
+        # It changes by itself.
+        (situation(FREE, ours=None), PartnerAction.SWITCH_BY, ENDS),
+        (situation(FREE, ours=None, now=AFTER), PartnerAction.SWITCH_NOW, None),
+        (situation(EARLY, ours=None), WAIT, WaitReason.NOT_PREPARED),
+        (situation(EARLY, ours=None, now=AFTER), WAIT, WaitReason.NOT_PREPARED),
+        (situation(INSTALL, EARLY), PartnerAction.ADD_BESIDE, STARTS),
+        (situation(INSTALLED, FREE), PartnerAction.SWITCH_BY, ENDS),
+        (situation(INSTALLED, EARLY), NOTHING, None),
+        # It changes together with us.
+        (situation(AGREE, TOGETHER), PartnerAction.AGREE, STARTS),
+        (situation(AGREE, TOGETHER, has_objection=True), WAIT, WaitReason.OTHER_TIME),
+        (together(now=BEFORE), PartnerAction.SWITCH_AT, STARTS),
+        (together(now=NEAR), PartnerAction.SWITCH_AT, STARTS),
+        (together(now=NEAR - SECOND, is_kept_back=True), PartnerAction.SWITCH_AT, STARTS),
+        (together(now=NEAR, is_kept_back=True), WAIT, WaitReason.OUR_SIDE),
+        (together(now=NEAR, is_kept_back=True, has_objection=True), WAIT, WaitReason.OTHER_TIME),
+        (together(now=NEAR, is_kept_back=True, has_declined=True), WAIT, WaitReason.DECLINED),
+        (together(now=NEAR, ours=OURS_FAILED), WAIT, WaitReason.OUR_SIDE),
+        (together(now=STARTS - SECOND, ours=OURS_BLOCKED), PartnerAction.SWITCH_AT, STARTS),
+        (together(now=STARTS, ours=OURS_BLOCKED), WAIT, WaitReason.OUR_SIDE),
+        (together(now=INSIDE), PartnerAction.SWITCH_NOW, ENDS),
+        (together(now=STARTS + STARTED_BY - SECOND), PartnerAction.SWITCH_NOW, ENDS),
+        (together(now=STARTS + STARTED_BY), WAIT, WaitReason.OUR_SIDE),
+        (together(now=STARTS + STARTED_BY, ours=OURS_RUNNING), PartnerAction.SWITCH_NOW, ENDS),
+        (together(now=AFTER), WAIT, WaitReason.MISSED),
+        (together(now=AFTER, ours=OURS_DONE, state=UNDER_WAY), PartnerAction.SWITCH_NOW, None),
+        # Each when it is ready.
+        (situation(INSTALL, changes_when_ready=True, now=INSIDE), PartnerAction.ADD_BESIDE, ENDS),
+        (situation(INSTALLED, changes_when_ready=True), NOTHING, STARTS),
+        (situation(INSTALLED, changes_when_ready=True, now=INSIDE), NOTHING, INSIDE),
+        (situation(INSTALLED, changes_when_ready=True, now=INSIDE, frozen_until=ENDS), NOTHING, ENDS),
+        # After the change.
+        (situation(INSTALLED, **MADE), PartnerAction.CONFIRM, None),
+        (situation(INSTALLED, FREE, **MADE), PartnerAction.SWITCH_BY, ENDS),
+        (situation(step(Act.PARTNER_RETIRE), works=True, **MADE), PartnerAction.REMOVE_OLD, None),
+        (situation(step(Act.PARTNER_RETIRE, blocked=True), works=True, **MADE), NOTHING, None),
+        (situation(step(Act.PARTNER_CUT_OVER, "done"), ours=None, works=True), NOTHING, None),
+        # In an emergency, and on the way back.
+        (situation(TOGETHER, is_emergency=True, now=AFTER), PartnerAction.SWITCH_NOW, None),
+        (situation(INSTALLED, state=RotationState.ROLLING_BACK), PartnerAction.GO_BACK, None),
+        (situation(INSTALLED, went_back_alone=True, is_going_back=True), PartnerAction.GO_BACK, None),
+        (situation(INSTALLED, went_back_alone=True), NOTHING, None),
+        (situation(INSTALL, state=RotationState.CANCELLED), NOTHING, None),
+        (situation(INSTALL, state=RotationState.CLOSED), NOTHING, None),
+    ],
+)
+def test_each_state_has_one_answer(
+    found: PartnerSituation, action: PartnerAction, detail: datetime | WaitReason | None
+) -> None:
+    answer = find_next_action(found)
+    assert (answer.action, answer.reason or answer.moment) == (action, detail)
+
+
+@pytest.mark.parametrize(
+    ("found", "progress"),
+    [
+        (situation(INSTALL, now=STARTS - SECOND), ChangeProgress.ASKING),
+        (situation(INSTALL, now=STARTS), ChangeProgress.OPEN),
+        (situation(INSTALL, now=ENDS), ChangeProgress.MISSED),
+        (situation(INSTALL, now=INSIDE, changes_when_ready=True), ChangeProgress.ASKING),
+        (situation(INSTALLED, now=INSIDE, ours=OURS_DONE, state=UNDER_WAY), ChangeProgress.MADE),
+        (situation(INSTALLED, now=INSIDE, state=UNDER_WAY), ChangeProgress.OPEN),
+        (situation(INSTALLED, state=RotationState.CANCELLED, was_rolled_back=True), ChangeProgress.WENT_BACK),
+        (situation(INSTALLED, state=RotationState.CANCELLED), ChangeProgress.CALLED_OFF),
+        (situation(INSTALLED, state=RotationState.CLOSED), ChangeProgress.COMPLETE),
+    ],
+)
+def test_how_far_the_change_is(found: PartnerSituation, progress: ChangeProgress) -> None:
+    assert find_next_action(found).progress is progress
+
+
+def test_its_own_switch_is_early_while_our_side_is_not_prepared_whatever_comes_first() -> None:
+    assert find_next_action(situation(INSTALL, EARLY)).is_switch_early
+    assert not find_next_action(situation(INSTALL, FREE)).is_switch_early
+    assert not find_next_action(situation(INSTALL, replace_blocked(TOGETHER))).is_switch_early
+
+
+def replace_blocked(one: Any) -> Any:
+    return SimpleNamespace(**{**vars(one), "blocked": True})
+
+
+def test_a_waived_partner_that_changes_with_us_waits_too_and_one_that_has_changed_does_not() -> None:
+    kept = together(now=NEAR, is_kept_back=True)
+    skipped, done = (step(Act.PARTNER_CUT_OVER, state, together=True) for state in ("skipped", "done"))
+    assert find_next_action(replace(kept, steps=[skipped])).reason is WaitReason.OUR_SIDE
+    assert find_next_action(replace(kept, steps=[done])).action is NOTHING
