@@ -1,4 +1,4 @@
-"""Throttle wrong passwords and codes per account: after too many, none is checked for a while."""
+"""Throttle wrong passwords and codes: per account none is checked for a while, per address one now and then."""
 
 from __future__ import annotations
 
@@ -20,12 +20,23 @@ PASSWORD_PERIOD = timedelta(minutes=10)
 MAX_FAILURES_PER_ADDRESS = 10
 MAX_FAILURES = 50
 
+#: Wrong passwords in that period from one address, on any accounts, after which it is slowed: then only one password in
+#: ADDRESS_PAUSE is checked from there. It is not locked out, because a whole office may have one address.
+MAX_FAILURES_BEFORE_SLOW = 30
+ADDRESS_PAUSE = timedelta(seconds=10)
+#: Whoever logged in from a slowed address within this time is not kept waiting there, up to so many wrong passwords.
+KNOWN_PERIOD = timedelta(days=30)
+MAX_KNOWN_FAILURES = 3
+
 #: Verbs of wrong passwords, on any page.
 FAILED_PASSWORD_VERBS = ("person.login_failed", "person.password_refused", "person.confirmation_refused")
 #: The recorded reason if a password was not checked; such attempts don't prolong the throttling.
 THROTTLED_REASON = "Not looked at: too many wrong passwords before."
 THROTTLED_MESSAGE = "Too many wrong passwords: for ten minutes none is looked at. Wait, and try again."
-
+ADDRESS_SLOWED_MESSAGE = (
+    "Many wrong passwords came from your network’s address, so only one password is looked at in ten seconds. "
+    "Wait for ten seconds, and try again."
+)
 
 #: A code is only checked after the right password, so that nobody without it can lock the account, and the limit can be
 #: low. A guess succeeds three times in a million.
@@ -51,8 +62,40 @@ def is_password_throttled(user: User, *, address: str | None, now: datetime) -> 
     return len(addresses) >= MAX_FAILURES or addresses.count(address) >= MAX_FAILURES_PER_ADDRESS
 
 
+def is_address_slowed(user: User | None, *, address: str | None, now: datetime) -> bool:
+    """Return whether a login from this address has to wait, because of wrong passwords on any accounts.
+
+    ``user`` is whose password it would be; None if nobody has the name. Without an address (a Unix socket), all
+    requests count as from one.
+    """
+    failures = Entry.objects.filter(verb__in=FAILED_PASSWORD_VERBS, address=address).exclude(reason=THROTTLED_REASON)
+    wrong = failures.filter(at__gt=now - PASSWORD_PERIOD)
+    if wrong[:MAX_FAILURES_BEFORE_SLOW].count() < MAX_FAILURES_BEFORE_SLOW:
+        return False
+    if not wrong.filter(at__gt=now - ADDRESS_PAUSE).exists():
+        return False
+    return user is None or not _is_known(user, address=address, now=now)
+
+
+def _is_known(user: User, *, address: str | None, now: datetime) -> bool:
+    """Return whether this user logged in from an address before, and gave few wrong passwords there lately."""
+    mine = Entry.objects.about(user).filter(address=address)
+    wrong = mine.filter(verb__in=FAILED_PASSWORD_VERBS, at__gt=now - PASSWORD_PERIOD).exclude(reason=THROTTLED_REASON)
+    return (
+        wrong[:MAX_KNOWN_FAILURES].count() < MAX_KNOWN_FAILURES
+        and mine.filter(verb="person.logged_in", at__gt=now - KNOWN_PERIOD).exists()
+    )
+
+
+def is_login_throttled(user: User | None, *, address: str | None, now: datetime) -> bool:
+    """Return whether a password is not checked at the login, for its account or for its address."""
+    if user is not None and is_password_throttled(user, address=address, now=now):
+        return True
+    return is_address_slowed(user, address=address, now=now)
+
+
 class ThrottledBackend(ModelBackend):
-    """Authenticate by password, unless the account is throttled."""
+    """Authenticate by password, unless the account or the address is throttled."""
 
     def authenticate(
         self,
@@ -61,10 +104,10 @@ class ThrottledBackend(ModelBackend):
         password: str | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Return the user or None. Raises PermissionDenied, which ends the login, while the account is throttled."""
+        """Return the user or None. Raises PermissionDenied, which ends the login, while it is throttled."""
         user = User.objects.filter(username=str(username or "")[:150]).first()
         address = client_address(request) if request else None
-        if user is not None and is_password_throttled(user, address=address, now=database_now()):
+        if is_login_throttled(user, address=address, now=database_now()):
             User().set_password(password)  # as slow as checking it, so that the timing reveals nothing
             raise PermissionDenied
         return super().authenticate(request, username=username, password=password, **kwargs)

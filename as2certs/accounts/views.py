@@ -21,7 +21,12 @@ from as2certs.accounts import second_factors, sign_on
 from as2certs.accounts.access import current_user, require_permissions
 from as2certs.accounts.forms import AccountForm, InstallationForm, form_helper
 from as2certs.accounts.models import Installation, User
-from as2certs.accounts.throttling import THROTTLED_MESSAGE, is_password_throttled
+from as2certs.accounts.throttling import (
+    ADDRESS_SLOWED_MESSAGE,
+    THROTTLED_MESSAGE,
+    is_address_slowed,
+    is_password_throttled,
+)
 from as2certs.audit.form_saving import save_form
 from as2certs.audit.recording import Actor, AuditEvent, client_address, record
 from as2certs.clock import database_now
@@ -38,6 +43,18 @@ class LoginForm(AuthenticationForm):
         super().__init__(*args, **kwargs)
         self.fields["username"].label = "User name"
         self.helper = form_helper("username", "password")
+
+    def clean(self) -> dict[str, Any]:
+        """Check name and password; say so if the address has to wait, whether the account exists or not."""
+        user = User.objects.filter(username=self.cleaned_data.get("username", "")).first()
+        address = client_address(self.request) if self.request else None
+        slowed = is_address_slowed(user, address=address, now=database_now())
+        try:
+            return super().clean()
+        except ValidationError as error:
+            if slowed and error.code == "invalid_login":
+                raise ValidationError(ADDRESS_SLOWED_MESSAGE, code="slowed") from error
+            raise
 
 
 class Login(auth_views.LoginView):
