@@ -106,7 +106,15 @@ class StationForm(forms.ModelForm[Any]):
             )
         if environment:
             self._check_counterpart(environment, cleaned.get(self.REHEARSAL_FIELD))
+        if self.instance.pk and environment != self.initial["environment"] and self._has_open_rotation():
+            self.add_error(
+                "environment",
+                "A rotation of it has not ended, and its rules are those of its environment. End or cancel it first.",
+            )
         return cleaned
+
+    def _has_open_rotation(self) -> bool:
+        return bool(self.instance.rotations.filter(ended_at=None).exists())
 
     def _check_counterpart(self, environment: str, counterpart: AbstractStation | None) -> None:
         name = self._meta.model._meta.verbose_name

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from as2certs.accounts import reauthentication, second_factors
+from as2certs.accounts import four_eyes_setting, reauthentication, second_factors
 from as2certs.accounts.forms import InstallationForm
 from as2certs.accounts.models import Installation, User
 from as2certs.audit.admin import AuditedAdmin, ReadOnlyAdmin
@@ -119,6 +119,16 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
             )
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        form.rights_before = four_eyes_setting.deciding_rights(obj.pk)
+        super().save_model(request, obj, form, change)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """Save the groups too, and notify those who approve if somebody may decide more or less than before."""
+        super().save_related(request, form, formsets, change)
+        by = Actor.of(request, source=Entry.Source.ADMIN)
+        four_eyes_setting.notify_of_rights(form.instance, before=form.rights_before, by=by, now=database_now())
+
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         """Set a password; its owner has to choose another one at the next login."""
         may = self.has_change_permission(request, self.get_object(request, id))
@@ -140,9 +150,10 @@ def _group_permissions(group: Group) -> set[str]:
 
 @admin.register(Installation)
 class InstallationAdmin(AuditedAdmin):
-    """The settings: one row, created when they are first saved."""
+    """The settings: one row, created when they are first saved. Four eyes are set on the application's own page."""
 
     form = InstallationForm
+    readonly_fields = ("four_eyes_production", "four_eyes_test")
     list_display = ("name", "time_zone", "four_eyes_production", "four_eyes_test", "escalation_email")
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -188,7 +188,8 @@ class InstallationForm(forms.ModelForm[Installation]):
         }
         help_texts = {
             "four_eyes_production": "Whoever set up or changed a rotation of a production station can’t approve it: "
-            "somebody else has to, and once more when it is changed afterwards.",
+            "somebody else has to, and once more when it is changed afterwards. Switching it off asks who you are and "
+            "wants another administrator to agree, and is told to approvers and administrators by mail.",
             "four_eyes_test": "The same for rotations of test stations.",
             "require_rehearsal": "Where there is a test counterpart, a change is not scheduled before it was made and "
             "tested there. An approver can let one go on without, with a reason.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from allauth.account.internal.flows.login import perform_password_login
@@ -15,10 +16,11 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse_lazy
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_POST
 
-from as2certs.accounts import second_factors, sign_on
+from as2certs.accounts import four_eyes_setting, reauthentication, second_factors, sign_on
 from as2certs.accounts.access import current_user, require_permissions
+from as2certs.accounts.errors import SettingRefused
 from as2certs.accounts.forms import AccountForm, InstallationForm, form_helper
 from as2certs.accounts.models import Installation, User
 from as2certs.accounts.throttling import (
@@ -152,9 +154,50 @@ def account(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def settings(request: HttpRequest) -> HttpResponse:
     """Show and change the settings of the installation."""
+    before = Installation.current()
     form = InstallationForm(request.POST or None, instance=Installation.current())
     if request.method == "POST" and form.is_valid():
-        save_form(form, by=Actor.of(request), now=database_now())
+        switched_off = four_eyes_setting.fields_switched_off(before, form.instance)
+        if switched_off and not reauthentication.is_recently_confirmed(request):
+            return reauthentication.redirect_to_confirmation(request, then=request.path)
+        for name in switched_off:
+            setattr(form.instance, f"four_eyes_{name}", True)  # decided below
+        by, now = Actor.of(request), database_now()
+        with transaction.atomic():
+            save_form(form, by=by, now=now)
+            are_off = four_eyes_setting.ask_to_switch_off(switched_off, by=by, now=now)
         messages.success(request, "The settings are saved. They hold from now on.")
+        if switched_off and not are_off:
+            messages.warning(request, "Four eyes hold until another administrator agrees to switch them off.")
         return redirect("settings")
-    return render(request, "accounts/settings.html", {"form": form, "installation": Installation.current()})
+    context = {
+        "form": form,
+        "installation": before,
+        "may_agree": before.four_eyes_off_asked_by != current_user(request),
+    }
+    return render(request, "accounts/settings.html", context)
+
+
+@require_permissions("accounts.change_installation")
+@require_POST
+@reauthentication.require_confirmation
+def agree_to_four_eyes_off(request: HttpRequest) -> HttpResponse:
+    """Switch four eyes off, as another administrator asked for."""
+    return _decide(request, four_eyes_setting.agree_to_switch_off, "Four eyes are switched off.")
+
+
+@require_permissions("accounts.change_installation")
+@require_POST
+def keep_four_eyes(request: HttpRequest) -> HttpResponse:
+    """Leave four eyes as they are, though an administrator asked to switch them off."""
+    return _decide(request, four_eyes_setting.keep, "Four eyes stay as they are.")
+
+
+def _decide(request: HttpRequest, decision: Callable[..., None], done: str) -> HttpResponse:
+    try:
+        decision(by=Actor.of(request), now=database_now())
+    except SettingRefused as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, done)
+    return redirect("settings")
