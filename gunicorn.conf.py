@@ -24,7 +24,7 @@ workers = int(os.environ.get("WEB_CONCURRENCY") or 2)
 worker_class = "gthread"
 threads = 4
 timeout = 60
-graceful_timeout = 4  # honcho kills after five seconds
+graceful_timeout = 4  # the supervisor kills after five seconds
 control_socket_disable = True  # not used
 # By default, any program on this machine sets SCRIPT_NAME, with which every link begins, and X-Forwarded-Proto.
 forwarder_headers = ""
