@@ -47,7 +47,7 @@ class Command(BaseCommand):
         except private_folder.FolderRefused as error:
             raise CommandError(str(error)) from error
         except OSError as error:
-            raise CommandError(private_folder.explain(settings.VAR, error)) from error
+            raise CommandError(private_folder.explain(Path(error.filename or settings.VAR), error)) from error
         except OperationalError as error:
             raise CommandError(f"The database can't be written: {_first_line(error)}. Is its disk full?") from error
 
