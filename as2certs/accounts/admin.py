@@ -10,6 +10,7 @@ from allauth.mfa.models import Authenticator
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
 from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models import QuerySet
@@ -22,6 +23,7 @@ from as2certs.audit.admin import AuditedAdmin, ReadOnlyAdmin
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from as2certs.forms import OneLineFieldsMixin
 
 #: Groups get exactly the permissions of permissions.py after each migration: here they are read-only.
 admin.site.unregister(Group)
@@ -38,6 +40,14 @@ class RoleAdmin(ReadOnlyAdmin):
     filter_horizontal = ("permissions",)
 
 
+class PersonForm(OneLineFieldsMixin, UserChangeForm[User]):
+    """A user, in Django admin."""
+
+
+class NewPersonForm(OneLineFieldsMixin, AdminUserCreationForm[User]):
+    """A new user, in Django admin."""
+
+
 @admin.register(User)
 class PersonAdmin(AuditedAdmin, UserAdmin[User]):
     """Users: created and deactivated here, and never deleted, because the trail refers to them.
@@ -48,6 +58,8 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
     #: The trail records that a password was changed, but no hash of it.
     SECRET: ClassVar[tuple[str, ...]] = ("password", "password1", "password2", "usable_password")
 
+    form = PersonForm
+    add_form = NewPersonForm
     fieldsets = (
         (None, {"fields": ("username", "password", "must_change_password")}),
         ("Who it is", {"fields": ("first_name", "last_name", "email", "time_zone", "wants_reminders")}),

@@ -12,6 +12,7 @@ from crispy_forms.layout import Column, Fieldset, Layout, Row
 from django import forms
 
 from as2certs.accounts.models import Installation, User, validate_reminder_days
+from as2certs.forms import SafeModelForm
 
 #: Regions of the IANA database; other names are old or technical ones.
 REGIONS = ("Africa", "America", "Antarctica", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
@@ -107,7 +108,7 @@ def form_helper(*parts: Any) -> FormHelper:
     return helper
 
 
-class AccountForm(forms.ModelForm[User]):
+class AccountForm(SafeModelForm[User]):
     """A user's own account."""
 
     time_zone = TimeZoneField(help_text="All times are shown in this zone, in mails too.")
@@ -139,7 +140,7 @@ def validate_work_hours(form: forms.ModelForm[Any], cleaned: dict[str, Any]) -> 
         form.add_error("works_until", "The working day ends before it begins. Choose a later end.")
 
 
-class InstallationForm(forms.ModelForm[Installation]):
+class InstallationForm(SafeModelForm[Installation]):
     """The settings of the installation."""
 
     time_zone = TimeZoneField(help_text="For people who have none of their own, and for windows by default.")

@@ -32,9 +32,10 @@ from as2certs.accounts.throttling import (
 from as2certs.audit.form_saving import save_form
 from as2certs.audit.recording import Actor, AuditEvent, client_address, record
 from as2certs.clock import database_now
+from as2certs.forms import OneLineFieldsMixin
 
 
-class LoginForm(AuthenticationForm):
+class LoginForm(OneLineFieldsMixin, AuthenticationForm):
     error_messages = {
         "invalid_login": "This user name and this password don’t belong together. Both are case-sensitive. "
         "After ten wrong passwords an account rests for ten minutes.",
@@ -76,7 +77,7 @@ class Login(auth_views.LoginView):
         return perform_password_login(self.request, {"username": user.get_username()}, login)
 
 
-class PasswordForm(PasswordChangeForm):
+class PasswordForm(OneLineFieldsMixin, PasswordChangeForm):
     def __init__(self, *args: Any, throttled: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.throttled = throttled
