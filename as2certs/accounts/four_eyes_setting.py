@@ -44,7 +44,7 @@ def ask_to_switch_off(environments: Sequence[str], *, by: Actor, now: datetime) 
 
     All approvers and administrators get a mail, in either case. The caller has confirmed that it is them.
     """
-    installation = _locked()
+    installation = locked_installation()
     environments = [name for name in environments if getattr(installation, f"four_eyes_{name}")]
     if not environments:
         return False
@@ -64,7 +64,7 @@ def ask_to_switch_off(environments: Sequence[str], *, by: Actor, now: datetime) 
 @transaction.atomic
 def agree_to_switch_off(*, by: Actor, now: datetime) -> None:
     """Switch four eyes off as another administrator asked for. Raises SettingRefused for whoever asked."""
-    installation = _locked()
+    installation = locked_installation()
     asked, asker = installation.four_eyes_off_asked, installation.four_eyes_off_asked_by
     if not asked:
         raise SettingRefused("Nobody asks to switch four eyes off. Look again at the settings.")
@@ -78,7 +78,7 @@ def agree_to_switch_off(*, by: Actor, now: datetime) -> None:
 @transaction.atomic
 def keep(*, by: Actor, now: datetime) -> None:
     """Leave four eyes as they are. Raises SettingRefused if nobody asked to switch them off."""
-    installation = _locked()
+    installation = locked_installation()
     asked = installation.four_eyes_off_asked
     if not asked:
         raise SettingRefused("Nobody asks to switch four eyes off. Look again at the settings.")
@@ -118,7 +118,8 @@ _OFF = (
 _KEPT = "Nothing has changed: a second person has to approve each rotation there."
 
 
-def _locked() -> Installation:
+def locked_installation() -> Installation:
+    """Return the settings, locked until the end of the caller's transaction; an unsaved row with the defaults."""
     return Installation.objects.select_for_update().filter(pk=1).first() or Installation.current()
 
 

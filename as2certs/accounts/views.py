@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -155,26 +156,38 @@ def account(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def settings(request: HttpRequest) -> HttpResponse:
     """Show and change the settings of the installation."""
-    before = Installation.current()
-    form = InstallationForm(request.POST or None, instance=Installation.current())
-    if request.method == "POST" and form.is_valid():
-        switched_off = four_eyes_setting.fields_switched_off(before, form.instance)
-        if switched_off and not reauthentication.is_recently_confirmed(request):
-            return reauthentication.redirect_to_confirmation(request, then=request.path)
-        for name in switched_off:
-            setattr(form.instance, f"four_eyes_{name}", True)  # decided below
-        by, now = Actor.of(request), database_now()
+    if request.method == "POST":
         with transaction.atomic():
-            save_form(form, by=by, now=now)
-            are_off = four_eyes_setting.ask_to_switch_off(switched_off, by=by, now=now)
-        messages.success(request, "The settings are saved. They hold from now on.")
-        if switched_off and not are_off:
-            messages.warning(request, "Four eyes hold until another administrator agrees to switch them off.")
-        return redirect("settings")
+            return _save_settings(request, four_eyes_setting.locked_installation())
+    return _show_settings(request, InstallationForm(instance=Installation.current()))
+
+
+def _save_settings(request: HttpRequest, installation: Installation) -> HttpResponse:
+    """Save the settings, but for switching four eyes off: that is asked for. Call it with the row locked."""
+    before = copy.copy(installation)
+    form = InstallationForm(request.POST, instance=installation)
+    if not form.is_valid():
+        return _show_settings(request, form)
+    switched_off = four_eyes_setting.fields_switched_off(before, form.instance)
+    if switched_off and not reauthentication.is_recently_confirmed(request):
+        return reauthentication.redirect_to_confirmation(request, then=request.path)
+    for name in switched_off:
+        setattr(form.instance, f"four_eyes_{name}", True)
+    by, now = Actor.of(request), database_now()
+    save_form(form, by=by, now=now)
+    are_off = four_eyes_setting.ask_to_switch_off(switched_off, by=by, now=now)
+    messages.success(request, "The settings are saved. They hold from now on.")
+    if switched_off and not are_off:
+        messages.warning(request, "Four eyes hold until another administrator agrees to switch them off.")
+    return redirect("settings")
+
+
+def _show_settings(request: HttpRequest, form: InstallationForm) -> HttpResponse:
+    installation = Installation.current()
     context = {
         "form": form,
-        "installation": before,
-        "may_agree": before.four_eyes_off_asked_by != current_user(request),
+        "installation": installation,
+        "may_agree": installation.four_eyes_off_asked_by != current_user(request),
     }
     return render(request, "accounts/settings.html", context)
 
