@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,6 +25,8 @@ MAX_FAILURES = 50
 #: ADDRESS_PAUSE is checked from there. It is not locked out, because a whole office may have one address.
 MAX_FAILURES_BEFORE_SLOW = 30
 ADDRESS_PAUSE = timedelta(seconds=10)
+#: More wrong passwords than can be checked in PASSWORD_PERIOD on a large machine.
+MAX_LOOKED_AT = 5000
 #: Whoever logged in from a slowed address within this time is not kept waiting there, up to so many wrong passwords.
 KNOWN_PERIOD = timedelta(days=30)
 MAX_KNOWN_FAILURES = 3
@@ -68,22 +71,35 @@ def is_address_slowed(user: User | None, *, address: str | None, now: datetime) 
     ``user`` is whose password it would be; None if nobody has the name. Without an address (a Unix socket), all
     requests count as from one.
     """
-    failures = Entry.objects.filter(verb__in=FAILED_PASSWORD_VERBS, address=address).exclude(reason=THROTTLED_REASON)
-    wrong = failures.filter(at__gt=now - PASSWORD_PERIOD)
-    if wrong[:MAX_FAILURES_BEFORE_SLOW].count() < MAX_FAILURES_BEFORE_SLOW:
+    wrong = (
+        Entry.objects.filter(verb__in=FAILED_PASSWORD_VERBS, at__gt=now - PASSWORD_PERIOD)
+        .exclude(reason=THROTTLED_REASON)
+        .order_by("-id")
+        .values_list("address", "at")
+    )
+    network = _network(address)
+    moments = [at for other, at in wrong[:MAX_LOOKED_AT] if _network(other) == network]
+    if len(moments) < MAX_FAILURES_BEFORE_SLOW or now - max(moments) >= ADDRESS_PAUSE:
         return False
-    if not wrong.filter(at__gt=now - ADDRESS_PAUSE).exists():
-        return False
-    return user is None or not _is_known(user, address=address, now=now)
+    return user is None or not _is_known(user, network=network, now=now)
 
 
-def _is_known(user: User, *, address: str | None, now: datetime) -> bool:
-    """Return whether this user logged in from an address before, and gave few wrong passwords there lately."""
-    mine = Entry.objects.about(user).filter(address=address)
+def _network(address: str | None) -> str | None:
+    """Return what counts as one address: of IPv6 the first 64 bits, in which a subscriber has all (RFC 6177)."""
+    if address is None or ":" not in address:
+        return address
+    return str(ipaddress.ip_network(f"{address}/64", strict=False))
+
+
+def _is_known(user: User, *, network: str | None, now: datetime) -> bool:
+    """Return whether this user logged in from there before, and gave few wrong passwords there lately."""
+    mine = Entry.objects.about(user)
     wrong = mine.filter(verb__in=FAILED_PASSWORD_VERBS, at__gt=now - PASSWORD_PERIOD).exclude(reason=THROTTLED_REASON)
-    return (
-        wrong[:MAX_KNOWN_FAILURES].count() < MAX_KNOWN_FAILURES
-        and mine.filter(verb="person.logged_in", at__gt=now - KNOWN_PERIOD).exists()
+    logins = mine.filter(verb="person.logged_in", at__gt=now - KNOWN_PERIOD)
+    failures = [_network(address) for address in wrong.values_list("address", flat=True)[:MAX_FAILURES]]
+    return failures.count(network) < MAX_KNOWN_FAILURES and any(
+        _network(address) == network
+        for address in logins.order_by("address").values_list("address", flat=True).distinct()
     )
 
 

@@ -114,6 +114,14 @@ def test_a_slowed_address_waits_for_ten_seconds_and_no_longer(vera: User) -> Non
     assert not is_address_slowed(vera, address=ELSEWHERE, now=now + PASSWORD_PERIOD)  # the others are long ago
 
 
+def test_an_ipv6_network_counts_as_one_address(vera: User) -> None:
+    now = database_now()
+    for number in range(MAX_FAILURES_BEFORE_SLOW):
+        spray(1, address=f"2001:db8:0:7::{number:x}", now=now)
+    assert is_address_slowed(vera, address="2001:db8:0:7:ffff::1", now=now)
+    assert not is_address_slowed(vera, address="2001:db8:0:8::1", now=now)
+
+
 def test_whoever_logged_in_from_a_slowed_address_before_does_not_wait_but_for_few_wrong_passwords(vera: User) -> None:
     now = database_now()
     by = Actor("Vera", "web", user=vera, address=ELSEWHERE)

@@ -145,7 +145,7 @@ MUTATIONS = (
     Mutation(
         "many wrong passwords slow an address",
         "as2certs/accounts/throttling.py",
-        "    return user is None or not _is_known(user, address=address, now=now)",
+        "    return user is None or not _is_known(user, network=network, now=now)",
         "    return False",
         ("tests/attack/test_passwords.py",),
     ),
