@@ -24,8 +24,12 @@ workers = int(os.environ.get("WEB_CONCURRENCY") or 2)
 worker_class = "gthread"
 threads = 4
 timeout = 60
-graceful_timeout = 4  # honcho kills after five seconds
+graceful_timeout = 4  # the supervisor kills after five seconds
 control_socket_disable = True  # not used
+# By default, any program on this machine sets SCRIPT_NAME, with which every link begins, and X-Forwarded-Proto.
+forwarder_headers = ""
+forwarded_allow_ips = ",".join(str(network) for network in settings.AS2CERTS_PROXIES)
+secure_scheme_headers = {"X-FORWARDED-PROTO": "https"}
 loglevel = "warning"
 # gunicorn logs URLs, which may contain the token of a partner.
 logconfig_dict = {

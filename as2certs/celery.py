@@ -23,7 +23,7 @@ app.autodiscover_tasks()
 
 @signals.worker_process_init.connect
 def ignore_sigterm(**kwargs: Any) -> None:
-    """Let pool processes finish their tasks: honcho signals the whole group, but the parent stops its pool in order."""
+    """Let pool processes finish their tasks: a signal to the whole group is for the parent, which stops its pool."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 

@@ -6,6 +6,7 @@ Here, messages are written under another name and renamed.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import uuid
 from pathlib import Path
@@ -31,15 +32,17 @@ class Channel(filesystem.Channel):
         return virtual.Channel.get_table(self, exchange)
 
     def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:  # type: ignore[override]  # as its parent has it
-        """Put a message into a queue. Raises ChannelError if the folder can't be written."""
+        """Put a message into a queue; make its folder again if it is gone. Raises ChannelError if that fails."""
         folder = Path(self.data_folder_out)
         name = f"{monotonic_ns() // 1_000_000}_{uuid.uuid4()}.{queue}.msg"
         aside = folder / f"{name}.new"
         try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             aside.write_text(dumps(payload))
             aside.rename(folder / name)
         except OSError as error:
-            aside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the reason is known already
+                aside.unlink()
             raise ChannelError(f"A message can't be put into {folder}: {error.strerror}.") from error
 
     def _get(self, queue: str, timeout: float | None = None) -> Any:
@@ -58,6 +61,11 @@ class Channel(filesystem.Channel):
             finally:
                 taken.unlink(missing_ok=True)
         raise Empty
+
+    def _size(self, queue: str) -> int:
+        """Return the number of messages in a queue; make its folder again if it is gone."""
+        Path(self.data_folder_in).mkdir(mode=0o700, parents=True, exist_ok=True)
+        return int(super()._size(queue))
 
 
 class Transport(filesystem.Transport):

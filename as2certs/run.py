@@ -15,13 +15,15 @@ import hashlib
 import json
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
+
+from as2certs import private_folder
+from as2certs.supervisor import STATE_FILE, Supervisor
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -69,16 +71,18 @@ def make_venv() -> None:
     exit_with(f"{VENV} could not be made: {output.splitlines()[-1] if output else 'no reason was given'}")
 
 
-def check_folder(folder: Path) -> None:
-    """Create a folder with mode 0700 if it is missing, and check that it is writable."""
+def check_folder(folder: Path, *, private: bool = True) -> None:
+    """Create a folder if it is missing, and check that it is writable; a private one is closed to other accounts."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        if private:
+            private_folder.prepare(folder)
+        else:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+    except private_folder.FolderRefused as error:
+        exit_with(str(error))
     except OSError as error:
-        exit_with(
-            f"{folder} can't be written: {error.strerror}. Change its rights, or set AS2CERTS_VAR to another folder."
-        )
+        exit_with(private_folder.explain(folder, error))
 
 
 def check_port(host: str, port: str) -> None:
@@ -107,9 +111,10 @@ def make_secrets(folder: Path) -> None:
         given = os.environ.get(name) or os.environ.get(f"{name}_FILE")
         if given or (folder / file).exists():
             continue
-        handle = os.open(folder / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as opened:
-            opened.write(value + "\n")
+        try:
+            private_folder.write_new(folder / file, value + "\n")
+        except OSError as error:
+            exit_with(private_folder.explain(folder, error))
 
 
 def run_management_command(*arguments: str) -> None:
@@ -119,29 +124,14 @@ def run_management_command(*arguments: str) -> None:
         sys.exit(returncode)
 
 
-def run_processes() -> int:
-    """Run the processes of the Procfile until one exits or a signal arrives, and stop all of them.
-
-    They run in a session of their own: Ctrl-C or a closed terminal signals this process only, which passes it on.
-    """
-    signals: list[int] = []
-
-    def end(number: int, frame: object) -> None:
-        signals.append(number)
-        honcho.terminate()
-
-    honcho = subprocess.Popen([PYTHON, "-m", "honcho", "start"], cwd=ROOT, start_new_session=True)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
-    returncode = honcho.wait()
-    if signals:
-        print("Everything has ended.", flush=True)
-        return 0
-    print(
-        "as2certs: One of the processes ended by itself, so all were ended; its last lines say why.",
-        flush=True,
-    )
-    return returncode or 1
+def run_processes(var: Path) -> int:
+    """Run the processes of the Procfile until a signal arrives, or until one can't be started."""
+    reason = Supervisor(ROOT / "Procfile", state_file=var / STATE_FILE, folder=ROOT).run()
+    if reason:
+        print(f"as2certs: Everything was ended: {reason}", flush=True)
+        return 1
+    print("Everything has ended.", flush=True)
+    return 0
 
 
 def run() -> int:
@@ -160,12 +150,12 @@ def run() -> int:
     run_management_command("make_ready", "--administrator")
     if os.environ.get("DEMO", "") not in ("", "0"):
         run_management_command("load_demo", "--if-empty")
-    return run_processes()
+    return run_processes(var)
 
 
 def main(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["--install"]:
-        check_folder(ROOT)
+        check_folder(ROOT, private=False)
         install_requirements(*arguments[1:])
         return 0
     return run()

@@ -135,10 +135,10 @@ AS2CERTS_BASE_URL = read_setting(env.str, "AS2CERTS_BASE_URL", "an address", def
     "/"
 )
 _base = urlsplit(AS2CERTS_BASE_URL)
-if _base.scheme not in ("http", "https") or not _base.hostname:
+if _base.scheme not in ("http", "https") or not _base.hostname or any(_base[2:]):  # path, query, fragment
     raise ImproperlyConfigured(
         f"AS2CERTS_BASE_URL can't be read (it is “{AS2CERTS_BASE_URL}”). "
-        "It should be an address such as https://certs.example.com."
+        "It should be an address without a path, such as https://certs.example.com."
     )
 ALLOWED_HOSTS = read_setting(
     env.list,
@@ -161,8 +161,10 @@ def trusted_proxies() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
         ) from error
 
 
-#: Proxies whose ``X-Forwarded-For`` is trusted.
+#: Proxies whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are trusted; gunicorn.conf.py reads it too.
 AS2CERTS_PROXIES = trusted_proxies()
+#: The application is at the root of its host: no header of a request moves its links.
+FORCE_SCRIPT_NAME = ""
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -613,7 +615,7 @@ LOGGING = {
             "style": "{",
         }
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "handlers": {"stderr": {"class": "as2certs.logs.RepeatLimitHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {
         **{name: {"level": _level} for name in ("as2certs", "identities", "partners", "rotations", "django.request")},

@@ -12,6 +12,7 @@ from django.contrib.auth import get_user_model
 from django.db.models import Q
 
 from as2certs.accounts.forms import ReminderDaysField, form_helper
+from as2certs.forms import SafeForm, SafeModelForm
 from identities.connectors import CONNECTOR_CHOICES, may_sign_per_partner
 from identities.models import AS2System, Identity
 from identities.stations import AbstractStation, Environment
@@ -61,7 +62,7 @@ class CountryField(forms.CharField):
         return country.upper()
 
 
-class StationForm(forms.ModelForm[Any]):
+class StationForm(SafeModelForm[Any]):
     """Base of the forms of identities and partners."""
 
     #: The field of the test station on which changes of this station are rehearsed.
@@ -106,7 +107,15 @@ class StationForm(forms.ModelForm[Any]):
             )
         if environment:
             self._check_counterpart(environment, cleaned.get(self.REHEARSAL_FIELD))
+        if self.instance.pk and environment != self.initial["environment"] and self._has_open_rotation():
+            self.add_error(
+                "environment",
+                "A rotation of it has not ended, and its rules are those of its environment. End or cancel it first.",
+            )
         return cleaned
+
+    def _has_open_rotation(self) -> bool:
+        return bool(self.instance.rotations.filter(ended_at=None).exists())
 
     def _check_counterpart(self, environment: str, counterpart: AbstractStation | None) -> None:
         name = self._meta.model._meta.verbose_name
@@ -213,7 +222,7 @@ class IdentityForm(StationForm):
             )
 
 
-class SystemForm(forms.ModelForm[AS2System]):
+class SystemForm(SafeModelForm[AS2System]):
     """An AS2 system. Folder and hook are stored in the configuration of the connector."""
 
     TRAIL_FIELDS = (
@@ -325,7 +334,7 @@ class SystemForm(forms.ModelForm[AS2System]):
         return super().save(commit)
 
 
-class AuditReasonForm(forms.Form):
+class AuditReasonForm(SafeForm):
     """The reason of an action, for the audit trail."""
 
     reason = forms.CharField(

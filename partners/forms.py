@@ -10,6 +10,7 @@ from django.db.models import Q, QuerySet
 
 from as2certs import pki
 from as2certs.accounts.forms import TimeZoneField, form_helper, offer_current_zone, validate_work_hours
+from as2certs.forms import SafeForm, SafeModelForm
 from identities.certificates.forms import CertificateImportForm
 from identities.forms import REMINDER_FIELDSET, STATION_ROWS, STATION_WIDGETS, StationForm
 from identities.models import Identity
@@ -104,7 +105,7 @@ class PartnerForm(StationForm):
         return cleaned
 
 
-class ContactForm(forms.ModelForm[Contact]):
+class ContactForm(SafeModelForm[Contact]):
     """A person at a partner. A new address loses the confirmation and the bounces of the old one."""
 
     #: The last three are cleared with a new address, which the audit trail shows.
@@ -165,7 +166,7 @@ class ContactForm(forms.ModelForm[Contact]):
         return super().save(commit)
 
 
-class ContactConfirmForm(forms.Form):
+class ContactConfirmForm(SafeForm):
     """Confirm a contact: how somebody verified that it is who it says."""
 
     how = forms.CharField(
@@ -196,7 +197,7 @@ class PartnerUploadForm(CertificateImportForm):
         return pki.read_public(data, partner=True)
 
 
-class PartnershipForm(forms.Form):
+class PartnershipForm(SafeForm):
     """Connect an identity with partners, or a partner with identities.
 
     The page offers at most ``MAX_OFFERED`` of them, those that a search finds; others are valid, too.

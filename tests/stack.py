@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from honcho.environ import parse_procfile
-
 from as2certs.pki.vault import new_vault_key
+from as2certs.supervisor import read_procfile
 from tests.programs import this_time
 from tests.servers import free_port, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS: dict[str, str] = parse_procfile((ROOT / "Procfile").read_text()).processes
+COMMANDS = read_procfile(ROOT / "Procfile")
 
 
 @dataclass

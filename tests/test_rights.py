@@ -76,6 +76,8 @@ EVERYBODY = {
 NEEDS = {
     "demo-load": "accounts.change_installation",
     "settings": "accounts.change_installation",
+    "four-eyes-agree": "accounts.change_installation",
+    "four-eyes-keep": "accounts.change_installation",
     "calendar": "rotations.view_rotation",
     "audit-list": "audit.view_entry",
     "audit-export": "audit.export_entry",

@@ -10,18 +10,20 @@ from allauth.mfa.models import Authenticator
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
 from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from as2certs.accounts import reauthentication, second_factors
+from as2certs.accounts import four_eyes_setting, reauthentication, second_factors
 from as2certs.accounts.forms import InstallationForm
 from as2certs.accounts.models import Installation, User
 from as2certs.audit.admin import AuditedAdmin, ReadOnlyAdmin
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from as2certs.forms import OneLineFieldsMixin
 
 #: Groups get exactly the permissions of permissions.py after each migration: here they are read-only.
 admin.site.unregister(Group)
@@ -38,6 +40,14 @@ class RoleAdmin(ReadOnlyAdmin):
     filter_horizontal = ("permissions",)
 
 
+class PersonForm(OneLineFieldsMixin, UserChangeForm[User]):
+    """A user, in Django admin."""
+
+
+class NewPersonForm(OneLineFieldsMixin, AdminUserCreationForm[User]):
+    """A new user, in Django admin."""
+
+
 @admin.register(User)
 class PersonAdmin(AuditedAdmin, UserAdmin[User]):
     """Users: created and deactivated here, and never deleted, because the trail refers to them.
@@ -48,6 +58,8 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
     #: The trail records that a password was changed, but no hash of it.
     SECRET: ClassVar[tuple[str, ...]] = ("password", "password1", "password2", "usable_password")
 
+    form = PersonForm
+    add_form = NewPersonForm
     fieldsets = (
         (None, {"fields": ("username", "password", "must_change_password")}),
         ("Who it is", {"fields": ("first_name", "last_name", "email", "time_zone", "wants_reminders")}),
@@ -119,6 +131,16 @@ class PersonAdmin(AuditedAdmin, UserAdmin[User]):
             )
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        form.rights_before = four_eyes_setting.deciding_rights(obj.pk)
+        super().save_model(request, obj, form, change)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """Save the groups too, and notify those who approve if somebody may decide more or less than before."""
+        super().save_related(request, form, formsets, change)
+        by = Actor.of(request, source=Entry.Source.ADMIN)
+        four_eyes_setting.notify_of_rights(form.instance, before=form.rights_before, by=by, now=database_now())
+
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         """Set a password; its owner has to choose another one at the next login."""
         may = self.has_change_permission(request, self.get_object(request, id))
@@ -140,9 +162,10 @@ def _group_permissions(group: Group) -> set[str]:
 
 @admin.register(Installation)
 class InstallationAdmin(AuditedAdmin):
-    """The settings: one row, created when they are first saved."""
+    """The settings: one row, created when they are first saved. Four eyes are set on the application's own page."""
 
     form = InstallationForm
+    readonly_fields = ("four_eyes_production", "four_eyes_test")
     list_display = ("name", "time_zone", "four_eyes_production", "four_eyes_test", "escalation_email")
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:

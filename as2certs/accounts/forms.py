@@ -15,6 +15,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from as2certs.accounts.models import Installation, User, validate_reminder_days
+from as2certs.forms import SafeModelForm
 
 #: Regions of the IANA database; other names are old or technical ones.
 REGIONS = ("Africa", "America", "Antarctica", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
@@ -141,7 +142,7 @@ def form_helper(*parts: Any) -> FormHelper:
     return helper
 
 
-class AccountForm(forms.ModelForm[User]):
+class AccountForm(SafeModelForm[User]):
     """A user's own account."""
 
     time_zone = TimeZoneField(help_text="All times are shown in this zone, in mails too.")
@@ -173,7 +174,7 @@ def validate_work_hours(form: forms.ModelForm[Any], cleaned: dict[str, Any]) -> 
         form.add_error("works_until", "The working day ends before it begins. Choose a later end.")
 
 
-class InstallationForm(forms.ModelForm[Installation]):
+class InstallationForm(SafeModelForm[Installation]):
     """The settings of the installation."""
 
     time_zone = TimeZoneField(help_text="For people who have none of their own, and for windows by default.")
@@ -222,7 +223,8 @@ class InstallationForm(forms.ModelForm[Installation]):
         }
         help_texts = {
             "four_eyes_production": "Whoever set up or changed a rotation of a production station can’t approve it: "
-            "somebody else has to, and once more when it is changed afterwards.",
+            "somebody else has to, and once more when it is changed afterwards. Switching it off asks who you are and "
+            "wants another administrator to agree, and is told to approvers and administrators by mail.",
             "four_eyes_test": "The same for rotations of test stations.",
             "require_rehearsal": "Where there is a test counterpart, a change is not scheduled before it was made and "
             "tested there. An approver can let one go on without, with a reason.",

@@ -15,7 +15,7 @@ from django.http import HttpRequest
 
 from as2certs.accounts import second_factors
 from as2certs.accounts.models import Installation, User
-from as2certs.accounts.throttling import THROTTLED_REASON, is_password_throttled
+from as2certs.accounts.throttling import THROTTLED_REASON, is_login_throttled
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor, AuditEvent, client_address, record
 from as2certs.clock import database_now
@@ -71,10 +71,10 @@ def record_failed_login(
 
 
 def _failure_reason(user: User | None, request: HttpRequest | None, now: datetime) -> str:
-    if user is None:
-        return "Nobody has the name that was given."
     address = client_address(request) if request else None
-    return THROTTLED_REASON if is_password_throttled(user, address=address, now=now) else ""
+    if is_login_throttled(user, address=address, now=now):
+        return THROTTLED_REASON
+    return "" if user else "Nobody has the name that was given."
 
 
 @receiver(account_signals.authentication_step_completed, dispatch_uid="accounts.trail.confirmed")

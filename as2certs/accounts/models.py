@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import time
+from datetime import datetime, time
 from functools import cache
 from typing import Any
 from zoneinfo import available_timezones
@@ -114,6 +114,19 @@ class Installation(models.Model):
         default=False,
         help_text="Whoever set up or changed a rotation of a test station can't approve it.",
     )
+    # A rotation that was set up before this moment stays bound by four eyes: see ``four_eyes_setting``.
+    four_eyes_production_until = models.DateTimeField(null=True, blank=True, editable=False)
+    four_eyes_test_until = models.DateTimeField(null=True, blank=True, editable=False)
+    four_eyes_off_asked = models.JSONField(
+        default=list,
+        blank=True,
+        editable=False,
+        help_text="Where somebody asked to switch four eyes off; another administrator has to agree.",
+    )
+    four_eyes_off_asked_by = models.ForeignKey(
+        User, null=True, blank=True, editable=False, on_delete=models.SET_NULL, related_name="+"
+    )
+    four_eyes_off_asked_at = models.DateTimeField(null=True, blank=True, editable=False)
     reminder_days = models.JSONField(
         default=default_reminder_days,
         validators=[validate_reminder_days],
@@ -169,6 +182,12 @@ class Installation(models.Model):
         """Return the one row, or an unsaved one with the defaults."""
         return cls.objects.filter(pk=1).first() or cls(pk=1)
 
-    def asks_for_four_eyes(self, *, is_test: bool) -> bool:
-        """Return whether a second person has to approve, in the test or the production environment."""
-        return self.four_eyes_test if is_test else self.four_eyes_production
+    def asks_for_four_eyes(self, *, is_test: bool, since: datetime | None = None) -> bool:
+        """Return whether a second person has to approve, in the test or the production environment.
+
+        ``since`` (UTC) is when the rotation was set up: four eyes that held at any time since then still bind it.
+        """
+        if self.four_eyes_test if is_test else self.four_eyes_production:
+            return True
+        until = self.four_eyes_test_until if is_test else self.four_eyes_production_until
+        return since is not None and until is not None and since <= until

@@ -44,6 +44,7 @@ from as2certs.accounts.sign_on import (
 )
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
+from as2certs.one_line import to_one_line
 
 logger = logging.getLogger(__name__)
 
@@ -190,6 +191,8 @@ class SignOnAdapter(DefaultSocialAccountAdapter):
         """Create the account and its roles at the first login of a person."""
         user: User = sociallogin.user
         user.username = username_from_claims(sociallogin.claims)
+        for name in ("first_name", "last_name", "email"):
+            setattr(user, name, to_one_line(getattr(user, name)))
         user.time_zone = Installation.current().time_zone
         user.set_unusable_password()
         with transaction.atomic():

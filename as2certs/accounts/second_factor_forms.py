@@ -26,11 +26,12 @@ from as2certs.accounts.throttling import (
 )
 from as2certs.audit.recording import Actor, AuditEvent, client_address, record
 from as2certs.clock import database_now
+from as2certs.forms import OneLineFieldsMixin, SafeForm
 
 INVALID_PASSKEY_MESSAGE = "This is not a passkey that we can check. Try again."
 
 
-class _LockingCodeForm(forms.Form):
+class _LockingCodeForm(SafeForm):
     """Check the codes of a user one at a time, by a row lock, unless too many were wrong."""
 
     user: User
@@ -62,7 +63,7 @@ class ConfirmByCodeForm(_LockingCodeForm, ReauthenticateForm):
     """Reauthentication by a code."""
 
 
-class ConfirmByPasswordForm(forms.Form):
+class ConfirmByPasswordForm(SafeForm):
     """Reauthentication by the password."""
 
     password = forms.CharField(
@@ -90,7 +91,7 @@ class ConfirmByPasswordForm(forms.Form):
         return ""
 
 
-class AddAppForm(ActivateTOTPForm):
+class AddAppForm(OneLineFieldsMixin, ActivateTOTPForm):
     """The first code of an authenticator app, which proves that it has the key."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -116,7 +117,7 @@ class CredentialField(forms.JSONField):
         return initial  # the next attempt sends a new one
 
 
-class _PasskeyFormBase(forms.Form):
+class _PasskeyFormBase(SafeForm):
     """Validate the credential of a passkey, which may be forged."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

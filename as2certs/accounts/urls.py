@@ -78,4 +78,6 @@ urlpatterns = [
         name="mfa_generate_recovery_codes",
     ),
     path("settings/", views.settings, name="settings"),
+    path("settings/four-eyes/agree/", views.agree_to_four_eyes_off, name="four-eyes-agree"),
+    path("settings/four-eyes/keep/", views.keep_four_eyes, name="four-eyes-keep"),
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
 from allauth.account.internal.flows.login import perform_password_login
@@ -15,19 +17,26 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse_lazy
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_POST
 
-from as2certs.accounts import second_factors, sign_on
+from as2certs.accounts import four_eyes_setting, reauthentication, second_factors, sign_on
 from as2certs.accounts.access import current_user, require_permissions
+from as2certs.accounts.errors import SettingRefused
 from as2certs.accounts.forms import AccountForm, InstallationForm, form_helper
 from as2certs.accounts.models import Installation, User
-from as2certs.accounts.throttling import THROTTLED_MESSAGE, is_password_throttled
+from as2certs.accounts.throttling import (
+    ADDRESS_SLOWED_MESSAGE,
+    THROTTLED_MESSAGE,
+    is_address_slowed,
+    is_password_throttled,
+)
 from as2certs.audit.form_saving import save_form
 from as2certs.audit.recording import Actor, AuditEvent, client_address, record
 from as2certs.clock import database_now
+from as2certs.forms import OneLineFieldsMixin
 
 
-class LoginForm(AuthenticationForm):
+class LoginForm(OneLineFieldsMixin, AuthenticationForm):
     error_messages = {
         "invalid_login": "This user name and this password don’t belong together. Both are case-sensitive. "
         "After ten wrong passwords an account rests for ten minutes.",
@@ -38,6 +47,18 @@ class LoginForm(AuthenticationForm):
         super().__init__(*args, **kwargs)
         self.fields["username"].label = "User name"
         self.helper = form_helper("username", "password")
+
+    def clean(self) -> dict[str, Any]:
+        """Check name and password; say so if the address has to wait, whether the account exists or not."""
+        user = User.objects.filter(username=self.cleaned_data.get("username", "")).first()
+        address = client_address(self.request) if self.request else None
+        slowed = is_address_slowed(user, address=address, now=database_now())
+        try:
+            return super().clean()
+        except ValidationError as error:
+            if slowed and error.code == "invalid_login":
+                raise ValidationError(ADDRESS_SLOWED_MESSAGE, code="slowed") from error
+            raise
 
 
 class Login(auth_views.LoginView):
@@ -57,7 +78,7 @@ class Login(auth_views.LoginView):
         return perform_password_login(self.request, {"username": user.get_username()}, login)
 
 
-class PasswordForm(PasswordChangeForm):
+class PasswordForm(OneLineFieldsMixin, PasswordChangeForm):
     def __init__(self, *args: Any, throttled: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.throttled = throttled
@@ -135,9 +156,62 @@ def account(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def settings(request: HttpRequest) -> HttpResponse:
     """Show and change the settings of the installation."""
-    form = InstallationForm(request.POST or None, instance=Installation.current())
-    if request.method == "POST" and form.is_valid():
-        save_form(form, by=Actor.of(request), now=database_now())
-        messages.success(request, "The settings are saved. They hold from now on.")
-        return redirect("settings")
-    return render(request, "accounts/settings.html", {"form": form, "installation": Installation.current()})
+    if request.method == "POST":
+        with transaction.atomic():
+            return _save_settings(request, four_eyes_setting.locked_installation())
+    return _show_settings(request, InstallationForm(instance=Installation.current()))
+
+
+def _save_settings(request: HttpRequest, installation: Installation) -> HttpResponse:
+    """Save the settings, but for switching four eyes off: that is asked for. Call it with the row locked."""
+    before = copy.copy(installation)
+    form = InstallationForm(request.POST, instance=installation)
+    if not form.is_valid():
+        return _show_settings(request, form)
+    switched_off = four_eyes_setting.fields_switched_off(before, form.instance)
+    if switched_off and not reauthentication.is_recently_confirmed(request):
+        return reauthentication.redirect_to_confirmation(request, then=request.path)
+    for name in switched_off:
+        setattr(form.instance, f"four_eyes_{name}", True)
+    by, now = Actor.of(request), database_now()
+    save_form(form, by=by, now=now)
+    are_off = four_eyes_setting.ask_to_switch_off(switched_off, by=by, now=now)
+    messages.success(request, "The settings are saved. They hold from now on.")
+    if switched_off and not are_off:
+        messages.warning(request, "Four eyes hold until another administrator agrees to switch them off.")
+    return redirect("settings")
+
+
+def _show_settings(request: HttpRequest, form: InstallationForm) -> HttpResponse:
+    installation = Installation.current()
+    context = {
+        "form": form,
+        "installation": installation,
+        "may_agree": installation.four_eyes_off_asked_by != current_user(request),
+    }
+    return render(request, "accounts/settings.html", context)
+
+
+@require_permissions("accounts.change_installation")
+@require_POST
+@reauthentication.require_confirmation
+def agree_to_four_eyes_off(request: HttpRequest) -> HttpResponse:
+    """Switch four eyes off, as another administrator asked for."""
+    return _decide(request, four_eyes_setting.agree_to_switch_off, "Four eyes are switched off.")
+
+
+@require_permissions("accounts.change_installation")
+@require_POST
+def keep_four_eyes(request: HttpRequest) -> HttpResponse:
+    """Leave four eyes as they are, though an administrator asked to switch them off."""
+    return _decide(request, four_eyes_setting.keep, "Four eyes stay as they are.")
+
+
+def _decide(request: HttpRequest, decision: Callable[..., None], done: str) -> HttpResponse:
+    try:
+        decision(by=Actor.of(request), now=database_now())
+    except SettingRefused as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, done)
+    return redirect("settings")

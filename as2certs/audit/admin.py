@@ -15,10 +15,13 @@ from as2certs.audit.form_saving import field_values, recorded_fields, trail_noun
 from as2certs.audit.models import Chain, Entry, Subject
 from as2certs.audit.recording import Actor, AuditEvent, changed_fields, record
 from as2certs.clock import database_now
+from as2certs.forms import SafeModelForm
 
 
 class BaseAdmin(admin.ModelAdmin[Any]):
     """An admin that answers a malformed URL like an unknown object."""
+
+    form: type[ModelForm[Any]] = SafeModelForm
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         return super().get_object(request, object_id, from_field or None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import redis
@@ -16,6 +17,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from as2certs import supervisor
 from as2certs.audit.models import Entry
 from as2certs.clock import database_now
 from as2certs.mail import bounce_mailbox
@@ -34,6 +36,8 @@ MAX_UNSEALED_COUNTED = 1000
 #: Reminders run every ten minutes; a busy worker may miss two runs.
 MAX_REMINDER_AGE = timedelta(minutes=35)
 BROKER_TIMEOUT_SECONDS = 1.0
+#: A process that ended is told of for so long after it was started again.
+ENDED_LATELY = timedelta(minutes=10)
 
 OK = "ok"
 
@@ -50,7 +54,8 @@ def healthz(request: HttpRequest) -> JsonResponse:
 def readyz(request: HttpRequest) -> JsonResponse:
     """Return 200 if database, broker and ticks work, else 503; ``problems`` says what is wrong.
 
-    Stuck mail, missing reminders and unsealed entries are listed as problems, but don't make a process unready.
+    Stuck mail, missing reminders, unsealed entries and processes that ended are listed as problems, but don't make a
+    process unready.
     """
     database = database_state()
     broker = broker_state()
@@ -73,6 +78,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
             f"trail: {database.unsealed_entries} entries are not sealed after {minutes} minutes; "
             "start a worker with beat, or the mail loop"
         )
+    stuck += process_problems(datetime.now(UTC))
     return JsonResponse(
         {
             "status": "not ready" if failing else "ready",
@@ -85,6 +91,27 @@ def readyz(request: HttpRequest) -> JsonResponse:
         },
         status=503 if failing else 200,
     )
+
+
+def process_problems(now: datetime) -> list[str]:
+    """Return which processes of `make run` have ended lately (``now`` is the machine's time), and are started again.
+
+    The supervisor writes what happened to a file; without one, or if it was killed, nothing is known.
+    """
+    try:
+        state = json.loads((settings.VAR / supervisor.STATE_FILE).read_text())
+        os.kill(state["supervisor"], 0)  # asks whether it is there
+    except (OSError, ValueError):
+        return []
+    found = []
+    for name, process in state["processes"].items():
+        ended_at = process["last_ended_at"] and datetime.fromisoformat(process["last_ended_at"])
+        if not ended_at or (process["again_at"] is None and now - ended_at > ENDED_LATELY):
+            continue
+        then = "is started again soon" if process["again_at"] else "was started again"
+        times = "once" if process["ends"] == 1 else f"{process['ends']} times so far"
+        found.append(f"processes: {name} {process['last_end']} at {ended_at:%H:%M:%S} UTC and {then} ({times})")
+    return found
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from django.db import transaction
 from as2certs import pki
 from as2certs.accounts.forms import form_helper
 from as2certs.audit.recording import Actor
+from as2certs.forms import SafeForm
 from identities.certificates import single_import
 from identities.certificates.checks import check_for_station
 from identities.certificates.file_fields import FileContentField, PastedContentField
@@ -54,7 +55,7 @@ class RolesField(forms.MultipleChoiceField):
         )
 
 
-class CertificateImportForm(forms.Form):
+class CertificateImportForm(SafeForm):
     """Upload a certificate as a file or as pasted text, and confirm the warnings about it.
 
     If the form is valid, ``material`` is the certificate. ``warnings`` are findings to show; ``must_confirm`` means
@@ -239,7 +240,7 @@ class IdentityUploadForm(CertificateImportForm):
         return source
 
 
-class GenerateForm(forms.Form):
+class GenerateForm(SafeForm):
     """Choose the properties of a new key and its certificate. The subject defaults to the identity's."""
 
     SUBJECT = (
@@ -322,7 +323,7 @@ class GenerateForm(forms.Form):
         return RequestedKey(**{name: self.cleaned_data[name] for name in names}, subject=subject, roles=list(roles))
 
 
-class CAResponseForm(forms.Form):
+class CAResponseForm(SafeForm):
     """Upload the certificate that a CA issued for a CSR."""
 
     answer_file = FileContentField(required=False, label="File")
@@ -347,7 +348,7 @@ class CAResponseForm(forms.Form):
         return data
 
 
-class PrivateKeyExportForm(forms.Form):
+class PrivateKeyExportForm(SafeForm):
     """Export a private key: the reason, and how the file is protected."""
 
     reason = forms.CharField(

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from as2certs import pki
+from as2certs.one_line import is_one_line
 from partners.errors import UnreadableList
 
 #: Maximum size of a list; 20,000 rows take 2 to 4 MiB.
@@ -207,7 +208,7 @@ def _cell_errors(cells: dict[str, str]) -> Iterator[str]:
         )
         return
     for name, cell in cells.items():
-        if not cell.isprintable() and not (name == "connected_with" and cell.replace("\n", "").isprintable()):
+        if not is_one_line(cell.replace("\n", "") if name == "connected_with" else cell):
             yield f"The column {name} holds a character that can’t be shown, such as a tab or a NUL: type it anew."
     if not cells.get("as2_id"):
         yield "It has no AS2 ID: a partner is known by that and its environment."

@@ -7,7 +7,6 @@ import io
 from typing import Any
 
 from crispy_forms.layout import Column, Row
-from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -18,6 +17,7 @@ from as2certs.accounts.access import require_permissions
 from as2certs.accounts.forms import form_helper
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from as2certs.forms import SafeForm
 from identities.certificates.file_fields import FileContentField
 from identities.views.common import post_data, post_files, redirect_to
 from partners.errors import ImportRefused, UnreadableSource
@@ -29,7 +29,7 @@ from partners.importing.sources import NoSource, ZipSource
 MAX_SHOWN = 100
 
 
-class InventoryImportForm(forms.Form):
+class InventoryImportForm(SafeForm):
     """Upload a list, and a ZIP with the certificate files that it names."""
 
     list_file = FileContentField(

@@ -1,8 +1,9 @@
 """Four eyes: whoever set up or changed a rotation can't approve it, and a change after the approval withdraws it.
 
-This is a setting per environment. It does not keep anybody from changing the plan: whoever moves the window does so at
-once, and partners are notified. But no step of the changed plan is carried out before somebody else has approved it.
-What the application does by itself, and what partners answer, does not withdraw the approval.
+This is a setting per environment; a rotation that it bound once stays bound. It does not keep anybody from changing the
+plan: whoever moves the window does so at once, and partners are notified. But no step of the changed plan is carried
+out before somebody else has approved it. What the application does by itself, and what partners answer, does not
+withdraw the approval.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from rotations.planning.states import AWAITING_WINDOW, RotationAction, RotationS
 
 
 def is_required(rotation: Rotation) -> bool:
-    """Return whether four eyes are required in the environment of a rotation."""
-    return Installation.current().asks_for_four_eyes(is_test=rotation.holder.is_test)
+    """Return whether four eyes are required in the environment of a rotation, or were at any time since its set-up."""
+    return Installation.current().asks_for_four_eyes(is_test=rotation.holder.is_test, since=rotation.set_up_at)
 
 
 def require_second_person(rotation: Rotation, by: Actor) -> None:

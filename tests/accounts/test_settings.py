@@ -6,7 +6,7 @@ from django.urls import reverse
 from as2certs.accounts.forms import ReminderDaysField
 from as2certs.accounts.models import Installation
 from as2certs.audit.models import Entry
-from tests.people import log_in, make_person
+from tests.people import confirm, log_in, make_person
 
 pytestmark = pytest.mark.django_db
 
@@ -42,7 +42,7 @@ def test_changed_settings_are_recorded() -> None:
 
 
 def test_four_eyes_are_chosen_for_each_environment() -> None:
-    client = log_in(make_person("anna", "administrator"))
+    client = confirm(log_in(make_person("anna", "administrator")))
     shown = client.get(reverse("settings")).content.decode()
     assert "Four eyes in production" in shown
     assert "Four eyes in test" in shown

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import urllib.request
+from collections.abc import Callable
+
 import pytest
+from django.core.handlers.wsgi import get_script_name
 from django.test import Client
 from django.urls import reverse
 
@@ -11,6 +15,7 @@ from as2certs.mail.models import Message
 from tests.attack.addresses import root_client
 from tests.inventory import NOW
 from tests.people import PASSWORD, log_in, make_person
+from tests.stack import Stack
 
 pytestmark = pytest.mark.django_db
 
@@ -86,3 +91,37 @@ def test_an_address_of_another_host_is_not_believed() -> None:
         assert Client().get(reverse("login"), headers={"host": host}).status_code == 400, host
     answer = Client().get(reverse("login"), headers={"x-forwarded-host": "evil.example"})
     assert "evil.example" not in answer.content.decode()
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("proxies", ["198.51.100.0/24", "127.0.0.0/8"])
+def test_gunicorn_believes_the_proxies_of_the_settings_and_moves_links_for_nobody(
+    make_stack: Callable[..., Stack], proxies: str
+) -> None:
+    stack = make_stack(
+        environment={
+            "AS2CERTS_BASE_URL": "https://certs.example.com",
+            "AS2CERTS_PROXIES": proxies,
+            "FORWARDED_ALLOW_IPS": "*",
+        }
+    )
+    stack.start("web")
+    forged = {
+        "SCRIPT_NAME": "/evil",
+        "Script-Name": "/evil",
+        "PATH_INFO": "/evil/",
+        "X-Forwarded-Host": "evil.example",
+        "X-Forwarded-Prefix": "/evil",
+        "X-Forwarded-Proto": "https",
+    }
+    request = urllib.request.Request(f"{stack.url}/login/", headers=forged)  # noqa: S310  # our own address
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        page = answer.read().decode()
+    assert 'name="password"' in page
+    assert "evil" not in page
+    assert ("Strict-Transport-Security" in answer.headers) is (proxies == "127.0.0.0/8")
+
+
+def test_a_script_name_moves_no_link() -> None:
+    # As another WSGI server may take it from a header.
+    assert get_script_name({"SCRIPT_NAME": "/evil"}) == ""

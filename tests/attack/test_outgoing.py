@@ -35,6 +35,7 @@ KNOWN: dict[str, tuple[set[str], str]] = {
     "as2certs/mail/bounce_mailbox.py": ({"imaplib", "ssl"}, "reads the mailbox of AS2CERTS_BOUNCES_MAILBOX"),
     "as2certs/mail/smtp.py": ({"smtplib", "django.core.mail.backends.smtp"}, "talks to the mail server of EMAIL_URL"),
     "as2certs/run.py": ({"socket", "subprocess"}, "listens on HOST and PORT to see that they are free, and starts us"),
+    "as2certs/supervisor.py": ({"subprocess"}, "starts the commands of our Procfile"),
     "identities/connectors/hooks.py": ({"subprocess"}, "runs a command of AS2CERTS_HOOKS; forms choose its name"),
 }  # fmt: skip
 FOLDERS = ("as2certs", "identities", "partners", "rotations")

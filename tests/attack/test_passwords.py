@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import ipaddress
+from datetime import datetime, timedelta
 
 import pytest
+from django.conf import LazySettings
 from django.test import Client
 from django.urls import reverse
 
-from as2certs.accounts.models import User
+from as2certs.accounts.models import Installation, User
 from as2certs.accounts.throttling import (
+    ADDRESS_PAUSE,
+    ADDRESS_SLOWED_MESSAGE,
     MAX_FAILURES,
+    MAX_FAILURES_BEFORE_SLOW,
     MAX_FAILURES_PER_ADDRESS,
+    MAX_KNOWN_FAILURES,
     PASSWORD_PERIOD,
     THROTTLED_REASON,
+    is_address_slowed,
     is_password_throttled,
 )
 from as2certs.audit.models import Entry
@@ -76,6 +83,63 @@ def test_guessing_from_many_addresses_ends_too_and_the_rest_is_not_prolonged_by_
     assert is_password_throttled(vera, address="127.0.0.1", now=now)
     assert try_to_log_in(PASSWORD) == 200
     assert not is_password_throttled(vera, address="127.0.0.1", now=now + PASSWORD_PERIOD + timedelta(seconds=1))
+
+
+def spray(count: int, *, address: str = ELSEWHERE, now: datetime) -> None:
+    """Record wrong passwords from one address, for an account that is none of the tests' people."""
+    somebody = Actor("somebody", "web", address=address)
+    for _ in range(count):
+        record(AuditEvent("person.login_failed", Installation.current()), by=somebody, now=now)
+
+
+def test_one_address_that_tries_many_accounts_is_slowed_and_told_so(vera: User) -> None:
+    spray(MAX_FAILURES_BEFORE_SLOW - 1, now=database_now())
+    given = {"username": "vera", "password": "wrong"}
+    said = Client().post(reverse("login"), given, REMOTE_ADDR=ELSEWHERE).content.decode()
+    assert "don’t belong together" in said  # it was looked at
+    for name in ("vera", "nobody of this name"):
+        given = {"username": name, "password": PASSWORD}
+        said = Client().post(reverse("login"), given, REMOTE_ADDR=ELSEWHERE).content.decode()
+        assert ADDRESS_SLOWED_MESSAGE in said
+    assert Entry.objects.filter(reason=THROTTLED_REASON).count() == 2
+    assert try_to_log_in(PASSWORD) == 302  # from another address
+
+
+def test_a_slowed_address_waits_for_ten_seconds_and_no_longer(vera: User) -> None:
+    now = database_now()
+    spray(MAX_FAILURES_BEFORE_SLOW, now=now)
+    assert is_address_slowed(vera, address=ELSEWHERE, now=now + ADDRESS_PAUSE - timedelta(milliseconds=1))
+    assert not is_address_slowed(vera, address=ELSEWHERE, now=now + ADDRESS_PAUSE)
+    spray(1, now=now + PASSWORD_PERIOD)
+    assert not is_address_slowed(vera, address=ELSEWHERE, now=now + PASSWORD_PERIOD)  # the others are long ago
+
+
+def test_an_ipv6_network_counts_as_one_address(vera: User) -> None:
+    now = database_now()
+    for number in range(MAX_FAILURES_BEFORE_SLOW):
+        spray(1, address=f"2001:db8:0:7::{number:x}", now=now)
+    assert is_address_slowed(vera, address="2001:db8:0:7:ffff::1", now=now)
+    assert not is_address_slowed(vera, address="2001:db8:0:8::1", now=now)
+
+
+def test_whoever_logged_in_from_a_slowed_address_before_does_not_wait_but_for_few_wrong_passwords(vera: User) -> None:
+    now = database_now()
+    by = Actor("Vera", "web", user=vera, address=ELSEWHERE)
+    record(AuditEvent("person.logged_in", vera), by=by, now=now - timedelta(days=7))
+    spray(MAX_FAILURES_BEFORE_SLOW, now=now)
+    assert try_to_log_in(PASSWORD, ELSEWHERE) == 302
+    for _ in range(MAX_KNOWN_FAILURES):
+        record(AuditEvent("person.login_failed", vera), by=by, now=now)
+    assert is_address_slowed(vera, address=ELSEWHERE, now=now)
+    assert not is_address_slowed(vera, address="127.0.0.1", now=now)
+
+
+def test_an_address_that_a_stranger_claims_is_not_counted(vera: User, settings: LazySettings) -> None:
+    spray(MAX_FAILURES_BEFORE_SLOW, now=database_now())
+    given = {"username": "vera", "password": PASSWORD}
+    for proxies, status in (([], 302), ([ipaddress.ip_network("127.0.0.1")], 200)):
+        settings.AS2CERTS_PROXIES = proxies
+        assert Client().post(reverse("login"), given, headers={"x-forwarded-for": ELSEWHERE}).status_code == status
 
 
 def test_a_private_key_does_not_leave_to_somebody_who_guesses(vera: User) -> None:

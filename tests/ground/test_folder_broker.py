@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,7 @@ from queue import Empty
 
 import pytest
 from kombu import Connection
+from kombu.exceptions import ChannelError
 
 from as2certs.folder_broker import Channel
 from tests.servers import wait_until
@@ -47,6 +50,23 @@ def test_messages_are_taken_once_in_their_order_and_leave_nothing_behind(folder:
     assert take_all(taker) == [{"number": 1}]
     assert taker._get("other") == {"number": 2}
     assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_was_removed_is_made_again(folder: Path) -> None:
+    queue = folder / "broker" / "queue"
+    sender, taker = channel(queue), channel(queue)
+    assert sender._size("celery") == 0
+    shutil.rmtree(folder / "broker")
+    assert take_all(taker) == []
+    sender._put("celery", {"number": 1})
+    assert take_all(taker) == [{"number": 1}]
+    assert stat.S_IMODE(queue.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_can_not_be_made_is_one_error_of_the_broker(folder: Path) -> None:
+    (folder / "broker").touch()
+    with pytest.raises(ChannelError, match=r"A message can't be put into .*: Not a directory"):
+        channel(folder / "broker" / "queue")._put("celery", {"number": 1})
 
 
 @pytest.mark.parametrize("text", ["", '{"body": "half of a mes', "\x00\x00\x00"])
@@ -100,3 +120,24 @@ def test_a_worker_survives_an_empty_message(make_stack: Callable[..., Stack]) ->
     stack.start("beat")
     wait_until(lambda: (stack.get_json("/readyz")["seconds_since_tick"] or 99) < 2, what="a tick after it")
     assert worker.popen.poll() is None
+
+
+def test_beat_logs_in_one_line_that_the_broker_takes_nothing_and_the_folder_is_made_again(
+    make_stack: Callable[..., Stack],
+) -> None:
+    stack = make_stack()
+    broker = stack.folder / "broker"
+    (beat,) = stack.start("beat")
+    queue = broker / "queue"
+    wait_until(lambda: list(queue.glob("*.msg")), what="a message")
+    shutil.rmtree(broker)
+    wait_until(lambda: queue.exists() and list(queue.glob("*.msg")), what="the folder to be made again")
+    assert beat.log == ""
+    shutil.rmtree(broker)
+    broker.touch()  # nothing can be made in its place
+    wait_until(lambda: beat.log, what="the error")
+    broker.unlink()
+    wait_until(lambda: queue.exists() and list(queue.glob("*.msg")), what="the next message")
+    lines = beat.log.splitlines()
+    assert len(lines) <= 2, beat.log  # two if a message was just being put when the folder went
+    assert all("The broker takes no message" in line for line in lines)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import json
+import os
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +17,8 @@ from as2certs.audit import sealing
 from as2certs.audit.models import Entry
 from as2certs.clock import database_now
 from as2certs.mail.models import Message
+from as2certs.site.health import ENDED_LATELY, process_problems
+from as2certs.supervisor import STATE_FILE
 from rotations.models import Heartbeat
 
 pytestmark = pytest.mark.django_db
@@ -114,3 +120,30 @@ def test_unsealed_entries_are_reported_but_do_not_make_a_process_unready(client:
 def test_health_is_only_read_and_never_kept(client: Client, path: str) -> None:
     assert client.post(path).status_code == 405
     assert "no-store" in client.get(path)["Cache-Control"]
+
+
+def test_processes_that_ended_are_told_of_while_and_shortly_after_they_are_started_again(
+    client: Client, settings: LazySettings, tmp_path: Path
+) -> None:
+    tick(seconds_ago=0)
+    settings.VAR = tmp_path
+    now = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+    def note(supervisor: int, again_at: str | None) -> list[str]:
+        web = {"ends": 2, "last_end": "was killed by SIGKILL", "last_ended_at": now.isoformat(), "again_at": again_at}
+        fine = {"ends": 0, "last_end": "", "last_ended_at": None, "again_at": None}
+        state = {"supervisor": supervisor, "processes": {"web": web, "mail": fine}}
+        (tmp_path / STATE_FILE).write_text(json.dumps(state))
+        return process_problems(now + ENDED_LATELY)
+
+    said = "processes: web was killed by SIGKILL at 12:00:00 UTC and"
+    assert note(os.getpid(), None) == [f"{said} was started again (2 times so far)"]
+    assert process_problems(now + ENDED_LATELY + timedelta(seconds=1)) == []
+    assert note(os.getpid(), now.isoformat()) == [f"{said} is started again soon (2 times so far)"]
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["problems"]) == (200, [f"{said} is started again soon (2 times so far)"])
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    assert note(gone.pid, None) == []  # a supervisor that was killed says nothing any more
+    (tmp_path / STATE_FILE).write_text("{")
+    assert process_problems(now) == []

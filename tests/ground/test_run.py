@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.disks import fill, small_disk
 from tests.servers import free_port, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -91,8 +92,11 @@ def logs(var: Path) -> list[str]:
 
 def test_run_starts_all_processes_shows_a_password_once_and_stops_them(tmp_path: Path) -> None:
     var, port = tmp_path / "var", free_port()
+    var.mkdir()
+    var.chmod(0o755)  # as somebody may have made it before
     with running_application(var, port):
         started = processes_of(var)
+        assert open_entries(var) <= {"static"}
         for name in ("gunicorn", "as2certs.worker", "as2certs.beat", "apply_due --loop", "send_mail --loop"):
             assert any(name in line for line in started), (name, started)
         for secret in ("secret_key", "vault_keys"):
@@ -112,6 +116,29 @@ def test_run_starts_all_processes_shows_a_password_once_and_stops_them(tmp_path:
     assert "password" not in second
     assert "Installing" not in second
     assert processes_of(var) == []
+
+
+def open_entries(var: Path) -> set[str]:
+    """Return what is open to other accounts, of the folder and its entries."""
+    return {path.name for path in (var, *var.iterdir()) if path.lstat().st_mode & 0o077 and not path.is_symlink()}
+
+
+#: How much of a full disk is left for a first start, in blocks of 4 KiB, and what can't be written then.
+@pytest.mark.parametrize(
+    ("blocks", "said"),
+    [
+        (0, "can't be written: No space left on device. Make room there"),
+        (60, "The database can't be "),
+        pytest.param(900, "can't be written: No space left on device. Make room", marks=pytest.mark.extended),
+    ],
+)
+def test_the_first_start_on_a_full_disk_ends_in_one_sentence(tmp_path: Path, blocks: int, said: str) -> None:
+    with small_disk(tmp_path / "disk", "size=8m") as disk:
+        filler = fill(disk, but=blocks)
+        line = refusal(disk / "var", free_port())
+        assert said in line
+        assert filler.exists()
+        assert all(path.stat().st_size for path in (disk / "var").glob("*_key*"))  # no secret is half written
 
 
 @pytest.mark.extended

@@ -52,6 +52,7 @@ def sound(tmp_path: Path) -> dict[str, str]:
             ("AS2CERTS_SESSION_HOURS", "twelve", "AS2CERTS_SESSION_HOURS can't be read (it is “twelve”)"),
             ("AS2CERTS_ANSWER_DAYS", "-1", "AS2CERTS_ANSWER_DAYS can't be used (it is “-1”)"),
             ("AS2CERTS_BASE_URL", "certs.example.com", "AS2CERTS_BASE_URL can't be read"),
+            ("AS2CERTS_BASE_URL", "https://certs.example.com/as2", "It should be an address without a path"),
             ("AS2CERTS_HOOKS", '{"reload": "reload-as2"}', "AS2CERTS_HOOKS can't be read"),
             ("AS2CERTS_HOOKS", "reload", "AS2CERTS_HOOKS can't be read"),
             (

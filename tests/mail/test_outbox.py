@@ -131,7 +131,7 @@ def no_broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Configure a Celery broker that does not exist."""
     alone = Celery("alone")
     alone.config_from_object("django.conf:settings", namespace="CELERY")
-    alone.conf.update(broker_url=f"redis://127.0.0.1:{free_port()}/0")
+    alone.conf.update(broker_url=f"redis://127.0.0.1:{free_port()}/0", broker_transport="redis")
     alone.set_current()
     monkeypatch.setattr(background._BrokerBackoff, "until", 0.0)
     yield

@@ -66,6 +66,13 @@ MUTATIONS = (
         ("tests/rotations/lifecycle/test_four_eyes.py",),
     ),
     Mutation(
+        "four eyes: a rotation that they bound stays bound",
+        "as2certs/accounts/models.py",
+        "        return since is not None and until is not None and since <= until",
+        "        return False",
+        ("tests/rotations/lifecycle/test_four_eyes.py",),
+    ),
+    Mutation(
         "the first vault key seals",
         "as2certs/pki/vault.py",
         "for position, key in enumerate(keys, start=1)]",
@@ -131,9 +138,30 @@ MUTATIONS = (
     Mutation(
         "too many wrong passwords lock a login",
         "as2certs/accounts/throttling.py",
-        "if user is not None and is_password_throttled(user, address=address, now=database_now()):",
+        "if user is not None and is_password_throttled(user, address=address, now=now):",
         "if False:",
         ("tests/accounts/test_login.py", "tests/attack/test_passwords.py"),
+    ),
+    Mutation(
+        "many wrong passwords slow an address",
+        "as2certs/accounts/throttling.py",
+        "    return user is None or not _is_known(user, network=network, now=now)",
+        "    return False",
+        ("tests/attack/test_passwords.py",),
+    ),
+    Mutation(
+        "another administrator agrees to switch four eyes off",
+        "as2certs/accounts/four_eyes_setting.py",
+        "    if by.user is None or by.user == asker:",
+        "    if False:",
+        ("tests/accounts/test_four_eyes_setting.py",),
+    ),
+    Mutation(
+        "a process that ended is started again",
+        "as2certs/supervisor.py",
+        "                if now >= process.again_at:",
+        "                if False:",
+        ("tests/ground/test_supervisor.py",),
     ),
     Mutation(
         "a private key is exported after a confirmation only",

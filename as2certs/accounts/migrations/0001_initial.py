@@ -4,7 +4,9 @@ import datetime
 
 import django.contrib.auth.models
 import django.contrib.auth.validators
+import django.db.models.deletion
 import django.utils.timezone
+from django.conf import settings
 from django.core.management import call_command
 from django.db import migrations, models
 
@@ -191,6 +193,29 @@ class Migration(migrations.Migration):
                         verbose_name="four eyes in test",
                     ),
                 ),
+                ("four_eyes_production_until", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("four_eyes_test_until", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "four_eyes_off_asked",
+                    models.JSONField(
+                        blank=True,
+                        default=list,
+                        editable=False,
+                        help_text="Where somebody asked to switch four eyes off; another administrator has to agree.",
+                    ),
+                ),
+                (
+                    "four_eyes_off_asked_by",
+                    models.ForeignKey(
+                        blank=True,
+                        editable=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                ("four_eyes_off_asked_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 (
                     "reminder_days",
                     models.JSONField(

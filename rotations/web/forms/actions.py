@@ -11,6 +11,7 @@ from django import forms
 
 from as2certs import pki
 from as2certs.accounts.models import Installation, User
+from as2certs.forms import SafeForm
 from rotations.errors import ThresholdError, WindowError
 from rotations.execution import stored_plan
 from rotations.letters.schedule import check_days
@@ -32,25 +33,25 @@ def reason_field(label: str = "Reason", *, required: bool = True, help_text: str
     )
 
 
-class RotationReasonForm(forms.Form):
+class RotationReasonForm(SafeForm):
     """The reason of an action."""
 
     reason = reason_field()
 
 
-class OptionalReasonForm(forms.Form):
+class OptionalReasonForm(SafeForm):
     """The reason of an action, where it may be empty."""
 
     reason = reason_field(required=False, help_text="Needed while steps are left. It is kept in the trail.")
 
 
-class ApproveForm(forms.Form):
+class ApproveForm(SafeForm):
     """Approve a plan; ``seen`` is the version of the rotation that was shown."""
 
     seen = forms.CharField(widget=forms.HiddenInput)
 
 
-class PlanDecisionForm(forms.Form):
+class PlanDecisionForm(SafeForm):
     """Choose one of two plans; ``seen`` is the version of both that was shown."""
 
     TAKE, LEAVE = "take", "leave"
@@ -74,7 +75,7 @@ class PlanDecisionForm(forms.Form):
         return cleaned
 
 
-class EmergencyForm(forms.Form):
+class EmergencyForm(SafeForm):
     """The reason of an emergency, and why no second person has approved it, if none has."""
 
     seen = forms.CharField(widget=forms.HiddenInput)
@@ -90,11 +91,11 @@ class EmergencyForm(forms.Form):
             del self.fields["alone"]
 
 
-class EmptyForm(forms.Form):
+class EmptyForm(SafeForm):
     """A confirmation without fields."""
 
 
-class StepDoneForm(forms.Form):
+class StepDoneForm(SafeForm):
     """Evidence for a step that was carried out by hand."""
 
     note = forms.CharField(
@@ -117,7 +118,7 @@ CHANNEL_CHOICES = (
 SAME_CHANNEL = ("as it came", "the way by which the certificate came: this does not count as compared")
 
 
-class PartnerAnswerForm(forms.Form):
+class PartnerAnswerForm(SafeForm):
     """What a partner answered by telephone or in writing."""
 
     fingerprint = forms.CharField(
@@ -221,7 +222,7 @@ class DaysField(forms.CharField):
         """Skip the validators of a text: the value is a list."""
 
 
-class ReminderScheduleForm(forms.Form):
+class ReminderScheduleForm(SafeForm):
     """The days on which partners that have not answered are reminded."""
 
     after = DaysField(
@@ -240,7 +241,7 @@ class ReminderScheduleForm(forms.Form):
             self.fields["before"].label = "Days before the last moment"
 
 
-class SightingForm(forms.Form):
+class SightingForm(SafeForm):
     """A message of a partner and the certificate that it used."""
 
     use = forms.ChoiceField(label="The message was", choices=Sighting.Use.choices, widget=forms.RadioSelect)

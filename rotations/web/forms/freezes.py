@@ -8,6 +8,7 @@ from crispy_forms.layout import Column, Row
 from django import forms
 
 from as2certs.accounts.forms import TimeZoneField, form_helper
+from as2certs.forms import SafeModelForm
 from identities.models import Identity
 from partners.models import Partner
 from rotations.errors import FreezeError, WindowError
@@ -23,7 +24,7 @@ RULE_CHOICES = [
 ]
 
 
-class FreezeForm(forms.ModelForm[Freeze]):
+class FreezeForm(SafeModelForm[Freeze]):
     """Whole days in a time zone, for everything or for one identity or partner."""
 
     zone = TimeZoneField(label="On whose calendar")

@@ -8,6 +8,7 @@ from typing import Any
 
 from django import forms
 
+from as2certs.forms import SafeForm, SafeModelForm
 from partners.models import Partner
 from rotations.errors import RotationError, UnknownPlaceholder
 from rotations.exchange.follow_up import require_valid_deadline
@@ -20,7 +21,7 @@ from rotations.web.forms.actions import reason_field
 MAX_LINK_LIFETIME = timedelta(days=730)
 
 
-class PartnerSelectionForm(forms.Form):
+class PartnerSelectionForm(SafeForm):
     """A selection of a rotation's partners; once valid, ``chosen`` are their participants."""
 
     partner = forms.MultipleChoiceField(
@@ -108,7 +109,7 @@ def selected_uids(uids: Collection[str], participants: Sequence[Participant]) ->
     return {str(participant.uid) for participant in participants} & set(uids)
 
 
-class ShareLinkForm(forms.Form):
+class ShareLinkForm(SafeForm):
     """The lifetime of a link to hand over; once valid, ``expires_at`` is its end (UTC) or None."""
 
     until = forms.DateField(
@@ -136,7 +137,7 @@ class ShareLinkForm(forms.Form):
         return cleaned
 
 
-class PhraseForm(forms.ModelForm[Phrase]):
+class PhraseForm(SafeModelForm[Phrase]):
     """The template of one kind of mail, for all partners or for one; placeholders are validated per field."""
 
     class Meta:

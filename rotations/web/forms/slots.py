@@ -10,6 +10,7 @@ from django import forms
 
 from as2certs.accounts.forms import TimeZoneSelect
 from as2certs.accounts.models import Installation, User
+from as2certs.forms import SafeForm
 from rotations.errors import ActionRefused
 from rotations.exchange.time_slots import require_possible_slot
 from rotations.models import Rotation, Slot
@@ -47,7 +48,7 @@ class OfferedSlotForm(WindowForm):
         return not any(self[name].value() for name in ("window_date", "window_from", "window_until"))
 
 
-class OfferSlotsForm(forms.Form):
+class OfferSlotsForm(SafeForm):
     """Up to five times and their time zone; once valid, ``offered`` are the windows."""
 
     zone = forms.ChoiceField(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django import forms
 
+from as2certs.forms import SafeForm
 from rotations.web.forms.actions import RotationReasonForm
 
 
@@ -17,7 +18,7 @@ class RefuseSubmissionForm(RotationReasonForm):
     )
 
 
-class FingerprintComparisonForm(forms.Form):
+class FingerprintComparisonForm(SafeForm):
     """The fingerprint as the partner read it out, to whom and over which channel."""
 
     CHANNELS = (

@@ -11,6 +11,7 @@ from django import forms
 
 from as2certs.accounts.forms import TimeZoneSelect
 from as2certs.accounts.forms import zone_choices as everywhere
+from as2certs.forms import SafeForm
 from as2certs.time_format import format_local_clock, format_local_date, format_local_time
 from rotations.errors import AmbiguousTime, Candidate, NonexistentTime, WindowError
 from rotations.models import Participant, Rotation
@@ -54,7 +55,7 @@ class WindowTimeInput(forms.TimeInput):
         return context
 
 
-class WindowForm(forms.Form):
+class WindowForm(SafeForm):
     """A window in a time zone. Once valid, ``window`` is the window, or None.
 
     A time that a DST change skips is an error of its field; for one that occurs twice, the form asks which is meant.

@@ -11,6 +11,7 @@ from django.forms.utils import ErrorDict
 from django.http import QueryDict
 
 from as2certs import pki
+from as2certs.forms import SafeForm
 from as2certs.time_format import format_near_moment
 from identities.certificates.file_fields import FileContentField
 from partners.models import Partner
@@ -30,7 +31,7 @@ def text_area(rows: int = 3, **attrs: str) -> forms.Textarea:
     return forms.Textarea(attrs={"rows": rows, **attrs})
 
 
-class PortalForm(forms.Form):
+class PortalForm(SafeForm):
     """A form of a partner's page. The ids of its fields begin with ``NAME``, since a page has several forms."""
 
     NAME: ClassVar[str]

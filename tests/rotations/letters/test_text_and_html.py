@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from as2certs.accounts import four_eyes_setting
 from as2certs.accounts.models import Installation
 from as2certs.mail.models import Message
 from partners.models import Contact
@@ -26,6 +27,7 @@ from rotations.notifications.exchange_mail import News, PartnerNews
 from rotations.notifications.outcome_mail import WayBack
 from rotations.notifications.texts import SilentPartner
 from rotations.planning.partner_actions import STARTED_BY
+from tests.people import make_person
 from tests.rotations.company import NOW, Company, partner_certificate
 from tests.rotations.exchange.incoming import put_in_use
 
@@ -134,6 +136,9 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     type(rotation).objects.filter(pk=rotation.pk).update(at_end="phased", window_end=rotation.window_start + DAY)
     rotation.steps.filter(act="cut_over").update(participant=northwind, state="waiting")
     window_mail.notify_last_moment_soon(rotation.window_start)
+    make_person("anna", "approver", time_zone="Europe/Berlin")
+    Installation.objects.update(four_eyes_production=True)
+    four_eyes_setting.ask_to_switch_off(["production"], by=company.approver, now=at)
     type(rotation).objects.filter(pk=rotation.pk).update(state="draft")
     reminders.send_due(company.old.not_after - 3 * DAY)
     return list(Message.objects.order_by("id"))

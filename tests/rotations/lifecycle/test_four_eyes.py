@@ -11,12 +11,14 @@ from django.conf import LazySettings
 from django.test import Client
 from django.urls import reverse
 
+from as2certs.accounts import four_eyes_setting
 from as2certs.accounts.models import Installation, User
 from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor
 from as2certs.mail.models import Message
 from as2certs.site.active_rotations import get_active_rotations
 from identities import role_assignments
+from identities.forms import IdentityForm
 from identities.models import Identity
 from partners.models import Contact, Partner
 from rotations.errors import ActionRefused, IllegalTransition
@@ -367,13 +369,28 @@ def test_it_cannot_be_approved_again_after_its_window(company: Company, clock: F
     assert approval.approve(rotation, by=company.approver, now=before).approved_at == before
 
 
-def test_anybody_can_approve_it_again_if_four_eyes_are_no_longer_required(
+def test_a_rotation_stays_bound_when_four_eyes_are_switched_off_and_later_ones_are_not(
     company: Company, clock: FakeClock, kim: Actor
 ) -> None:
     rotation = postpone(ready(company, clock), kim)
-    Installation.objects.update(four_eyes_production=False)
-    assert "Somebody has to approve it again." in four_eyes.withdrawal_text(rotation, zone="UTC")
-    assert not approval.approve(rotation, by=kim, now=AT_NIGHT).is_withdrawn
+    assert four_eyes_setting.ask_to_switch_off(["production"], by=kim, now=AT_NIGHT)
+    with pytest.raises(ActionRefused, match="Four eyes: Kim changed this rotation"):
+        approval.approve(rotation, by=kim, now=AT_NIGHT)
+    rotation.set_up_at = AT_NIGHT + timedelta(seconds=1)
+    assert not four_eyes.is_required(rotation)
+    Installation.objects.update(four_eyes_production=True)
+    assert four_eyes.is_required(rotation)  # it may only become stricter
+
+
+def test_the_environment_of_a_station_stays_while_it_has_a_rotation(company: Company) -> None:
+    rotation = make_draft(company, starts=STARTS)
+    identity = company.identity
+    data = {"name": identity.name, "as2_id": identity.as2_id, "environment": "test"}
+    form = IdentityForm(data, instance=identity)
+    assert any("A rotation of it has not ended" in error for error in form.errors["environment"])
+    endings.cancel(rotation, reason="not now", by=company.approver, now=NOW)
+    form = IdentityForm(data, instance=Identity.objects.get(pk=identity.pk))
+    assert not any("A rotation of it" in error for error in form.errors.get("environment", []))
 
 
 # What is still possible while the approval is withdrawn, and what is not.

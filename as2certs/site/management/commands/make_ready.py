@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,15 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connection, transaction
 
+from as2certs import private_folder
 from as2certs.accounts.models import User
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 from as2certs.mail.delivery import uses_mail_folder
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 class Command(BaseCommand):
@@ -31,6 +38,26 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        """Prepare everything. Raises CommandError with one sentence, such as when the disk is full."""
+        try:
+            private_folder.prepare(settings.VAR)
+            self._create_database_file()
+            self._prepare(administrator=options["administrator"])
+            private_folder.prepare(settings.VAR)  # what was made meanwhile
+        except private_folder.FolderRefused as error:
+            raise CommandError(str(error)) from error
+        except OSError as error:
+            raise CommandError(private_folder.explain(Path(error.filename or settings.VAR), error)) from error
+        except OperationalError as error:
+            raise CommandError(f"The database can't be written: {_first_line(error)}. Is its disk full?") from error
+
+    def _create_database_file(self) -> None:
+        """Create SQLite's file if it is missing: its journals get its rights."""
+        if connection.vendor == "sqlite":
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(connection.settings_dict["NAME"], os.O_CREAT | os.O_EXCL, 0o600))
+
+    def _prepare(self, *, administrator: bool) -> None:
         for folder in self._broker_folders():
             folder.mkdir(parents=True, exist_ok=True)
         if settings.AS2CERTS_DIRECTORY_ROOT == settings.VAR / "as2":
@@ -40,12 +67,11 @@ class Command(BaseCommand):
         try:
             connection.ensure_connection()
         except OperationalError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise CommandError(f"The database can't be opened: {reason}") from error
+            raise CommandError(f"The database can't be opened: {_first_line(error)}") from error
         call_command("migrate", interactive=False, verbosity=0)
         self._check(databases=["default"])
         call_command("collectstatic", interactive=False, verbosity=0)
-        if options["administrator"]:
+        if administrator:
             self._make_first_administrator()
 
     def _broker_folders(self) -> list[Path]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from django import forms
 
+from as2certs.forms import SafeForm
 from identities.certificates.file_fields import FileContentField, PastedContentField
 from partners.models import Partner
 from rotations.errors import PrivateKeySubmitted, SubmissionRefused
@@ -25,7 +26,7 @@ def use_for_roles(roles: tuple[str, ...]) -> str:
     return next(name for name, (_, served) in CERTIFICATE_USES.items() if set(served) == set(roles))
 
 
-class SubmissionForm(forms.Form):
+class SubmissionForm(SafeForm):
     """A new certificate, as a file or as text.
 
     Once valid, ``reading`` is the parsed certificate. ``key_shown`` says that the input contained a private key, which
@@ -69,7 +70,7 @@ class SubmissionForm(forms.Form):
         return cleaned
 
 
-class ConfirmSubmissionForm(forms.Form):
+class ConfirmSubmissionForm(SafeForm):
     """The confirmation of the parsed certificate, and its use."""
 
     pem = forms.CharField(widget=forms.HiddenInput)
