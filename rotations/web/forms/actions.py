@@ -12,6 +12,7 @@ from django import forms
 from as2certs import pki
 from as2certs.accounts.models import Installation, User
 from as2certs.forms import SafeForm
+from as2certs.one_line import to_one_line
 from rotations.errors import ThresholdError, WindowError
 from rotations.execution import stored_plan
 from rotations.letters.schedule import check_days
@@ -118,10 +119,20 @@ CHANNEL_CHOICES = (
 SAME_CHANNEL = ("as it came", "the way by which the certificate came: this does not count as compared")
 
 
+class FingerprintField(forms.CharField):
+    """A fingerprint in one line, without the invisible characters that programs copy along with it.
+
+    The certificate dialog of Windows puts a left-to-right mark (U+200E) before it.
+    """
+
+    def to_python(self, value: Any) -> str:
+        return to_one_line(super().to_python(value) or "")
+
+
 class PartnerAnswerForm(SafeForm):
     """What a partner answered by telephone or in writing."""
 
-    fingerprint = forms.CharField(
+    fingerprint = FingerprintField(
         required=False,
         max_length=1000,
         label="Fingerprint that their system shows",
