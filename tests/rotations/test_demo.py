@@ -18,8 +18,15 @@ from tests.rotations.company import NOW
 pytestmark = pytest.mark.django_db
 
 
-def test_it_has_certificates_in_every_state_and_a_rotation_due_in_two_minutes() -> None:
+def test_it_has_certificates_and_partners_in_every_state_and_a_rotation_due_in_two_minutes() -> None:
     rotation = demo.load(now=NOW)
+    check_inventory(rotation)
+    check_due_rotation(rotation)
+    check_rehearsed_partners()
+    check_submitted_certificate()
+
+
+def check_inventory(rotation: Rotation) -> None:
     assert (Identity.objects.count(), Partner.objects.count()) == (4, 14)
     assert rotation.window_start == NOW + timedelta(minutes=2)
     assert set(Rotation.objects.values_list("state", flat=True)) == {"draft", "exchanging", "closed"}
@@ -27,15 +34,14 @@ def test_it_has_certificates_in_every_state_and_a_rotation_due_in_two_minutes() 
     assert IdentityCertificate.objects.filter(not_after__lte=NOW + timedelta(days=7)).count() == 1
 
 
-def test_its_rotation_waits_only_for_the_staging_and_its_window() -> None:
-    rotation = demo.load(now=NOW)
+def check_due_rotation(rotation: Rotation) -> None:
+    """Check that it waits only for the staging and its window."""
     waiting = rotation.steps.exclude(state="done").order_by("position")
     assert [step.act for step in waiting][:2] == ["stage", "partner_cut_over"]
     assert rotation.steps.get(act="cut_over").automatic
 
 
-def test_the_partners_of_the_rehearsed_rotation_have_different_statuses() -> None:
-    demo.load(now=NOW)
+def check_rehearsed_partners() -> None:
     rotation = Rotation.objects.get(identity__name="Freight")
     assert rehearsal.rehearsal_result(rotation).state == "passed"
     found = load_histories(list(load_participants(rotation.participants.all()))).values()
@@ -50,15 +56,15 @@ def test_the_partners_of_the_rehearsed_rotation_have_different_statuses() -> Non
     }
 
 
-@pytest.mark.parametrize("day", [30, pytest.param(200, marks=pytest.mark.extended)])
+@pytest.mark.extended
+@pytest.mark.parametrize("day", [30, 200])
 def test_it_loads_on_any_day_of_the_year(day: int) -> None:
     demo.load(now=NOW + timedelta(days=day, hours=7))
     assert Freeze.objects.count() == 2
     assert Rotation.objects.filter(state="exchanging").count() == 3
 
 
-def test_a_submitted_certificate_waits_to_be_compared() -> None:
-    demo.load(now=NOW)
+def check_submitted_certificate() -> None:
     handed = HandedIn.objects.get()
     assert handed.settled_at is None
     assert handed.rotation is not None

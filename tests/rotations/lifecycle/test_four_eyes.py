@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ from tests.rotations.lifecycle.test_open_window import started as fuzzily_starte
 from tests.rotations.lifecycle.test_single_partner import confirm, part, per_partner_company, started
 from tests.rotations.pages import STARTS as PAGES_START
 from tests.rotations.pages import get_page, page_text, post_form
+from tests.samples import sample
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -160,8 +162,7 @@ WITHDRAWING: dict[
 }
 
 
-@pytest.mark.parametrize("what", list(WITHDRAWING))
-@pytest.mark.parametrize("asked_for", [True, False])
+@pytest.mark.parametrize(("what", "asked_for"), sample(product(WITHDRAWING, [True, False]), 5))
 def test_a_change_after_the_approval_withdraws_it_under_four_eyes(
     what: str, asked_for: bool, tmp_path: Path, settings: LazySettings, clock: FakeClock, kim: Actor
 ) -> None:
