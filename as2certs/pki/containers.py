@@ -346,6 +346,8 @@ def _is_whole(opened: ParsedFile) -> bool:
 def _open_strictly(data: bytes) -> ParsedFile | None:
     """Return the parts of PEM, DER or bare base64, None for other data. Raises UnreadableFile for damaged ones."""
     plain = _strip_text_encoding(data)
+    if plain[:1] in (b"\r", b"\n", b" ") and plain.lstrip()[:2] in (b"\x30\x82", b"\x30\x80"):
+        plain = plain.lstrip()
     if plain[:1] == b"\x30" and (classify(plain) is not Kind.UNKNOWN or not _BEGIN.search(plain)):
         if is_truncated(plain) and plain.isascii():
             return None  # a text that begins with the digit 0

@@ -26,9 +26,11 @@ MIN_RUN = 100
 _MARK = re.compile(r"-{1,12}\s{0,4}(BEGIN|END)\s{1,4}([A-Z0-9][A-Z0-9 #.]{0,60}?)\s{0,4}-{1,12}", re.IGNORECASE)
 _RFC1421_HEADER = re.compile(r"\s*([A-Za-z][A-Za-z0-9-]{1,40}:.*)")
 _TOKEN = re.compile(r"[A-Za-z0-9+/_\-]+")
-_RUN_START = re.compile(r"(?<![A-Za-z0-9+/])(?:MI|TUl|LS0t|77u/LS0t)")
-_WORTH_READING = re.compile(r"(?i)BEGIN\s|(?-i:MI[EGHI][A-Za-z0-9+/]|TUlJ|LS0t)")
-_HEX_SEPARATORS = re.compile(r"(?:0x|\\x|[\s:;,\-{}()\[\]\"'])+", re.IGNORECASE)
+_RUN_START = re.compile(r"(?<![A-Za-z0-9+/])(?:MI|TUl|VFVs|LS0t|TFMwd|77u/LS0t|LQAt|//4tAC0A)")
+_WORTH_READING = re.compile(r"(?i)BEGIN\s|(?-i:MI[EGHI][A-Za-z0-9+/]|TUlJ|LS0t|TFMw)")
+_HEX_SEPARATORS = re.compile(r"(?:0x|\\x|[\s:;,\-h])+", re.IGNORECASE)
+_HEX_RUN = re.compile(r"(?:(?:0x|\\x)?[0-9a-f]{2}h?[\s:;,\-]*){50,}", re.IGNORECASE)
+_DECIMAL_BYTES = re.compile(r"[\s\[{(]*48\s*,(?:\s*-?\d{1,3}\s*,?){50,}[\s\]})]*;?\s*")
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2})+")
 _HEX_OFFSET = re.compile(r"\s*(?:0x)?([0-9a-fA-F]{4,16})(?::\s*|h?\s+)(?=[0-9a-fA-F]{2})", re.IGNORECASE)
 _HEX_PAIR = re.compile(r"[\s\-|:]{0,4}(?:0x)?([0-9a-fA-F]{2})")
@@ -85,6 +87,8 @@ def decode_text(data: bytes) -> tuple[str, tuple[str, ...]] | None:
     sample = data[:4096]
     pairs = len(sample) // 2
     if pairs >= 8:
+        if sample[1::4].count(0) + sample[2::4].count(0) > 0.9 * pairs and sample[::4].count(0) < 0.1 * pairs:
+            return data.decode("utf-32-le", "replace"), ("it was text in UTF-32 without a byte order mark",)
         for offset, codec in ((1, "utf-16-le"), (0, "utf-16-be")):
             if sample[offset::2].count(0) > 0.9 * pairs and sample[1 - offset :: 2].count(0) < 0.1 * pairs:
                 return data.decode(codec, "replace"), ("it was text in UTF-16 without a byte order mark",)
@@ -135,7 +139,7 @@ def proposals(text: str) -> Iterator[Repair]:
     for source in dict.fromkeys((text, cleaned)):
         dump = _hex_dump(source)
         if dump:
-            yield Repair(dump, ("it was a hex dump",))
+            yield Repair(dump, ("it was a hex dump, or a list of numbers",))
 
 
 def _canonical_pem(text: str) -> tuple[bytes, list[str]]:
@@ -250,7 +254,9 @@ def _announced_digits(digits: str) -> int | None:
 
 def _strip_line_starts(text: str) -> str:
     """Return a text without line numbers, bullets, quote and comment marks at the beginning of its lines."""
-    return re.sub(r"(?m)^[ \t]*(?:\d{1,4}[.:)|\]]?[ \t]+|[>|*#;%+][>|*#;%+ \t]*|//+[ \t]*|-[ \t]+)", "", text)
+    return re.sub(
+        r"(?mi)^[ \t]*(?:\d{1,4}(?:[.:)|\]][ \t]*|[ \t]+)|rem[ \t]+|[>|*#;%+][>|*#;%+ \t]*|//+[ \t]*|-[ \t]+)", "", text
+    )
 
 
 def _hex_dump(text: str) -> bytes | None:
@@ -261,16 +267,19 @@ def _hex_dump(text: str) -> bytes | None:
     if len(lines) > 3 and re.fullmatch(r"\s*[0-9a-fA-F]{4,16}\s*", lines[-1]) and _HEX_OFFSET.match(lines[-2]):
         lines.pop()  # the size of the file
     offsets = [_HEX_OFFSET.match(line) for line in lines]
+    while offsets and offsets[0] is None:  # words above the dump, or a row of column numbers
+        del offsets[0], lines[0]
     if len(lines) > 2 and all(offsets):
         dump = _dump_with_offsets(lines, [match for match in offsets if match])
         if dump is not None:
             return dump
-    start = re.search(r"(?i)(?:0x|\\x)?30[\s:;,\-]*(?:0x|\\x)?8[0-4]", text)
-    plain = _HEX_SEPARATORS.sub("", text[start.start() :] if start else text)
+    longest = max((run[0] for run in _HEX_RUN.finditer(text)), key=len, default="")
+    plain = _HEX_SEPARATORS.sub("", longest)
     if len(plain) >= MIN_RUN and _HEX.fullmatch(plain):
         return bytes.fromhex(plain)
-    plain = _HEX_SEPARATORS.sub("", text)
-    return bytes.fromhex(plain) if len(plain) >= MIN_RUN and _HEX.fullmatch(plain) else None
+    if _DECIMAL_BYTES.fullmatch(text):
+        return bytes(int(number) & 0xFF for number in re.findall(r"-?\d{1,3}", text))
+    return None
 
 
 def _dump_with_offsets(lines: list[str], offsets: list[re.Match[str]]) -> bytes | None:
@@ -314,7 +323,8 @@ def _strip_rtf(text: str) -> str:
 
 def _decode_quoted_printable(text: str) -> str:
     if not _QUOTED.search(text):
-        return _SOFT_BREAK.sub("", text)
+        # One may be the padding of base64 with something below it.
+        return _SOFT_BREAK.sub("", text) if len(_SOFT_BREAK.findall(text)) > 2 else text
     text = re.sub(r"=[ \t]*\r?\n", "", text)
     octets = re.sub(
         rb"=([0-9A-Fa-f]{2})", lambda match: bytes.fromhex(match[1].decode()), text.encode("utf-8", "replace")

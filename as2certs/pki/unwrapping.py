@@ -1,4 +1,4 @@
-"""Take the files out of containers that certificates arrive in: e-mails, ZIP archives and winmail.dat."""
+"""Take the files out of containers that certificates arrive in: e-mails, ZIP and gzip archives, winmail.dat."""
 
 from __future__ import annotations
 
@@ -57,6 +57,8 @@ def open_container(data: bytes) -> Container | None:
     """Return the container that the bytes are, None for other files. Raises UnreadableFile for too large ones."""
     if data.startswith(b"PK\x03\x04"):
         return _open_zip(data)
+    if data.startswith(b"\x1f\x8b"):
+        return Container("a gzip archive", tuple(_gzip_files(data)))
     if data.startswith(_TNEF):
         return Container("a winmail.dat of Outlook", tuple(_tnef_files(data)))
     if is_mail(data):
@@ -113,6 +115,15 @@ def _open_zip(data: bytes) -> Container:
         left -= len(content)
         found.append(InnerFile(member.filename.rpartition("/")[2], content))
     return Container(kind, tuple(found), locked)
+
+
+def _gzip_files(data: bytes) -> Iterator[InnerFile]:
+    try:
+        content = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(data, MAX_FILE_BYTES + 1)
+    except zlib.error:
+        return
+    if content and len(content) <= MAX_FILE_BYTES:
+        yield InnerFile("", content)
 
 
 def _mail_files(data: bytes) -> Iterator[InnerFile]:

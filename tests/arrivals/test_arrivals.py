@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
+import textwrap
 import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -35,6 +37,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:Attribute's length must be")
 
 def key() -> bytes:
     return key_pem(pair()[1])
+
+
+def c_array() -> bytes:
+    return textwrap.fill(", ".join(f"0x{octet:02x}" for octet in der()), 72).encode()
 
 
 def public_key() -> bytes:
@@ -90,6 +96,15 @@ READ: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: b"\n".join(b"%3d: %s" % (number, line) for number, line in enumerate(pem().splitlines(), 1)),
         "beginning of lines",
     ),
+    "numbers as grep prints them": (
+        lambda: b"\n".join(b"%d:%s" % (number, line) for number, line in enumerate(pem().splitlines(), 1)),
+        "beginning of lines",
+    ),
+    "an array of C": (lambda: b"unsigned char c[] = {\n" + c_array() + b"\n};\nunsigned int c_len = 9;\n", "hex dump"),
+    "decimal numbers": (lambda: ", ".join(map(str, der())).encode(), "hex dump"),
+    "base64 of base64 of a PEM": (lambda: base64.b64encode(base64.b64encode(pem())), "base64 once more"),
+    "padding with text below": (lambda: pem().replace(b"-----", b"") + b"\nRegards", "BEGIN line was missing"),
+    "a gzip archive": (lambda: gzip.compress(der()), "a gzip archive"),
     "trailing bytes": (lambda: der() + b"\x8f" * 64, "64 bytes that follow"),
     "two equal ones": (lambda: der() + der(), ""),
     "a CA behind it": (lambda: cert_der(make_pair("LEAF", issuer=make_ca())[0]) + cert_der(make_ca()[0]), ""),

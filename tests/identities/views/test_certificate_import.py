@@ -82,7 +82,7 @@ def test_a_renewed_certificate_alone_is_used_with_the_key_that_is_here(operator:
     renewed = make_pair(not_after=NOW + timedelta(days=900), key=key)[0]
     answer = upload(operator, identity, certificate_file=file(cert_pem(renewed)))
     assert answer.status_code == 302, errors(answer)
-    stored = identity.certificates.order_by("pk").last()
+    stored = identity.certificates.latest("pk")
     assert stored.private_key == identity.private_keys.get()
     assert any("has this key here" in str(one) for one in get_messages(answer.wsgi_request))
 
