@@ -100,8 +100,9 @@ def describe_repairs(notes: Sequence[str]) -> list[CertificateFinding]:
     """Return a finding about what was repaired or left out to read a file, from the notes of `Material`; or none."""
     if not notes:
         return []
-    reason = f"The file was more, or other, than a plain certificate: {', and '.join(notes)}."
-    return [CertificateFinding("repaired", "note", reason, "Look whether name and fingerprint are the expected ones.")]
+    listed = " and ".join(part for part in (", ".join(notes[:-1]), notes[-1]) if part)
+    reason = f"The file had to be put right before the certificate could be read: {listed}."
+    return [CertificateFinding("repaired", "note", reason, "Check that name and fingerprint are the expected ones.")]
 
 
 def _error(code: str, reason: str, advice: str) -> CertificateFinding:

@@ -277,7 +277,7 @@ def test_what_was_repaired_is_a_note_that_needs_no_confirmation(northwind: Partn
     reading = read_submission(northwind, files.make_zip({"new.cer": make_pem("NEW").replace(b"-", b"\x96")}), now=NOW)
     (note,) = reading.findings
     assert (note.code, note.level) == ("repaired", "note")
-    assert "a ZIP archive (“new.cer”), and typographic dashes were turned into hyphens" in note.reason
+    assert "a ZIP archive (“new.cer”) and typographic dashes were turned into hyphens" in note.reason
 
 
 def test_a_store_of_certificates_alone_is_no_alarm(northwind: Partner) -> None:
