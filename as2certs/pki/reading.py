@@ -42,7 +42,7 @@ from as2certs.pki.limits import (
     check_pkcs12_cost,
     password_candidates,
 )
-from as2certs.pki.stores import inspect_pkcs12, pkcs12_in_der
+from as2certs.pki.stores import inspect_pkcs12, pkcs12_decrypted, pkcs12_in_der
 from as2certs.pki.structure import KEY_KINDS, PRIVATE_KINDS, Kind
 
 
@@ -244,7 +244,12 @@ def _read_pkcs12(der: bytes, password: str | None) -> tuple[PrivateKey | None, l
 def _open_pkcs12(der: bytes, password: bytes | None) -> pkcs12.PKCS12KeyAndCertificates | None:
     """Return the decrypted store, None for a wrong password; raise UnreadableFile for a damaged file."""
     if password is not None and not _is_utf8(password):
-        return None  # the library takes no other passwords
+        try:
+            decrypted = pkcs12_decrypted(der, password)
+        except PARSER_ERRORS:
+            return None
+        # The library takes no other passwords than UTF-8.
+        return _open_pkcs12(decrypted, None) if decrypted is not None else None
     with convert_parser_errors("The PKCS#12 file is damaged: export it again."):
         der = pkcs12_in_der(der, password)
     try:

@@ -7,7 +7,12 @@ import hmac
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from as2certs.pki.asn1 import OCTET_STRING, SEQUENCE, Asn1Error, Element, encode, read_element, to_der
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CBC
+from cryptography.hazmat.primitives.padding import PKCS7
+
+from as2certs.pki.asn1 import OCTET_STRING, OID, SEQUENCE, Asn1Error, Element, encode, read_element, to_der
 from as2certs.pki.errors import UnreadableFile, convert_parser_errors
 
 MAX_SAFES = 100
@@ -26,6 +31,19 @@ _MAC_HASHES = {
     "2.16.840.1.101.3.4.2.1": ("sha256", 64),
     "2.16.840.1.101.3.4.2.2": ("sha384", 128),
     "2.16.840.1.101.3.4.2.3": ("sha512", 128),
+}
+_DATA_CONTENT = bytes.fromhex("2a864886f70d010701")
+_AES_KEY_BYTES = {
+    "2.16.840.1.101.3.4.1.2": 16,
+    "2.16.840.1.101.3.4.1.22": 24,
+    "2.16.840.1.101.3.4.1.42": 32,
+}
+#: The hash of a pseudorandom function of PBKDF2 (RFC 8018, B.1.1).
+_KDF_HASHES = {
+    "1.2.840.113549.2.7": "sha1",
+    "1.2.840.113549.2.9": "sha256",
+    "1.2.840.113549.2.10": "sha384",
+    "1.2.840.113549.2.11": "sha512",
 }
 _JKS_MAGIC, _JCEKS_MAGIC = b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce"
 
@@ -147,6 +165,59 @@ def pkcs12_in_der(data: bytes, password: bytes | None) -> bytes:
         mac = made
     wrapped = encode(0xA0, encode(OCTET_STRING, rewritten))
     return encode(SEQUENCE, pfx[0].raw, encode(SEQUENCE, pfx[1].children()[0].raw, wrapped), mac)
+
+
+def pkcs12_decrypted(data: bytes, password: bytes) -> bytes | None:
+    """Return a PKCS#12 file without its encryption and MAC, for parsers that take passwords in UTF-8 only.
+
+    OpenSSL derives the keys of AES from the bytes that were typed, in whatever code (RFC 8018, section 3), and that of
+    the MAC from letters. Returns None if the password does not fit, or the file is encrypted otherwise. The costs have
+    to be checked before. Raises ValueError for a damaged file.
+    """
+    pfx = read_element(to_der(data)).children()
+    kind, content = _content_info(pfx[1])
+    if kind != _DATA or len(pfx) < 3 or _remade_mac(pfx[2], content.octets(), b"", password) is None:
+        return None
+    safes = []
+    for kind, content in _safes(pfx):
+        if kind == _ENCRYPTED_DATA:
+            _, algorithm, sealed = content.children()[1].children()[:3]
+            plain = _decrypt_pbes2(algorithm, sealed.octets(), password)
+        else:
+            plain = content.octets()
+        bags = [_decrypted_bag(bag, password) for bag in read_element(to_der(plain)).children()]
+        safe = encode(OCTET_STRING, encode(SEQUENCE, *bags))
+        safes.append(encode(SEQUENCE, encode(OID, _DATA_CONTENT), encode(0xA0, safe)))
+    wrapped = encode(0xA0, encode(OCTET_STRING, encode(SEQUENCE, *safes)))
+    return encode(SEQUENCE, pfx[0].raw, encode(SEQUENCE, encode(OID, _DATA_CONTENT), wrapped))
+
+
+def _decrypted_bag(bag: Element, password: bytes) -> bytes:
+    """Return a bag of a safe, with its private key in the clear if it is one."""
+    parts = bag.children()
+    if parts[0].dotted() != f"{_BAG}2":
+        return bag.raw
+    algorithm, sealed = parts[1].children()[0].children()[:2]
+    key = _decrypt_pbes2(algorithm, sealed.octets(), password)
+    clear = encode(OID, parts[0].content[:-1], b"\x01")
+    return encode(SEQUENCE, clear, encode(0xA0, key), *(part.raw for part in parts[2:]))
+
+
+def _decrypt_pbes2(algorithm: Element, sealed: bytes, password: bytes) -> bytes:
+    """Return what is encrypted with AES-CBC under PBKDF2 (RFC 8018, 6.2). Raises ValueError for anything else."""
+    name, parameters = algorithm.children()[:2]
+    derivation, cipher = parameters.children()[:2]
+    kdf, kdf_parameters = derivation.children()[:2]
+    size = _AES_KEY_BYTES.get(cipher.children()[0].dotted())
+    if name.dotted() != _PBES2 or kdf.dotted() != _PBKDF2 or size is None:
+        raise ValueError("encrypted in another way")
+    salt, rounds, *others = kdf_parameters.children()
+    functions = [one.children()[0].dotted() for one in others if one.identifier == SEQUENCE]
+    digest = _KDF_HASHES[functions[0]] if functions else "sha1"
+    key = hashlib.pbkdf2_hmac(digest, password, salt.octets(), rounds.integer(), size)
+    decryptor = Cipher(AES(key), CBC(cipher.children()[1].octets())).decryptor()
+    unpadder = PKCS7(128).unpadder()
+    return unpadder.update(decryptor.update(sealed) + decryptor.finalize()) + unpadder.finalize()
 
 
 def derivation_rounds(algorithm: Element) -> int:

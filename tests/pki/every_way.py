@@ -22,6 +22,7 @@ SEEDS = (
     pki.to_pkcs7(LEAF, [ROOT[0]]),
     p12((LEAF, KEY), "sesame", [ROOT[0]]),
     p12((LEAF, KEY), None),
+    p12((LEAF, KEY), "größe"),
     key_pem(KEY),
     key_pem(KEY, "sesame"),
     key_pem(KEY, "sesame", traditional=True),
@@ -49,6 +50,7 @@ READERS: tuple[Callable[[bytes], object], ...] = (
     lambda data: pki.read_with_key(cert_der(LEAF), key_data=data, key_password="sesame"),
     lambda data: pki.read_key(data, password="sesame"),
     lambda data: pki.read_key(data),
+    lambda data: pki.read_with_key(data, password="größe"),
     lambda data: pki.read_ca_response(data, key=KEY),
     pki.contains_private_key,
 )
