@@ -66,6 +66,8 @@ def test_the_way_is_ours_alone_and_the_mac_is_as_the_library_makes_it() -> None:
     data = with_ber_inside(store("sha256"))
     ours = pkcs12_in_der(data, "größe".encode())
     assert to_der(ours) == ours
+    inside = read_element(ours).children()[1].children()[1].children()[0].octets()
+    assert to_der(inside) == inside
     with pytest.warns(UserWarning, match="could not be parsed as DER"):
         assert pkcs12.load_pkcs12(data, "größe".encode()).key is not None
     with warnings.catch_warnings():
