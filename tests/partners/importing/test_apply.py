@@ -179,7 +179,9 @@ def test_an_as2_id_that_a_spreadsheet_rounded_is_refused() -> None:
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_a_file_is_found_in_either_form_of_its_name(form: Literal["NFC", "NFD"]) -> None:
     name = unicodedata.normalize(form, "müller.cer")
-    packed = make_zip(**{name: pem("MUELLER"), f"__MACOSX/._{name}": b"\0\5\x16\7", f"__MACOSX/{name}": b"x"})
+    packed = make_zip(
+        **{f"new/{name}": pem("MUELLER"), f"__MACOSX/new/._{name}": b"\0\5", f"__MACOSX/new/{name}": b"x"}
+    )
     result = run(make_list("Müller,MUELLER,müller.cer", heads="name,as2_id,certificate"), ZipSource(packed))
     assert (result.errors, result.certificates) == ([], 1)
 
