@@ -26,6 +26,7 @@ from partners.importing import apply, csv_rows
 from partners.importing.apply import ImportOptions, InventoryImportResult, import_list
 from partners.importing.sources import CertificateSource, FolderSource, NoSource, ZipSource
 from partners.models import Contact, Partner, PartnerCertificate, PartnerService, Partnership
+from tests.arrivals import files as arrivals
 from tests.certificates import cert_pem, key_pem, make_pair, p12
 from tests.inventory import NOW, add_certificate, make_identity, make_partner, verbs
 
@@ -179,9 +180,8 @@ def test_an_as2_id_that_a_spreadsheet_rounded_is_refused() -> None:
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_a_file_is_found_in_either_form_of_its_name(form: Literal["NFC", "NFD"]) -> None:
     name = unicodedata.normalize(form, "müller.cer")
-    packed = make_zip(
-        **{f"new/{name}": pem("MUELLER"), f"__MACOSX/new/._{name}": b"\0\5", f"__MACOSX/new/{name}": b"x"}
-    )
+    members = {f"new/{name}": pem("MUELLER"), f"__MACOSX/new/._{name}": b"\0\5", f"__MACOSX/new/{name}": b"x"}
+    packed = io.BytesIO(arrivals.make_zip(members))
     result = run(make_list("Müller,MUELLER,müller.cer", heads="name,as2_id,certificate"), ZipSource(packed))
     assert (result.errors, result.certificates) == ([], 1)
 
