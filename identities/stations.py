@@ -230,7 +230,7 @@ class AbstractCertificate(models.Model):
 
     @property
     def chain(self) -> tuple[x509.Certificate, ...]:
-        return tuple(x509.load_pem_x509_certificates(self.chain_pem.encode())) if self.chain_pem else ()
+        return pki.load_pem(self.chain_pem.encode())
 
     @property
     def material(self) -> pki.Material:

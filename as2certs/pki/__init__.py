@@ -12,9 +12,10 @@ from as2certs.pki.checking import (
     Role,
     allow_expired,
     check_certificate,
+    describe_repairs,
 )
 from as2certs.pki.containers import contains_private_key
-from as2certs.pki.describing import Description, describe, load_der, serial_hex
+from as2certs.pki.describing import Description, describe, load_der, load_pem, serial_hex
 from as2certs.pki.errors import (
     KeyMismatch,
     PkiError,
@@ -56,7 +57,7 @@ from as2certs.pki.keys import (
     public_key_sha256,
 )
 from as2certs.pki.limits import MAX_FILE_BYTES, read_bounded
-from as2certs.pki.reading import Material, read_ca_response, read_key, read_public, read_with_key
+from as2certs.pki.reading import KeyMissing, Material, read_ca_response, read_key, read_public, read_with_key
 from as2certs.pki.vault import Vault, new_vault_key
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "Description",
     "IntendedUse",
     "KeyMismatch",
+    "KeyMissing",
     "KnownCertificate",
     "Material",
     "Pkcs12Encryption",
@@ -84,12 +86,14 @@ __all__ = [
     "check_certificate",
     "contains_private_key",
     "describe",
+    "describe_repairs",
     "fingerprints_text",
     "format_fingerprint",
     "generate_key",
     "key_from_der",
     "key_to_der",
     "load_der",
+    "load_pem",
     "make_self_signed",
     "make_signing_request",
     "new_vault_key",

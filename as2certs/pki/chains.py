@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from as2certs.pki.describing import common_name, is_ca, key_identifiers, shorten, subject_and_issuer
 from as2certs.pki.errors import UnreadableFile
+from as2certs.pki.fingerprints import short_fingerprint
 
 MAX_CERTIFICATES = 50
 
@@ -30,7 +32,7 @@ def find_leaf_and_chain(
     pool.remove(leaf)
     chain: list[x509.Certificate] = []
     current = leaf
-    while issuer := next((one for one in pool if _is_issuer_of(one, current)), None):
+    while issuer := next((one for one in pool if is_issuer_of(one, current)), None):
         chain.append(issuer)
         pool.remove(issuer)
         current = issuer
@@ -40,7 +42,7 @@ def find_leaf_and_chain(
 def _find_leaf(pool: Sequence[x509.Certificate]) -> x509.Certificate:
     if not pool:
         raise UnreadableFile("The file holds no certificate: export it again, with the certificate.")
-    childless = [one for one in pool if not any(_is_issuer_of(one, other) for other in pool if other is not one)]
+    childless = [one for one in pool if not any(is_issuer_of(one, other) for other in pool if other is not one)]
     if not childless:
         raise UnreadableFile(
             f"The file holds {len(pool)} certificates that issued each other, so none of them is the station's: choose"
@@ -49,14 +51,24 @@ def _find_leaf(pool: Sequence[x509.Certificate]) -> x509.Certificate:
     leaves = [one for one in childless if not is_ca(one)] if len(childless) > 1 else childless
     if len(leaves) == 1:
         return leaves[0]
-    names = " and ".join(f"“{_display_name(one)}”" for one in (leaves or childless)[:3])
+    several = leaves or childless
+    if len({subject_and_issuer(one)[0] for one in several}) == 1:
+        listed = " and ".join(
+            f"{short_fingerprint(one.fingerprint(hashes.SHA256()).hex())} until {one.not_valid_after_utc:%Y-%m-%d}"
+            for one in several[:3]
+        )
+        raise UnreadableFile(
+            f"The file holds {len(several)} certificates of “{_display_name(several[0])}” that do not belong together,"
+            f" perhaps an old one and its successor ({listed}): choose a file with only the one that is needed."
+        )
+    names = " and ".join(f"“{_display_name(one)}”" for one in several[:3])
     raise UnreadableFile(
-        f"The file holds {len(leaves or childless)} certificates that do not belong together ({names}): choose a file"
+        f"The file holds {len(several)} certificates that do not belong together ({names}): choose a file"
         " with only the one that is needed, and its chain."
     )
 
 
-def _is_issuer_of(issuer: x509.Certificate, cert: x509.Certificate) -> bool:
+def is_issuer_of(issuer: x509.Certificate, cert: x509.Certificate) -> bool:
     """Return whether one certificate issued the other, by names and key identifiers (RFC 5280, 6.1.3).
 
     A certificate with equal subject and issuer counts as self-signed, so that an old and a new one of the same holder

@@ -26,13 +26,13 @@ _MAIL_USAGES = frozenset({"emailProtection", "anyExtendedKeyUsage", "clientAuth"
 
 @dataclass(frozen=True)
 class CertificateFinding:
-    """One result of a check: an error forbids the certificate's use, a warning has to be confirmed.
+    """One result of a check: an error forbids the certificate's use, a warning has to be confirmed, a note is shown.
 
     `code` is stable; `reason` and `advice` are one sentence each.
     """
 
     code: str
-    level: Literal["error", "warning"]
+    level: Literal["error", "warning", "note"]
     reason: str
     advice: str
 
@@ -75,6 +75,7 @@ def check_certificate(
     roles = use.roles
     found = [
         *_check_dates(description, now),
+        *_check_chain_dates(description, now),
         *_check_key(description, roles),
         *_check_usages(description, roles),
         *_check_signature(description),
@@ -93,6 +94,15 @@ def allow_expired(findings: Sequence[CertificateFinding]) -> list[CertificateFin
     """
     allowed = [replace(one, level="warning") if one.code == "expired" else one for one in findings]
     return sorted(allowed, key=lambda finding: finding.level != "error")
+
+
+def describe_repairs(notes: Sequence[str]) -> list[CertificateFinding]:
+    """Return a finding about what was repaired or left out to read a file, from the notes of `Material`; or none."""
+    if not notes:
+        return []
+    listed = " and ".join(part for part in (", ".join(notes[:-1]), notes[-1]) if part)
+    reason = f"The file had to be put right before the certificate could be read: {listed}."
+    return [CertificateFinding("repaired", "note", reason, "Check that name and fingerprint are the expected ones.")]
 
 
 def _error(code: str, reason: str, advice: str) -> CertificateFinding:
@@ -129,6 +139,17 @@ def _check_dates(d: Description, now: datetime) -> Iterator[CertificateFinding]:
             f"It is valid for more than {MAX_YEARS} years, until {d.not_after:%Y-%m-%d}.",
             "Prefer a shorter life: a key that leaks stays useful to others for as long as its certificate is valid.",
         )
+
+
+def _check_chain_dates(d: Description, now: datetime) -> Iterator[CertificateFinding]:
+    for name, end in zip(d.chain, d.chain_ends, strict=False):
+        if end < min(now, d.not_after):
+            yield _warning(
+                "issuer-expired",
+                f"The certificate of its CA in the file (“{shorten(name)}”) expired on {end:%Y-%m-%d}.",
+                "Systems that check chains refuse it: ask for the CA’s current one, and import both together.",
+            )
+            return
 
 
 def _years_after(moment: datetime, years: int) -> datetime:

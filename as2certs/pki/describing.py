@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from as2certs.pki.errors import PARSER_ERRORS, UnreadableFile, convert_parser_errors, is_rust_panic
 from as2certs.pki.fingerprints import format_fingerprint
+from as2certs.pki.irregular import IrregularCertificate, explain_unreadable_certificate, load_certificate
 from as2certs.pki.keys import public_key_facts
 
 MAX_CERTIFICATE_BYTES = 64 * 1024
@@ -68,6 +71,8 @@ _EXTENDED_KEY_USAGES = {
     ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE: "anyExtendedKeyUsage",
 }
 
+_PEM_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----")
+
 T = TypeVar("T")
 ExtensionT = TypeVar("ExtensionT", bound=x509.ExtensionType)
 
@@ -78,7 +83,8 @@ class Description:
 
     Names are RFC 4514 strings, fingerprints lowercase hex without colons, dates aware and in UTC. Without a key usage
     extension `key_usages` is empty, and everything is allowed. `chain` has the subjects of the issuers, nearest first.
-    `problems` are phrases about irregular or unreadable parts.
+    `chain_ends` has the moments at which those issuers expire that issued one another, nearest first. `problems` are
+    phrases about irregular or unreadable parts.
     """
 
     subject: str
@@ -102,6 +108,7 @@ class Description:
     self_signed: bool
     is_ca: bool
     chain: tuple[str, ...] = ()
+    chain_ends: tuple[datetime, ...] = ()
     problems: tuple[str, ...] = ()
 
     @property
@@ -118,13 +125,25 @@ def load_der(der: bytes) -> x509.Certificate:
         raise UnreadableFile(
             f"The certificate alone takes {len(der) // 1024} KiB, where real ones take a few: ask for the right file."
         )
-    with convert_parser_errors(DAMAGED_MESSAGE):
-        certificate = x509.load_der_x509_certificate(bytes(der))
-        subject_and_issuer(certificate)
-        lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
-        del lifetime
-        public_key_facts(certificate)
+    try:
+        with convert_parser_errors(DAMAGED_MESSAGE):
+            certificate = load_certificate(bytes(der))
+            subject_and_issuer(certificate)
+            lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+            del lifetime
+            public_key_facts(certificate)
+    except UnreadableFile as error:
+        with convert_parser_errors(str(error)):
+            reason = explain_unreadable_certificate(bytes(der))
+        raise UnreadableFile(reason or str(error)) from None
     return certificate
+
+
+def load_pem(pem: bytes) -> tuple[x509.Certificate, ...]:
+    """Return the certificates of PEM text that this application wrote; raise UnreadableFile for other text."""
+    blocks = _PEM_CERTIFICATE.findall(pem)
+    with convert_parser_errors(DAMAGED_MESSAGE):
+        return tuple(load_der(base64.b64decode(block)) for block in blocks)
 
 
 def describe(cert: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> Description:
@@ -142,7 +161,10 @@ def describe(cert: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> 
         problems.append(f"its serial number is {cert.serial_number}, and RFC 5280 wants a positive one")
     if not_after < not_before:
         problems.append("it ends before it begins")
+    problems += _odd_names(cert)
     extensions = _parsed_or_none(lambda: cert.extensions)
+    if extensions and cert.version is x509.Version.v1:
+        problems.append("it says that it is of version 1, and has extensions, which only version 3 has")
     if extensions is None:
         problems.append("its extensions can't be read")
     usages = _key_usages(extensions, problems)
@@ -170,6 +192,7 @@ def describe(cert: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> 
         self_signed=_is_self_signed(cert, problems),
         is_ca=constraints is not None and constraints.ca,
         chain=issuers,
+        chain_ends=_chain_ends(cert, chain),
         problems=tuple(problems),
     )
 
@@ -177,6 +200,29 @@ def describe(cert: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> 
 def subject_and_issuer(cert: x509.Certificate) -> tuple[str, str]:
     """Return both names as RFC 4514 strings. Raises PARSER_ERRORS."""
     return escape_unprintable(cert.subject.rfc4514_string()), escape_unprintable(cert.issuer.rfc4514_string())
+
+
+def _odd_names(cert: x509.Certificate) -> list[str]:
+    """Return phrases about a subject that some systems refuse (RFC 5280, appendix A)."""
+    found = []
+    countries = [str(one.value) for one in cert.subject.get_attributes_for_oid(NameOID.COUNTRY_NAME)]
+    if odd := [country for country in countries if len(country) != 2]:
+        shown = shorten(escape_unprintable(odd[0]), 20)
+        found.append(f"its country “{shown}” has {len(odd[0])} letters, and RFC 5280 wants two, such as DE")
+    if isinstance(cert, IrregularCertificate) and cert.serial_number > 0:
+        found.append("a name in it is in an old encoding (TeletexString), which was read as Latin-1")
+    return found
+
+
+def _chain_ends(cert: x509.Certificate, chain: Sequence[x509.Certificate]) -> tuple[datetime, ...]:
+    """Return when the issuers of a certificate expire that are in its chain."""
+    ends, current = [], cert
+    for issuer in chain:
+        if issuer.subject != current.issuer or current.subject == current.issuer:
+            break
+        ends.append(issuer.not_valid_after_utc)
+        current = issuer
+    return tuple(ends)
 
 
 def common_name(cert: x509.Certificate) -> str:

@@ -27,7 +27,7 @@ PARSER_ERRORS = (
     OverflowError,
     RecursionError,
     MemoryError,
-    AttributeError,  # asn1crypto, for a field of unknown type
+    AttributeError,
     InternalError,
     UnsupportedAlgorithm,
     AttributeNotFound,

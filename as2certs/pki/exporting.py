@@ -16,13 +16,14 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     KeySerializationEncryption,
     PrivateFormat,
-    pkcs7,
     pkcs12,
 )
 
+from as2certs.pki.asn1 import INTEGER, OID, SEQUENCE, SET, encode
 from as2certs.pki.describing import describe
 from as2certs.pki.errors import WrongPassword
 from as2certs.pki.fingerprints import format_fingerprint
+from as2certs.pki.irregular import armor, as_x509
 from as2certs.pki.keys import PrivateKey, require_key_matches
 from as2certs.pki.limits import password_bytes
 
@@ -37,6 +38,8 @@ class Pkcs12Encryption:
     legacy: bool = False
     rounds: int = 100_000
 
+
+_DATA, _SIGNED_DATA = bytes.fromhex("2a864886f70d010701"), bytes.fromhex("2a864886f70d010702")
 
 AES_PKCS12 = Pkcs12Encryption()
 LEGACY_PKCS12 = Pkcs12Encryption(legacy=True, rounds=20_000)
@@ -59,7 +62,13 @@ def to_pkcs7(
     encoding: Literal["pem", "der"] = "pem",
 ) -> bytes:
     """Return a certificates-only PKCS#7 (``.p7b``); its order is DER's, not that of the chain."""
-    return pkcs7.serialize_certificates([cert, *chain], Encoding.PEM if encoding == "pem" else Encoding.DER)
+    certificates = sorted(one.public_bytes(Encoding.DER) for one in (cert, *chain))
+    content = encode(SEQUENCE, encode(OID, _DATA))
+    signed_data = encode(
+        SEQUENCE, encode(INTEGER, b"\x01"), encode(SET), content, encode(0xA0, *certificates), encode(SET)
+    )
+    der = encode(SEQUENCE, encode(OID, _SIGNED_DATA), encode(0xA0, signed_data))
+    return armor(der, "PKCS7") if encoding == "pem" else der
 
 
 def to_zip(cert: x509.Certificate, chain: Sequence[x509.Certificate] = (), *, name: str) -> bytes:
@@ -124,8 +133,9 @@ def to_pkcs12(
         builder = builder.key_cert_algorithm(algorithm).hmac_hash(hashes.SHA1())  # noqa: S303 - for old systems
     else:
         builder = builder.key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC).hmac_hash(hashes.SHA256())
+    issuers = [as_x509(one) for one in chain] or None
     return pkcs12.serialize_key_and_certificates(
-        name.encode() or None, key, cert, list(chain) or None, builder.build(_require_password(password))
+        name.encode() or None, key, as_x509(cert), issuers, builder.build(_require_password(password))
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from asn1crypto.x509 import TbsCertificate
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from as2certs.pki.asn1 import BIT_STRING, read_element
 from as2certs.pki.errors import (
     PARSER_ERRORS,
     KeyMismatch,
@@ -78,7 +78,7 @@ def public_key_facts(holder: x509.Certificate | PrivateKey) -> KeyFacts:
     Those of a public key that can't be loaded, such as one of an unknown type, are read from its bytes. Raises
     UnreadableFile if that fails.
     """
-    if not isinstance(holder, x509.Certificate):
+    if isinstance(holder, KEY_CLASSES):
         return _public_key_facts(holder.public_key())
     oid = holder.public_key_algorithm_oid.dotted_string
     try:
@@ -176,8 +176,17 @@ def _public_key_facts(key: object) -> KeyFacts:
 def _public_key_facts_from_der(certificate: x509.Certificate, oid: str) -> KeyFacts:
     """Return the properties of a public key that the library does not load, such as RSA 512 or a national algorithm."""
     with convert_parser_errors("The certificate's public key can't be read: it is damaged, so ask for the file again."):
-        spki = TbsCertificate.load(certificate.tbs_certificate_bytes)["subject_public_key_info"]
+        spki = subject_public_key_info(certificate.tbs_certificate_bytes)
         size = None
         if oid in (_RSA, _RSA_PSS):
-            size = int(spki["public_key"].parsed["modulus"]).bit_length()
-        return KeyFacts(_KEY_TYPES.get(oid, f"unknown ({oid})"), size, hashlib.sha256(spki.dump()).hexdigest())
+            bits = read_element(spki).children()[1]
+            if bits.identifier != BIT_STRING:
+                raise ValueError("no bit string")
+            size = read_element(bits.content[1:]).children()[0].integer().bit_length()
+        return KeyFacts(_KEY_TYPES.get(oid, f"unknown ({oid})"), size, hashlib.sha256(spki).hexdigest())
+
+
+def subject_public_key_info(tbs_certificate: bytes) -> bytes:
+    """Return the DER of the public key in a TBSCertificate (RFC 5280, 4.1). Raises ValueError, IndexError."""
+    fields = read_element(tbs_certificate).children()
+    return fields[6 if fields[0].identifier == 0xA0 else 5].raw

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import unicodedata
+from contextlib import suppress
 from typing import IO
 
-from asn1crypto.algos import EncryptionAlgorithm, KdfAlgorithm
-from asn1crypto.core import Any, Asn1Value, Integer, OctetString, Sequence, Void
-from asn1crypto.keys import EncryptedPrivateKeyInfo
-from asn1crypto.pkcs12 import AuthenticatedSafe, Pfx, SafeContents
-
+from as2certs.pki.asn1 import read_element
 from as2certs.pki.errors import UnreadableFile, WrongPassword, convert_parser_errors
+from as2certs.pki.stores import derivation_rounds, inspect_pkcs12
 
 MAX_FILE_BYTES = 1024 * 1024
 MAX_PARTS = 100
@@ -19,32 +17,9 @@ MAX_KEYS = 5
 """Maximum number of private keys in a file, since each costs up to `MAX_ITERATIONS`."""
 MAX_ITERATIONS = 2_000_000
 """Maximum rounds of key derivation for all parts of a file: a second or two."""
-MAX_SCRYPT_COST = 2**20
-"""Maximum N x r x p of scrypt: 128 MiB of memory."""
 MAX_KEY_BYTES = 5 * 1024
 """A private key larger than this has more than 8192 bits, and its check takes from many seconds to minutes."""
 MAX_PASSWORD_BYTES = 1023
-
-_PBMAC1 = "1.2.840.113549.1.5.14"
-_SCRYPT = "1.3.6.1.4.1.11591.4.11"
-
-
-class _Pbmac1Params(Sequence):
-    """The parameters of PBMAC1 (RFC 8018, A.5), which asn1crypto does not know."""
-
-    _fields = [("key_derivation_func", KdfAlgorithm), ("message_auth_scheme", Any)]
-
-
-class _ScryptParams(Sequence):
-    """The parameters of scrypt (RFC 7914, section 7), which asn1crypto does not know either."""
-
-    _fields = [
-        ("salt", OctetString),
-        ("cost", Integer),
-        ("block_size", Integer),
-        ("parallelization", Integer),
-        ("key_length", Integer, {"optional": True}),
-    ]
 
 
 def read_bounded(stream: IO[bytes], limit: int = MAX_FILE_BYTES) -> bytes:
@@ -91,12 +66,37 @@ def password_bytes(password: str | None) -> bytes | None:
     return secret
 
 
-def check_encrypted_key_cost(der: bytes) -> None:
-    """Raise UnreadableFile for an encrypted PKCS#8 key that would take long to decrypt or check."""
+def password_candidates(password: str | None, rounds: int) -> list[bytes]:
+    """Return the bytes that a password may stand for, the likeliest first, none without a password.
+
+    Composed and decomposed letters (NFC, NFD: a Mac types the one and pastes the other), each in UTF-8, in Latin-1,
+    and in UTF-8 that a program took for Latin-1. Fewer of them if each costs many `rounds`. Raises WrongPassword.
+    """
+    if not password_bytes(password):
+        return []
+    assert password is not None
+    found: dict[bytes, None] = {}
+    forms = dict.fromkeys((password, *(unicodedata.normalize(form, password) for form in ("NFC", "NFD"))))
+    for form in forms:
+        found[form.encode()] = None
+    for form in forms:
+        with suppress(UnicodeEncodeError):
+            found[form.encode("latin-1")] = None
+        found[form.encode().decode("latin-1").encode()] = None
+    usable = [one for one in found if one and len(one) <= MAX_PASSWORD_BYTES]
+    return usable[: max(2, 2 * MAX_ITERATIONS // max(1, rounds))]
+
+
+def check_encrypted_key_cost(der: bytes) -> int:
+    """Return the rounds of key derivation of an encrypted PKCS#8 key.
+
+    Raises UnreadableFile for one that would take long to decrypt or check.
+    """
     check_key_size(der)
     with convert_parser_errors("The encrypted private key is damaged: export it again."):
-        rounds = _rounds(EncryptedPrivateKeyInfo.load(der)["encryption_algorithm"])
+        rounds = derivation_rounds(read_element(der).children()[0])
     _check_rounds(rounds)
+    return rounds
 
 
 def check_key_size(der: bytes) -> None:
@@ -107,76 +107,16 @@ def check_key_size(der: bytes) -> None:
         )
 
 
-def check_pkcs12_cost(der: bytes) -> None:
-    """Raise UnreadableFile for a PKCS#12 file that would take long to open.
+def check_pkcs12_cost(der: bytes) -> int:
+    """Return the rounds of key derivation of a PKCS#12 file; raise UnreadableFile if it would take long to open.
 
     Reads all that is visible without the password: the MAC, the encrypted safes, and the keys in unencrypted safes.
     """
-    with convert_parser_errors("The PKCS#12 file is damaged or cut off: export it again."):
-        keys, rounds = _pkcs12_costs(Pfx.load(der))
-    for key in keys:
+    contents = inspect_pkcs12(der)
+    for key in contents.keys:
         check_key_size(key)
-    _check_rounds(rounds)
-
-
-def _pkcs12_costs(pfx: Pfx) -> tuple[list[bytes], int]:
-    """Return the visible keys (encrypted or not) and the sum of the rounds of key derivation."""
-    keys, rounds = [], _mac_rounds(pfx)
-    for content in _safe_contents(pfx):
-        if content["content_type"].native == "encrypted_data":
-            rounds += _rounds(content["content"]["encrypted_content_info"]["content_encryption_algorithm"])
-            continue
-        if content["content_type"].native != "data":
-            continue
-        for bag in SafeContents.load(content["content"].native):
-            if bag["bag_id"].native == "pkcs8_shrouded_key_bag":
-                rounds += _rounds(bag["bag_value"]["encryption_algorithm"])
-                keys.append(bag["bag_value"]["encrypted_data"].native)
-            elif bag["bag_id"].native == "key_bag":
-                keys.append(bag["bag_value"].dump())
-            elif bag["bag_id"].native == "safe_contents":
-                raise UnreadableFile("The PKCS#12 file has bags inside bags: export only what is needed.")
-    return keys, rounds
-
-
-def _safe_contents(pfx: Pfx) -> Iterator[Asn1Value]:
-    safes = AuthenticatedSafe.load(pfx["auth_safe"]["content"].native)
-    if len(safes) > MAX_PARTS:
-        raise UnreadableFile(f"The PKCS#12 file has {len(safes)} parts: export only the certificate that is needed.")
-    yield from safes
-
-
-def _mac_rounds(pfx: Pfx) -> int:
-    mac = pfx["mac_data"]
-    if isinstance(mac, Void):
-        return 0
-    algorithm = mac["mac"]["digest_algorithm"]
-    if algorithm["algorithm"].dotted == _PBMAC1:
-        return _kdf_rounds(_Pbmac1Params.load(algorithm["parameters"].dump())["key_derivation_func"])
-    return abs(int(mac["iterations"].native))
-
-
-def _rounds(algorithm: EncryptionAlgorithm) -> int:
-    """Return the rounds of key derivation of an encryption algorithm (RFC 8018, RFC 7292, RFC 7914)."""
-    if algorithm["algorithm"].native == "pbes2":
-        return _kdf_rounds(algorithm["parameters"]["key_derivation_func"])
-    parameters = algorithm["parameters"]
-    return abs(int(parameters["iterations"].native)) if "iterations" in (parameters.native or ()) else 0
-
-
-def _kdf_rounds(kdf: KdfAlgorithm) -> int:
-    if kdf["algorithm"].native == "pbkdf2":
-        return abs(int(kdf["parameters"]["iteration_count"].native))
-    if kdf["algorithm"].dotted == _SCRYPT:
-        parameters = _ScryptParams.load(kdf["parameters"].dump())
-        cost = 1
-        for name in ("cost", "block_size", "parallelization"):
-            cost *= abs(int(parameters[name].native))
-        if cost > MAX_SCRYPT_COST:
-            raise UnreadableFile(
-                "The file asks scrypt for more memory than a key needs: export it again with usual settings."
-            )
-    return 0
+    _check_rounds(contents.rounds)
+    return contents.rounds
 
 
 def _check_rounds(rounds: int) -> None:

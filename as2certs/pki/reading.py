@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from asn1crypto.cms import ContentInfo
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
-from as2certs.pki.chains import find_leaf_and_chain
+from as2certs.pki.chains import find_leaf_and_chain, is_issuer_of
 from as2certs.pki.containers import FilePart, ParsedFile, parse_file, parse_partner_file
-from as2certs.pki.describing import Description, describe, load_der
+from as2certs.pki.describing import Description, describe, is_ca, load_der, shorten
 from as2certs.pki.errors import (
     PARSER_ERRORS,
     KeyMismatch,
@@ -37,12 +37,12 @@ from as2certs.pki.keys import (
 )
 from as2certs.pki.limits import (
     MAX_KEYS,
-    MAX_PARTS,
     check_encrypted_key_cost,
     check_key_size,
     check_pkcs12_cost,
-    password_bytes,
+    password_candidates,
 )
+from as2certs.pki.stores import inspect_pkcs12, pkcs12_decrypted, pkcs12_in_der
 from as2certs.pki.structure import KEY_KINDS, PRIVATE_KINDS, Kind
 
 
@@ -50,13 +50,15 @@ from as2certs.pki.structure import KEY_KINDS, PRIVATE_KINDS, Kind
 class Material:
     """A certificate with its chain (nearest issuer first) and, if requested, its private key.
 
-    `container` is the format of the file: "PEM", "DER", "PKCS#7" or "PKCS#12".
+    `container` is the format of the file: "PEM", "DER", "PKCS#7" or "PKCS#12". `notes` are phrases about what was
+    repaired or left out to read it, such as "HTML or XML tags were taken out".
     """
 
     leaf: x509.Certificate
     chain: tuple[x509.Certificate, ...]
     key: PrivateKey | None = field(repr=False)
     container: str
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def description(self) -> Description:
@@ -64,18 +66,30 @@ class Material:
         return describe(self.leaf, self.chain)
 
 
-def read_public(data: bytes, *, partner: bool = False) -> Material:
-    """Read a certificate and its chain from PEM, DER or PKCS#7 bytes, ignoring a private key.
+class KeyMissing(UnreadableFile):
+    """A certificate came without its private key; `material` is the certificate."""
 
-    With `partner`, a private key raises PrivateKeyFound. Anything but exactly one end-entity certificate with its
-    issuers raises UnreadableFile.
+    def __init__(self, message: str, material: Material) -> None:
+        super().__init__(message)
+        self.material = material
+
+
+def read_public(data: bytes, *, partner: bool = False) -> Material:
+    """Read a certificate and its chain from PEM, DER, PKCS#7, or a PKCS#12 without key, ignoring a private key.
+
+    What is around them, and what mail programs and editors do to text, is undone (`as2certs.pki.containers`). With
+    `partner`, a private key raises PrivateKeyFound. Anything but exactly one end-entity certificate with its issuers
+    raises UnreadableFile.
     """
     opened = parse_partner_file(data) if partner else parse_file(data)
-    if opened.of(Kind.PKCS12):
-        raise UnreadableFile(
-            "This is a PKCS#12 file, made to hold a private key: choose the certificate alone, as PEM, DER or PKCS#7."
-        )
-    return _build_material(opened, _read_certificates(opened))
+    for store in opened.of(Kind.PKCS12):
+        contents = inspect_pkcs12(store.der)
+        if contents.keys or contents.is_encrypted:
+            raise UnreadableFile(
+                "This is a PKCS#12 file, made to hold a private key: choose the certificate alone, as PEM, DER or"
+                " PKCS#7."
+            )
+    return _build_material(opened, opened.certificates())
 
 
 def read_with_key(
@@ -87,7 +101,8 @@ def read_with_key(
 ) -> Material:
     """Read a certificate and its private key from one file (PKCS#12, PEM with both) or from two, in either order.
 
-    Raises UnreadableFile, WrongPassword, or KeyMismatch if the key does not belong to the certificate.
+    Raises UnreadableFile, KeyMissing for a certificate alone, WrongPassword, or KeyMismatch if the key does not belong
+    to the certificate.
     """
     if key_data is None:
         return _read_single_file(data, password)
@@ -95,6 +110,7 @@ def read_with_key(
     if not _may_hold_certificate(first) and _may_hold_certificate(second):
         first, second, password, key_password = second, first, key_password, password
     material, keys = _read_contents(first, password)
+    material = replace(material, notes=tuple(dict.fromkeys((*material.notes, *second.notes))))
     if second.of(*PRIVATE_KINDS):
         keys = _read_keys(second, key_password if key_password is not None else password)
     elif not keys:
@@ -127,8 +143,14 @@ def read_ca_response(data: bytes, *, key: PrivateKey) -> Material:
         raise UnreadableFile(
             "This is the signing request (CSR) itself: send it to the CA, and bring the certificate that comes back."
         )
-    material = _build_material(opened, _read_certificates(opened))
+    material = _build_material(opened, opened.certificates())
     ours, theirs = public_key_facts(key), public_key_facts(material.leaf)
+    if ours.sha256 != theirs.sha256 and material.description.is_ca:
+        names = [shorten(describe(one).common_name or "no name") for one in (material.leaf, *material.chain)[:3]]
+        raise KeyMismatch(
+            f"The file holds only certificates of CAs ({' and '.join(f'“{name}”' for name in names)}), and your own is"
+            " missing: bring the one that this CA issued for your request."
+        )
     if ours.sha256 != theirs.sha256:
         raise KeyMismatch(f"The CA's answer is not for the key that waits here: {describe_mismatch(ours, theirs)}.")
     return replace(material, key=key)
@@ -138,8 +160,9 @@ def _read_single_file(data: bytes, password: str | None) -> Material:
     opened = parse_file(data)
     material, keys = _read_contents(opened, password)
     if not keys:
-        raise UnreadableFile(
-            "The file holds a certificate without its private key: choose the key's file too, or PKCS#12 with both."
+        raise KeyMissing(
+            "The file holds a certificate without its private key: choose the key's file too, or PKCS#12 with both.",
+            material,
         )
     return _attach_key(material, keys)
 
@@ -149,8 +172,34 @@ def _read_contents(opened: ParsedFile, password: str | None) -> tuple[Material, 
     stores = opened.of(Kind.PKCS12)
     if stores:
         key, certificates = _read_pkcs12(stores[0].der, password)
-        return _build_material(opened, certificates), [key] if key else []
-    return _build_material(opened, _read_certificates(opened)), _read_keys(opened, password)
+        own, left_out = _certificates_of_key(key, certificates)
+        material = _build_material(opened, own)
+        if left_out:
+            names = ", ".join(f"“{shorten(describe(one).common_name or 'no name')}”" for one in left_out[:3])
+            note = f"other certificates in the file ({names}) were left out"
+            material = replace(material, notes=(*material.notes, note))
+        return material, [key] if key else []
+    material = _build_material(opened, opened.certificates())
+    return material, _read_keys(opened, password)
+
+
+def _certificates_of_key(
+    key: PrivateKey | None, certificates: Sequence[x509.Certificate]
+) -> tuple[list[x509.Certificate], list[x509.Certificate]]:
+    """Return the certificates of a store that belong to its key, with their issuers, and the others.
+
+    Programs keep the certificates of partners in the same store as one's own key.
+    """
+    wanted = public_key_sha256(key) if key else ""
+    own = [one for one in dict.fromkeys(certificates) if public_key_sha256(one) == wanted]
+    if len(own) != 1:
+        return list(certificates), []
+    pool = [one for one in dict.fromkeys(certificates) if one != own[0]]
+    while issuer := next((one for one in pool if is_issuer_of(one, own[-1])), None):
+        own.append(issuer)
+        pool.remove(issuer)
+    # Issuers out of order, such as roots of a cross-signed CA, stay with their chain.
+    return [*own, *(one for one in pool if is_ca(one))], [one for one in pool if not is_ca(one)]
 
 
 def _build_material(opened: ParsedFile, certificates: Sequence[x509.Certificate]) -> Material:
@@ -159,7 +208,7 @@ def _build_material(opened: ParsedFile, certificates: Sequence[x509.Certificate]
     leaf, chain = find_leaf_and_chain(certificates)
     kinds = {Kind.PKCS12: "PKCS#12", Kind.PKCS7: "PKCS#7"}
     container = next((name for kind, name in kinds.items() if opened.of(kind)), opened.encoding)
-    return Material(leaf, chain, None, container)
+    return Material(leaf, chain, None, container, opened.notes)
 
 
 def _attach_key(material: Material, keys: Sequence[PrivateKey]) -> Material:
@@ -170,40 +219,20 @@ def _attach_key(material: Material, keys: Sequence[PrivateKey]) -> Material:
     return replace(material, key=key)
 
 
-def _read_certificates(opened: ParsedFile) -> list[x509.Certificate]:
-    """Return all certificates of a file in their order, including those in PKCS#7."""
-    found: list[x509.Certificate] = []
-    for part in opened.of(Kind.CERTIFICATE, Kind.PKCS7):
-        found += [load_der(part.der)] if part.kind is Kind.CERTIFICATE else _read_pkcs7(part.der)
-        if len(found) > MAX_PARTS:
-            break
-    return found
-
-
-def _read_pkcs7(der: bytes) -> list[x509.Certificate]:
-    """Return the certificates in a PKCS#7 structure (RFC 5652, 5.1), DER or BER."""
-    with convert_parser_errors("The PKCS#7 file is damaged: ask for it again."):
-        content = ContentInfo.load(der)["content"]
-        choices = [choice for choice in content["certificates"] if choice.name == "certificate"]
-        certificates = [choice.chosen.dump() for choice in choices[: MAX_PARTS + 1]]
-    if not certificates:
-        raise UnreadableFile("The PKCS#7 file holds no certificate: export it again, with the certificate.")
-    return [load_der(certificate) for certificate in certificates]
-
-
 def _read_pkcs12(der: bytes, password: str | None) -> tuple[PrivateKey | None, list[x509.Certificate]]:
     """Return key and certificates of a PKCS#12 file (RFC 7292); without a password, try an empty one and none."""
-    check_pkcs12_cost(der)
-    secret = password_bytes(password)
-    tries = [secret] if secret else [b"", None]
-    for candidate in tries:
+    rounds = check_pkcs12_cost(der)
+    given = password_candidates(password, rounds)
+    candidates: list[bytes | None] = [*given] or [b"", None]
+    for candidate in candidates:
         store = _open_pkcs12(der, candidate)
         if store is not None:
             break
     else:
+        hint = _blank_hint(password)
         raise WrongPassword(
-            "The password does not open this PKCS#12 file: type the one with which it was exported."
-            if secret
+            f"The password does not open this PKCS#12 file: type the one with which it was exported{hint}."
+            if given
             else "This PKCS#12 file needs a password: type the one with which it was exported."
         )
     with convert_parser_errors("A certificate in the PKCS#12 file is damaged: export it again."):
@@ -214,6 +243,15 @@ def _read_pkcs12(der: bytes, password: str | None) -> tuple[PrivateKey | None, l
 
 def _open_pkcs12(der: bytes, password: bytes | None) -> pkcs12.PKCS12KeyAndCertificates | None:
     """Return the decrypted store, None for a wrong password; raise UnreadableFile for a damaged file."""
+    if password is not None and not _is_utf8(password):
+        try:
+            decrypted = pkcs12_decrypted(der, password)
+        except PARSER_ERRORS:
+            return None
+        # The library takes no other passwords than UTF-8.
+        return _open_pkcs12(decrypted, None) if decrypted is not None else None
+    with convert_parser_errors("The PKCS#12 file is damaged: export it again."):
+        der = pkcs12_in_der(der, password)
     try:
         return pkcs12.load_pkcs12(der, password)
     except ValueError as error:
@@ -226,6 +264,14 @@ def _open_pkcs12(der: bytes, password: bytes | None) -> pkcs12.PKCS12KeyAndCerti
         if not is_rust_panic(error):
             raise
         raise UnreadableFile("The PKCS#12 file is damaged: export it again.") from None
+
+
+def _is_utf8(password: bytes) -> bool:
+    try:
+        password.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _read_keys(opened: ParsedFile, password: str | None) -> list[PrivateKey]:
@@ -255,28 +301,39 @@ def _load_key(part: FilePart, password: str | None) -> PrivateKey:
         check_key_size(part.der)
         with convert_parser_errors("The private key is damaged or not a valid key: export it again."):
             return require_supported_key(load_der_private_key(part.der, None))
-    if part.der:
-        check_encrypted_key_cost(part.der)
+    rounds = check_encrypted_key_cost(part.der) if part.der else 1
     check_key_size(part.der or part.pem[: len(part.pem) * 3 // 4])
-    secret = password_bytes(password)
-    if not secret:
+    candidates = password_candidates(password, rounds)
+    if not candidates:
         raise WrongPassword("The private key is encrypted and needs a password: type the one it was exported with.")
+    for candidate in candidates[:-1]:
+        with suppress(WrongPassword):
+            return _decrypt_key(part, candidate, password)
+    return _decrypt_key(part, candidates[-1], password)
+
+
+def _decrypt_key(part: FilePart, secret: bytes, password: str | None) -> PrivateKey:
     with convert_parser_errors(
-        "The password does not open the private key, or the key is damaged: type it again, or export it again.",
+        "The password does not open the private key, or the key is damaged: type it again"
+        f"{_blank_hint(password)}, or export it again.",
         WrongPassword,
     ):
-        return require_supported_key(_decrypt_key(part, secret))
+        try:
+            if part.pem:
+                return require_supported_key(load_pem_private_key(part.pem, secret))
+            return require_supported_key(load_der_private_key(part.der, secret))
+        except UnsupportedAlgorithm:
+            raise UnreadableFile(
+                "The private key is protected in a way that is not known here: export it with AES-256."
+            ) from None
 
 
-def _decrypt_key(part: FilePart, password: bytes) -> object:
-    try:
-        if part.pem:
-            return load_pem_private_key(part.pem, password)
-        return load_der_private_key(part.der, password)
-    except UnsupportedAlgorithm:
-        raise UnreadableFile(
-            "The private key is protected in a way that is not known here: export it with AES-256."
-        ) from None
+def _blank_hint(password: str | None) -> str:
+    """Return a hint at white space around a password, which copying adds."""
+    if not password or password == password.strip():
+        return ""
+    where = "ends" if password[-1:].isspace() else "begins"
+    return f", and try it without the blank with which it {where}"
 
 
 def _may_hold_certificate(opened: ParsedFile) -> bool:
@@ -289,6 +346,8 @@ _ADVICE = {
     Kind.PRIVATE_KEY: "choose the certificate, and give the key beside it",
     Kind.ENCRYPTED_KEY: "choose the certificate, and give the key beside it",
     Kind.OPENSSH_KEY: "AS2 needs an X.509 certificate",
+    Kind.ATTRIBUTE_CERTIFICATE: "it gives rights to a holder and has no key, so choose the holder's X.509 certificate",
+    Kind.OCSP_RESPONSE: "it says whether a certificate was revoked, so choose the certificate itself",
     Kind.CRL: "choose the certificate itself",
     Kind.MESSAGE: "choose the certificate itself",
     Kind.PARAMETERS: "choose the certificate itself",

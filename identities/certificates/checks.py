@@ -24,11 +24,11 @@ def check_for_station(
     predecessor: AbstractCertificate | None = None,
     known: Sequence[pki.KnownCertificate] | None = None,
 ) -> list[pki.CertificateFinding]:
-    """Return the findings about a certificate for these roles of its holder, errors first.
+    """Return the findings about a certificate for these roles of its holder: errors, warnings, notes.
 
     ``known`` is the result of ``similar_certificates``, for callers that have it already.
     """
-    return pki.check_certificate(
+    found = pki.check_certificate(
         material.description,
         pki.IntendedUse(roles, holder.environment),
         now=now,
@@ -36,6 +36,7 @@ def check_for_station(
         predecessor=predecessor.material.description if predecessor else None,
         key=pki.public_key_facts(material.key) if material.key else None,
     )
+    return [*found, *pki.describe_repairs(material.notes)]
 
 
 def similar_certificates(description: pki.Description, holder: AbstractStation) -> list[pki.KnownCertificate]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -60,7 +61,8 @@ class CertificateImportForm(SafeForm):
 
     If the form is valid, ``material`` is the certificate. ``warnings`` are findings to show; ``must_confirm`` means
     that the form is invalid only because they are not confirmed yet. An expired certificate needs a reason, too; one
-    that is not valid yet goes into service by a rotation, unless ``at_once`` is ticked.
+    that is not valid yet goes into service by a rotation, unless ``at_once`` is ticked. ``notes`` are findings to show
+    after the import.
     """
 
     certificate_file = FileContentField(required=False, label="Certificate file")
@@ -86,6 +88,7 @@ class CertificateImportForm(SafeForm):
         super().__init__(*args, **kwargs)
         self.holder, self.now = holder, now
         self.warnings: list[pki.CertificateFinding] = []
+        self.notes: list[pki.CertificateFinding] = []
         self.must_confirm = self.is_expired = self.can_wait = False
         self.fields["roles"] = RolesField(holder.ROLES)
         self.helper = form_helper(*self.layout())
@@ -116,6 +119,7 @@ class CertificateImportForm(SafeForm):
             if finding.level == "error":
                 self.add_error(source, f"{finding.reason} {finding.advice}")
         self.warnings = [finding for finding in findings if finding.level == "warning"]
+        self.notes = [finding for finding in findings if finding.level == "note"]
         if self.warnings and not self.errors:
             self._require_confirmation(cleaned)
         return cleaned
@@ -186,7 +190,9 @@ class CertificateImportForm(SafeForm):
 
 
 class IdentityUploadForm(CertificateImportForm):
-    """Upload a certificate of an identity with its private key, in one file or two."""
+    """Upload a certificate of an identity with its private key, in one file or two, or for a key that is here."""
+
+    holder: Identity
 
     key_file = FileContentField(
         required=False,
@@ -223,7 +229,15 @@ class IdentityUploadForm(CertificateImportForm):
     def read(self, data: bytes) -> pki.Material:
         password = self.cleaned_data["password"] or None
         key_data = self.cleaned_data["key_file"]
-        return pki.read_with_key(data, password=password, key_data=key_data, key_password=password)
+        try:
+            return pki.read_with_key(data, password=password, key_data=key_data, key_password=password)
+        except pki.KeyMissing as error:
+            # A renewed certificate often comes alone, for a key that was kept here when its predecessor came.
+            kept = self.holder.private_keys.filter(public_key_sha256=error.material.description.public_key_sha256)
+            if not kept.exists():
+                raise
+            note = f"it came without its key, and {self.holder} has this key here, which is used with it"
+            return replace(error.material, notes=(*error.material.notes, note))
 
     def field_of(self, error: pki.PkiError, source: str) -> str:
         key_data = self.cleaned_data.get("key_file")

@@ -78,7 +78,7 @@ def is_intact(release: Path, item: InstallableCertificate, *, private: bool, bun
     if not all((release / name).is_file() for name in wanted):
         return False
     try:
-        certificate = x509.load_pem_x509_certificate(read_file(release / "cert.pem"))
+        (certificate,) = pki.load_pem(read_file(release / "cert.pem"))
         if hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest() != item.sha256:
             return False
         return not private or pki.pem_key_matches(read_file(release / "key.pem"), certificate)
@@ -96,9 +96,9 @@ def stored_passwords(release: Path) -> tuple[str, ...]:
 
 def _parse_certificates(item: InstallableCertificate) -> tuple[x509.Certificate, list[x509.Certificate]]:
     try:
-        certificate = x509.load_pem_x509_certificate(item.certificate_pem)
-        chain = x509.load_pem_x509_certificates(item.chain_pem) if item.chain_pem.strip() else []
-    except ValueError as error:
+        (certificate,) = pki.load_pem(item.certificate_pem)
+        chain = [*pki.load_pem(item.chain_pem)]
+    except (ValueError, pki.PkiError) as error:
         raise ConnectorError(f"The certificate {_short_name(item)} or its chain is no PEM that can be read.") from error
     if hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest() != item.sha256:
         raise ConnectorError(

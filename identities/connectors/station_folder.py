@@ -28,9 +28,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from as2certs import pki
 from identities.connectors.base import ConnectorError
 
 BROKEN_LINK = "broken"
@@ -187,8 +187,8 @@ class StationFolder:
             return release
         try:
             pem = read_file(self.release(release) / "cert.pem")
-            certificate = x509.load_pem_x509_certificate(pem)
-        except (FileNotFoundError, NotADirectoryError, ValueError, ConnectorError):
+            (certificate,) = pki.load_pem(pem)
+        except (FileNotFoundError, NotADirectoryError, ValueError, ConnectorError, pki.PkiError):
             return BROKEN_LINK
         return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
 

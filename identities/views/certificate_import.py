@@ -57,6 +57,8 @@ def import_from_form(request: HttpRequest, form: CertificateImportForm) -> HttpR
     except DomainError as error:
         form.add_error(None, str(error))
         return None
+    for note in form.notes:
+        messages.info(request, f"{note.reason} {note.advice}")
     return redirect_after_import(request, form.holder, result)
 
 

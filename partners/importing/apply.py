@@ -116,10 +116,11 @@ def import_list(
 
 @dataclass(frozen=True)
 class _ReadCertificate:
-    """The description of a row's certificate and the values of its columns, without the parsed certificate."""
+    """The description of a row's certificate, the values of its columns, and notes on its file; not the certificate."""
 
     description: pki.Description
     columns: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def _read_certificates(
@@ -132,17 +133,19 @@ def _read_certificates(
         if not row.certificate:
             yield row, None
             continue
+        data = None
         try:
             data = source.read(row.certificate)
             left -= len(data)
             material = pki.read_public(data, partner=True)
         except (UnreadableCertificateFile, pki.PkiError) as error:
-            left -= pki.MAX_FILE_BYTES if isinstance(error, pki.UnreadableFile) else 0
+            # Of a file that is too large, as much was read as a certificate may have.
+            left -= pki.MAX_FILE_BYTES if data is None and isinstance(error, pki.UnreadableFile) else 0
             result.errors.append(RowProblem(row.line, _prefix_file_name(row.certificate, str(error))))
         else:
             columns = PartnerCertificate.columns_from(material)
             columns["chain_pem"] = chains.setdefault(columns["chain_pem"], columns["chain_pem"])
-            yield row, _ReadCertificate(material.description, columns)
+            yield row, _ReadCertificate(material.description, columns, material.notes)
         if left < 0:
             raise UnreadableSource(
                 f"The certificates take more than {MAX_BYTES // 1024 // 1024} MiB together, where 20,000 take less: "
@@ -312,6 +315,8 @@ class _ImportRun:
             found = findings.errors if finding.level == "error" else findings.remarks
             advice = EXPIRED_ADVICE if finding.code == "expired" else finding.advice
             found.append(_prefix_file_name(row.certificate, f"{finding.reason} {advice}"))
+        for note in pki.describe_repairs(read.notes):
+            findings.remarks.append(_prefix_file_name(row.certificate, note.reason))
         return replace(certificate, warnings=tuple(warnings))
 
     def _store(self) -> None:

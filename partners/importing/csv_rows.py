@@ -36,6 +36,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 _COLUMN_BY_HEADING = {
     spelled: name for name, others in COLUMNS.items() for spelled in (name.replace("_", " "), *others)
 }
+#: As spreadsheets write a GLN or DUNS number of many digits.
+_ROUNDED_NUMBER = re.compile(r"\d([.,]\d+)?[eE]\+\d{1,3}")
 _REQUIRED = ("name", "as2_id")
 
 
@@ -212,6 +214,11 @@ def _cell_errors(cells: dict[str, str]) -> Iterator[str]:
             yield f"The column {name} holds a character that can’t be shown, such as a tab or a NUL: type it anew."
     if not cells.get("as2_id"):
         yield "It has no AS2 ID: a partner is known by that and its environment."
+    elif _ROUNDED_NUMBER.fullmatch(cells["as2_id"]):
+        yield (
+            f"The AS2 ID “{_display_text(cells['as2_id'])}” looks like a long number that a spreadsheet rounded: "
+            "format the column as text, type the whole number, and save the list again."
+        )
     side = cells.get("side", "").lower()
     if side not in ("", "partner"):
         yield (

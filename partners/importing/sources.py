@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import os
 import stat
+import unicodedata
 import zipfile
 import zlib
 from collections import defaultdict
@@ -80,11 +81,13 @@ class _FileNames:
 
     def __init__(self, paths: Iterable[str]) -> None:
         """Index the paths. Raises UnreadableSource for too many."""
-        self._paths: set[str] = set()
+        self._paths: dict[str, str] = {}
         self._by_name: dict[str, list[str]] = defaultdict(list)
         for path in paths:
-            self._paths.add(path)
-            self._by_name[path.rpartition("/")[2]].append(path)
+            if path.startswith("__MACOSX/") or "/__MACOSX/" in path:
+                continue  # what a Mac adds to a ZIP about each file, under the same name
+            self._paths[_normalised(path)] = path
+            self._by_name[_normalised(path.rpartition("/")[2])].append(path)
             if len(self._paths) > MAX_FILES:
                 raise UnreadableSource(f"There are more than {MAX_FILES:,} files: leave only the certificates there.")
 
@@ -94,9 +97,9 @@ class _FileNames:
             raise UnreadableCertificateFile(
                 f"The file’s name {name} leads out of the {where}: write it as it is called inside."
             )
-        if name in self._paths:
-            return name
-        found = self._by_name.get(name, [])
+        if _normalised(name) in self._paths:
+            return self._paths[_normalised(name)]
+        found = self._by_name.get(_normalised(name), [])
         if len(found) > 1:
             raise UnreadableCertificateFile(
                 f"The {where} has {len(found)} files {name} in different folders: name it with its folder, as "
@@ -105,6 +108,11 @@ class _FileNames:
         if not found:
             raise UnreadableCertificateFile(_missing_message(name, where))
         return found[0]
+
+
+def _normalised(path: str) -> str:
+    """Return a path in composed form (NFC): a Mac writes “ü” in names of files as two characters, lists have one."""
+    return unicodedata.normalize("NFC", path)
 
 
 class ZipSource:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from as2certs import pki
+from tests.arrivals.files import make_zip
 from tests.certificates import cert_der, cert_pem, key_pem, make_ca, make_pair, p12
 from tests.pki.sentences import error_message
 
@@ -73,7 +74,10 @@ BAD: dict[str, tuple[bytes, str]] = {
         b"\n".join(line for i, line in enumerate(cert_pem(LEAF).split(b"\n")) if not 5 < i < 9),
         "cut off",
     ),
-    "PEM with damaged hyphens": (cert_pem(LEAF).replace(b"-----", "–––".encode()), "five hyphens"),
+    "PEM with damaged hyphens and lines missing": (
+        b"\n".join(line for i, line in enumerate(cert_pem(LEAF).replace(b"-----", b"===").split(b"\n")) if i != 5),
+        "five hyphens",
+    ),
     "an empty PEM block": (b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", "is empty"),
     "two leaves": (cert_pem(LEAF, OTHER), "2 certificates that do not belong together"),
     "two leaves of one CA": (
@@ -90,7 +94,6 @@ BAD: dict[str, tuple[bytes, str]] = {
     ),
     "a thousand certificates": (cert_pem(LEAF) * 700, "more than 100 PEM blocks"),
     "a truncated certificate": (cert_der(LEAF)[:-20], "cut off"),
-    "a certificate with junk after it": (cert_der(LEAF) + b"junk", "damaged"),
     "a certificate whose content is broken": (
         cert_der(LEAF).replace(b"\x17\x0d26", b"\x17\x0d2x"),
         "damaged",
@@ -104,7 +107,7 @@ BAD: dict[str, tuple[bytes, str]] = {
         pkcs7.serialize_certificates([LEAF], Encoding.DER).replace(b"\xa0\x82", b"\xa1\x82", 1),
         "binary data",
     ),
-    "a ZIP archive": (pki.to_zip(LEAF, name="acme"), "a ZIP archive"),
+    "a ZIP archive": (make_zip({"readme.txt": b"The certificate follows.", "logo.png": b"\x89PNG"}), "“logo.png”"),
     "a PDF": (b"%PDF-1.7\n%\xe2\xe3", "a PDF document"),
     "a web page": (b"<!DOCTYPE html><html><body>Login</body></html>", "a web page"),
     "JSON": (b'{"certificate": "..."}', "a JSON document"),

@@ -41,6 +41,19 @@ def test_a_fingerprint_is_shown_in_full_and_short() -> None:
         f"\ufeff{FULL}",
         " ".join(HEX[i : i + 4] for i in range(0, 64, 4)),
         f"0x{HEX}",
+        f'"{FULL}"',
+        f"„{FULL}“",
+        f"Fingerabdruck (SHA-256): {FULL}",
+        f"Empreinte SHA256 : {FULL}",
+        f"Huella digital SHA 256: {HEX}",
+        f"Fade {FULL}",
+        f"Dec: {' '.join(HEX[i : i + 4] for i in range(0, 64, 4))}",
+        f"cafe {HEX}",
+        f"ab {FULL}",
+        f"1. {FULL} ok",
+        f"SHA-1: {HEX[:40]}\nSHA-256: {FULL}",
+        f"<b>{FULL}</b>",
+        f"拇印: {HEX}",
     ],
 )
 def test_every_notation_is_the_same_fingerprint(text: str) -> None:
@@ -61,6 +74,7 @@ def test_every_notation_is_the_same_fingerprint(text: str) -> None:
         (HEX[:-1] + "O", "“o”"),
         ("the new certificate is installed", "“"),
         (HEX[:-1] + "\x00", "U+0000"),
+        (f"old: {HEX}; new (SHA-256): {HEX[::-1]}", "several fingerprints"),
         ("a" * 100_000, "far longer"),
     ],
 )

@@ -109,6 +109,16 @@ def test_keys_of_openssl_are_read_beside_their_certificate(made: Path, name: str
         pki.read_public(key, partner=True)
 
 
+@pytest.mark.parametrize("options", ["", "-legacy"])
+def test_a_store_of_a_terminal_in_latin1_is_opened(made: Path, options: str) -> None:
+    (made / "password").write_bytes("größe\n".encode("latin-1"))
+    openssl(made, f"pkcs12 -export -in cert.pem -inkey key.pem -passout file:password {options} -out latin1.p12")
+    data = (made / "latin1.p12").read_bytes()
+    assert pki.read_with_key(data, password="größe").key is not None
+    with pytest.raises(pki.WrongPassword, match="does not open"):
+        pki.read_with_key(data, password="grösse")
+
+
 @pytest.mark.parametrize(
     ("name", "password"),
     [

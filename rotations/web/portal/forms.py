@@ -25,6 +25,8 @@ PRIVATE_KEY_DISCARDED = (
     "What you sent holds a private key. We threw it away at once and kept nothing of it. But a private key that has "
     "left your system is not safe any more: please replace that key, and send us only certificates, never keys."
 )
+#: A text of as many characters is no fingerprint with its label, but a certificate, however it is encoded.
+MIN_CERTIFICATE_TEXT = 400
 
 
 def text_area(rows: int = 3, **attrs: str) -> forms.Textarea:
@@ -128,7 +130,7 @@ class InstalledForm(PortalForm):
         return cleaned
 
     def _read_text(self, text: str) -> None:
-        if "-----BEGIN" in text:  # the certificate itself was pasted
+        if len(text) >= MIN_CERTIFICATE_TEXT:  # the certificate itself was pasted
             self._read_certificate("fingerprint", text.encode())
             return
         try:

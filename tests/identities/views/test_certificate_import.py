@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.messages import get_messages
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
@@ -71,6 +72,19 @@ def test_a_certificate_with_its_key_is_used_at_once_where_there_is_none(operator
     assert certificate.private_key is not None
     assert certificate.private_key.public_key_sha256 == certificate.public_key_sha256
     assert verbs() == ["certificate.taken_in", "certificate.in_service"]
+
+
+def test_a_renewed_certificate_alone_is_used_with_the_key_that_is_here(operator: Client) -> None:
+    identity = make_identity()
+    leaf, key = pair()
+    assert "without its private key" in str(errors(upload(operator, identity, certificate_file=file(cert_pem(leaf)))))
+    upload(operator, identity, certificate_file=file(p12((leaf, key))), password="secret")
+    renewed = make_pair(not_after=NOW + timedelta(days=900), key=key)[0]
+    answer = upload(operator, identity, certificate_file=file(cert_pem(renewed)))
+    assert answer.status_code == 302, errors(answer)
+    stored = identity.certificates.latest("pk")
+    assert stored.private_key == identity.private_keys.get()
+    assert any("has this key here" in str(one) for one in get_messages(answer.wsgi_request))
 
 
 def test_a_certificate_for_one_role_serves_only_that(operator: Client) -> None:

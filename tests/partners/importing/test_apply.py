@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import unicodedata
 import zipfile
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -25,6 +26,7 @@ from partners.importing import apply, csv_rows
 from partners.importing.apply import ImportOptions, InventoryImportResult, import_list
 from partners.importing.sources import CertificateSource, FolderSource, NoSource, ZipSource
 from partners.models import Contact, Partner, PartnerCertificate, PartnerService, Partnership
+from tests.arrivals import files as arrivals
 from tests.certificates import cert_pem, key_pem, make_pair, p12
 from tests.inventory import NOW, add_certificate, make_identity, make_partner, verbs
 
@@ -157,6 +159,38 @@ def test_each_imported_object_is_recorded_as_if_it_had_been_created_alone(folder
     summary = Entry.objects.get(verb="inventory.imported")
     assert summary.new["list"] == "partners.csv"
     assert summary.new["certificates"] == 2
+
+
+def test_many_unreadable_files_are_one_error_per_row(folder: Path) -> None:
+    (folder / "bad.cer").write_bytes(b"This is no certificate.")
+    rows = [f"Bad {number},BAD{number:03}" for number in range(129)]  # more than the limit in MiB
+    data = make_list(*(f"{row},bad.cer" for row in rows), "Good,GOOD,northwind.pem", heads="name,as2_id,certificate")
+    result = run(data, folder, skip_faulty=True)
+    assert len(result.errors) == 129
+    assert "bad.cer: The file is a text without a certificate" in result.errors[0].text
+    assert result.partners == 1
+
+
+def test_an_as2_id_that_a_spreadsheet_rounded_is_refused() -> None:
+    (error,) = run(make_list("GLN Partner,4.01235E+12", heads="name,as2_id")).errors
+    assert "“4.01235E+12” looks like a long number that a spreadsheet rounded" in error.text
+    assert not run(make_list("Short,4E12", heads="name,as2_id")).errors
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_file_is_found_in_either_form_of_its_name(form: Literal["NFC", "NFD"]) -> None:
+    name = unicodedata.normalize(form, "müller.cer")
+    members = {f"new/{name}": pem("MUELLER"), f"__MACOSX/new/._{name}": b"\0\5", f"__MACOSX/new/{name}": b"x"}
+    packed = io.BytesIO(arrivals.make_zip(members))
+    result = run(make_list("Müller,MUELLER,müller.cer", heads="name,as2_id,certificate"), ZipSource(packed))
+    assert (result.errors, result.certificates) == ([], 1)
+
+
+def test_what_was_repaired_in_a_file_is_a_remark(folder: Path) -> None:
+    (folder / "northwind.pem").write_bytes(pem("NORTHWIND").replace(b"-----", "———".encode()))
+    result = run(make_list("Northwind,NORTHWIND,northwind.pem", heads="name,as2_id,certificate"), folder)
+    assert not result.errors
+    assert any("typographic dashes" in remark.text for remark in result.remarks)
 
 
 def test_a_certificate_of_a_list_is_stored_like_an_uploaded_one(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -31,6 +32,7 @@ from rotations.execution.confirmations import PartnerAnswer, record_answer
 from rotations.lifecycle import approval, drafts, endings, step_actions
 from rotations.lifecycle.drafts import DraftSpec, create_draft
 from rotations.models import HandedIn, Link, Participant, Rotation
+from tests.arrivals import files
 from tests.certificates import cert_pem, key_pem, make_ca, make_pair, p12
 from tests.rotations.company import NOW, Company, window
 from tests.rotations.exchange.incoming import BOTH, NORA, link_to, make_pem, put_in_use, submit_new
@@ -254,18 +256,33 @@ def test_what_can_not_be_used_is_refused_in_one_sentence(northwind: Partner, wha
     assert northwind.certificates.count() == 1
 
 
-@pytest.mark.parametrize("how", ["beside it", "alone", "PKCS#12"])
+@pytest.mark.parametrize("how", ["beside it", "alone", "PKCS#12", "JKS", "PFX in a ZIP", "base64 of a PEM"])
 def test_a_private_key_is_thrown_away_with_the_advice_to_replace_it(northwind: Partner, how: str) -> None:
     pair = make_pair("NORTHWIND-2")
     data = {
         "beside it": cert_pem(pair[0]) + key_pem(pair[1]),
         "alone": key_pem(pair[1], "secret"),
         "PKCS#12": p12(pair),
+        "JKS": files.java_keystore(with_key=True),
+        "PFX in a ZIP": files.make_zip({"as2.pfx": p12(pair)}),
+        "base64 of a PEM": base64.encodebytes(key_pem(pair[1])),
     }[how]
     with pytest.raises(PrivateKeySubmitted, match="nothing of it was kept, but replace that key"):
         submit_new(northwind, data)
     assert not HandedIn.objects.exists()
     assert not PrivateKey.objects.exclude(identity__name="ACME").exists()
+
+
+def test_what_was_repaired_is_a_note_that_needs_no_confirmation(northwind: Partner) -> None:
+    reading = read_submission(northwind, files.make_zip({"new.cer": make_pem("NEW").replace(b"-", b"\x96")}), now=NOW)
+    (note,) = reading.findings
+    assert (note.code, note.level) == ("repaired", "note")
+    assert "a ZIP archive (“new.cer”) and typographic dashes were turned into hyphens" in note.reason
+
+
+def test_a_store_of_certificates_alone_is_no_alarm(northwind: Partner) -> None:
+    leaf = make_pair("NEW", not_before=NOW - timedelta(days=1), not_after=NOW + timedelta(days=300))[0]
+    assert submit_new(northwind, files.plain_pkcs12(leaf)).is_new
 
 
 def test_just_before_its_expiry_it_is_accepted(northwind: Partner) -> None:
