@@ -72,18 +72,22 @@ def headline(page: PortalPage) -> Headline:
 def _emergency_headline(page: PortalPage) -> Headline:
     if page.is_answered:
         return Headline("The certificate is replaced", "Thank you: we have your answers.", meaning="fine")
+    is_made = page.next_action.progress is ChangeProgress.MADE
     if page.is_own:
+        ours = "We use the new one only" if is_made else "We are about to use the new one only"
         return Headline(
             "Urgent: replace our old certificate now",
-            "Its private key may be known to somebody else. We use the new one only; please replace it now.",
+            f"Its private key may be known to somebody else. {ours}; please replace it now.",
             "Until you have, messages between us fail, and somebody could pass for us. Compare the fingerprint with us "
             "by telephone if you are unsure.",
             "urgent",
         )
+    ours = "don’t accept the old certificate any more" if is_made else "are about to accept the new certificate only"
+    still = "is rejected here, and we encrypt" if is_made else "will be rejected here, and we will encrypt"
     return Headline(
         "Urgent: use your new certificate only",
-        "Its old private key may be known to somebody else. We don’t accept the old certificate any more.",
-        "What you still sign with it is rejected here, and we encrypt to the new one only.",
+        f"Its old private key may be known to somebody else. We {ours}.",
+        f"What you still sign with it {still} to the new one only.",
         "urgent",
     )
 
