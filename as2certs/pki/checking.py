@@ -101,7 +101,7 @@ def describe_repairs(notes: Sequence[str]) -> list[CertificateFinding]:
     if not notes:
         return []
     listed = " and ".join(part for part in (", ".join(notes[:-1]), notes[-1]) if part)
-    reason = f"The file had to be put right before the certificate could be read: {listed}."
+    reason = f"To read the certificate, something in the file was put right or left out: {listed}."
     return [CertificateFinding("repaired", "note", reason, "Check that name and fingerprint are the expected ones.")]
 
 
