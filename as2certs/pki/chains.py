@@ -100,7 +100,8 @@ def _several_message(several: Sequence[x509.Certificate]) -> str:
         listed = " and ".join(describe_dates(one) for one in several[:3])
         return (
             f"The file holds {len(several)} certificates of {names[0]} that do not belong together,"
-            f" and their dates do not tell which one is the successor ({listed}): choose a file with only the one that"
+            " perhaps an old one and its successor, and their dates do not tell which one is the successor"
+            f" ({listed}): choose a file with only the one that"
             " is needed."
         )
     if len(set(names)) < len(names):
