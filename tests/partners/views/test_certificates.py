@@ -138,7 +138,7 @@ def test_invalid_input_is_reported_at_its_field_and_changes_nothing(operator: Cl
 
 
 def test_a_bundle_with_two_leaves_is_refused(operator: Client) -> None:
-    form = upload(operator, make_partner(), cert_pem(pair()[0], pair(days=600)[0])).context["form"]
+    form = upload(operator, make_partner(), cert_pem(pair()[0], make_pair("OTHER")[0])).context["form"]
     assert list(form.errors) == ["certificate_file"]
 
 
