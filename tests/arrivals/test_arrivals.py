@@ -483,3 +483,9 @@ def test_an_irregular_certificate_is_described_with_its_irregularity(make: Calla
     assert any(problem in one for one in described.problems)
     assert described.self_signed
     assert not any("signature" in one for one in described.problems)
+
+
+def test_a_certificate_of_which_no_pkcs12_can_be_made_says_so() -> None:
+    leaf = pki.read_public(files.of_version(3)).leaf
+    message = error_message(lambda: pki.to_pkcs12(leaf, [], pair()[1], password="sesame", name="acme"))
+    assert "PKCS#12 can't be made of it" in message
