@@ -185,7 +185,7 @@ class AbstractCertificate(models.Model):
         indexes = [models.Index(fields=["not_after", "id"], name="%(app_label)s_by_expiry")]
 
     def __str__(self) -> str:
-        return f"{self.common_name or self.subject} ({pki.short_fingerprint(self.sha256)})"
+        return f"{self.display_name} ({pki.short_fingerprint(self.sha256)})"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
@@ -225,8 +225,18 @@ class AbstractCertificate(models.Model):
         return getattr(self, self.HOLDER)
 
     @property
+    def display_name(self) -> str:
+        """Return the common name, or what there is instead of it."""
+        return self.common_name or self.subject or "no name"
+
+    @property
     def certificate(self) -> x509.Certificate:
         return pki.load_der(bytes(self.der))
+
+    @property
+    def subject_windows(self) -> str:
+        """Return the subject as Windows shows it; ``subject`` is written as openssl does."""
+        return pki.name_in_windows(self.certificate.subject)
 
     @property
     def chain(self) -> tuple[x509.Certificate, ...]:

@@ -57,6 +57,7 @@ from as2certs.pki.keys import (
     public_key_sha256,
 )
 from as2certs.pki.limits import MAX_FILE_BYTES, read_bounded
+from as2certs.pki.names import name_in_openssl, name_in_windows
 from as2certs.pki.reading import KeyMissing, Material, read_ca_response, read_key, read_public, read_with_key
 from as2certs.pki.vault import Vault, new_vault_key
 
@@ -96,6 +97,8 @@ __all__ = [
     "load_pem",
     "make_self_signed",
     "make_signing_request",
+    "name_in_openssl",
+    "name_in_windows",
     "new_vault_key",
     "normalise_fingerprint",
     "pem_key_matches",

@@ -101,7 +101,7 @@ def describe_repairs(notes: Sequence[str]) -> list[CertificateFinding]:
     if not notes:
         return []
     listed = " and ".join(part for part in (", ".join(notes[:-1]), notes[-1]) if part)
-    reason = f"The file had to be put right before the certificate could be read: {listed}."
+    reason = f"To read the certificate, something in the file was put right or left out: {listed}."
     return [CertificateFinding("repaired", "note", reason, "Check that name and fingerprint are the expected ones.")]
 
 
@@ -312,6 +312,12 @@ def _compare_with_predecessor(
     compared = any(other.sha256 == predecessor.sha256 for other in known)
     if not compared and (predecessor.issuer, predecessor.serial) == (d.issuer, d.serial):
         yield _same_issuer_and_serial("the certificate that it replaces")
+    if predecessor.public_key_sha256 == d.public_key_sha256:
+        yield _warning(
+            "same-key-as-predecessor",
+            "It has the same key as the certificate that it replaces.",
+            "Check that the key is to be kept: whoever may have got hold of it can use this certificate, too.",
+        )
     if d.not_after <= predecessor.not_after:
         yield _warning(
             "ends-before-predecessor",

@@ -15,7 +15,7 @@ from enum import IntEnum
 
 from cryptography import x509
 
-from as2certs.pki.chains import find_leaf_and_chain
+from as2certs.pki.chains import find_leaf
 from as2certs.pki.describing import load_der, shorten
 from as2certs.pki.errors import PkiError, PrivateKeyFound, UnreadableFile
 from as2certs.pki.limits import MAX_FILE_BYTES, MAX_PARTS, check_file_size
@@ -338,7 +338,7 @@ def _is_whole(opened: ParsedFile) -> bool:
     """Return whether repaired parts are exactly one certificate with its issuers, or one key, or both."""
     keys = opened.of(*PRIVATE_KINDS)
     if opened.of(Kind.CERTIFICATE, Kind.PKCS7):
-        find_leaf_and_chain(opened.certificates())
+        find_leaf(opened.certificates())
         return True
     return len(keys) == 1 or (not keys and len(opened.parts) == 1)
 

@@ -18,6 +18,7 @@ from as2certs.pki.errors import PARSER_ERRORS, UnreadableFile, convert_parser_er
 from as2certs.pki.fingerprints import format_fingerprint
 from as2certs.pki.irregular import IrregularCertificate, explain_unreadable_certificate, load_certificate
 from as2certs.pki.keys import public_key_facts
+from as2certs.pki.names import escape_unprintable, name_in_openssl, name_in_windows
 
 MAX_CERTIFICATE_BYTES = 64 * 1024
 """A certificate larger than this is no AS2 certificate: real ones take one to four kilobytes."""
@@ -81,14 +82,16 @@ ExtensionT = TypeVar("ExtensionT", bound=x509.ExtensionType)
 class Description:
     """The fields of a certificate.
 
-    Names are RFC 4514 strings, fingerprints lowercase hex without colons, dates aware and in UTC. Without a key usage
-    extension `key_usages` is empty, and everything is allowed. `chain` has the subjects of the issuers, nearest first.
-    `chain_ends` has the moments at which those issuers expire that issued one another, nearest first. `problems` are
-    phrases about irregular or unreadable parts.
+    Names are written as openssl shows them, and again as Windows does. Fingerprints are lowercase hex without colons,
+    dates aware and in UTC. Without a key usage extension `key_usages` is empty, and everything is allowed. `chain` has
+    the subjects of the issuers, nearest first. `chain_ends` has the moments at which those issuers expire that issued
+    one another, nearest first. `problems` are phrases about irregular or unreadable parts.
     """
 
     subject: str
     issuer: str
+    subject_windows: str
+    issuer_windows: str
     common_name: str
     serial: int
     serial_hex: str
@@ -159,9 +162,15 @@ def describe(cert: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> 
         key = public_key_facts(cert)
     if cert.serial_number <= 0:
         problems.append(f"its serial number is {cert.serial_number}, and RFC 5280 wants a positive one")
+    elif (octets := cert.serial_number.bit_length() // 8 + 1) > 20:
+        problems.append(f"its serial number has {octets} octets, and RFC 5280 allows 20")
     if not_after < not_before:
         problems.append("it ends before it begins")
     problems += _odd_names(cert)
+    if isinstance(cert, IrregularCertificate) and cert.stated_version > 3:
+        problems.append(
+            f"it says that it is of version {cert.stated_version}, which does not exist, and Java refuses it"
+        )
     extensions = _parsed_or_none(lambda: cert.extensions)
     if extensions and cert.version is x509.Version.v1:
         problems.append("it says that it is of version 1, and has extensions, which only version 3 has")
@@ -173,6 +182,8 @@ def describe(cert: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> 
     return Description(
         subject=subject,
         issuer=issuer,
+        subject_windows=name_in_windows(cert.subject),
+        issuer_windows=name_in_windows(cert.issuer),
         common_name=common_name(cert),
         serial=cert.serial_number,
         serial_hex=serial_hex(cert.serial_number),
@@ -198,19 +209,22 @@ def describe(cert: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> 
 
 
 def subject_and_issuer(cert: x509.Certificate) -> tuple[str, str]:
-    """Return both names as RFC 4514 strings. Raises PARSER_ERRORS."""
-    return escape_unprintable(cert.subject.rfc4514_string()), escape_unprintable(cert.issuer.rfc4514_string())
+    """Return both names as openssl shows them. Raises PARSER_ERRORS."""
+    return name_in_openssl(cert.subject), name_in_openssl(cert.issuer)
 
 
 def _odd_names(cert: x509.Certificate) -> list[str]:
     """Return phrases about a subject that some systems refuse (RFC 5280, appendix A)."""
     found = []
+    if not cert.subject.rdns:
+        found.append("its subject is empty, so nothing in it says whose it is")
     countries = [str(one.value) for one in cert.subject.get_attributes_for_oid(NameOID.COUNTRY_NAME)]
     if odd := [country for country in countries if len(country) != 2]:
         shown = shorten(escape_unprintable(odd[0]), 20)
         found.append(f"its country “{shown}” has {len(odd[0])} letters, and RFC 5280 wants two, such as DE")
-    if isinstance(cert, IrregularCertificate) and cert.serial_number > 0:
-        found.append("a name in it is in an old encoding (TeletexString), which was read as Latin-1")
+    if isinstance(cert, IrregularCertificate) and cert.string_types:
+        types = " and ".join(cert.string_types)
+        found.append(f"a name in it is in an old encoding, or a wrong one ({types}), which was read as Latin-1")
     return found
 
 
@@ -260,13 +274,6 @@ def signature_algorithm_of(cert: x509.Certificate) -> tuple[str, str]:
         algorithm = _parsed_or_none(lambda: cert.signature_hash_algorithm)
         hash_name = algorithm.name if algorithm else ""
     return name, hash_name
-
-
-def escape_unprintable(text: str) -> str:
-    """Escape invisible or misleading characters: control characters and direction marks."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else "".join(f"\\{b:02X}" for b in c.encode("utf-8", "replace")) for c in text)
 
 
 def shorten(name: str, max_length: int = 60) -> str:
@@ -333,7 +340,7 @@ def _alternative_name(name: x509.GeneralName) -> str:
         case x509.IPAddress():
             return f"IP:{name.value}"
         case x509.DirectoryName():
-            return f"dirName:{name.value.rfc4514_string()}"
+            return f"dirName:{name_in_openssl(name.value)}"
         case x509.RegisteredID():
             return f"RID:{name.value.dotted_string}"
         case x509.OtherName():

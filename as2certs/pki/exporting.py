@@ -99,6 +99,7 @@ def fingerprints_text(cert: x509.Certificate, chain: Sequence[x509.Certificate] 
     d = describe(cert, chain)
     lines = [
         f"Subject:              {d.subject}",
+        *([f"Subject (Windows):    {d.subject_windows}"] if d.subject_windows != d.subject else []),
         f"Issuer:               {'itself (self-signed)' if d.self_signed else d.issuer}",
         f"Serial number:        {d.serial_hex}",
         f"Serial (decimal):     {d.serial_decimal}",

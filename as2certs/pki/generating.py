@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from as2certs.pki.checking import ROLES
-from as2certs.pki.describing import escape_unprintable, shorten
+from as2certs.pki.describing import shorten
 from as2certs.pki.errors import PkiError
 from as2certs.pki.keys import PrivateKey
+from as2certs.pki.names import escape_unprintable
 
 CertificateHash = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,9 +16,18 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
-from as2certs.pki.chains import find_leaf_and_chain, is_issuer_of
+from as2certs.pki.chains import describe_dates, find_leaf, newest
+from as2certs.pki.checking import CertificateFinding, describe_repairs
 from as2certs.pki.containers import FilePart, ParsedFile, parse_file, parse_partner_file
-from as2certs.pki.describing import Description, describe, is_ca, load_der, shorten
+from as2certs.pki.describing import (
+    Description,
+    common_name,
+    describe,
+    is_ca,
+    load_der,
+    shorten,
+    subject_and_issuer,
+)
 from as2certs.pki.errors import (
     PARSER_ERRORS,
     KeyMismatch,
@@ -51,7 +60,8 @@ class Material:
     """A certificate with its chain (nearest issuer first) and, if requested, its private key.
 
     `container` is the format of the file: "PEM", "DER", "PKCS#7" or "PKCS#12". `notes` are phrases about what was
-    repaired or left out to read it, such as "HTML or XML tags were taken out".
+    repaired or left out to read it, such as "HTML or XML tags were taken out". `older` are certificates of the same
+    name in the file, of which this one is the newest.
     """
 
     leaf: x509.Certificate
@@ -59,6 +69,23 @@ class Material:
     key: PrivateKey | None = field(repr=False)
     container: str
     notes: tuple[str, ...] = ()
+    older: tuple[x509.Certificate, ...] = ()
+
+    @property
+    def findings(self) -> list[CertificateFinding]:
+        """Return what has to be known about the reading: a choice to confirm, and what was repaired or left out."""
+        return [*self._describe_choice(), *describe_repairs(self.notes)]
+
+    def _describe_choice(self) -> Iterator[CertificateFinding]:
+        if self.older:
+            yield CertificateFinding(
+                "newest-of-several",
+                "warning",
+                f"The file holds {len(self.older) + 1} certificates of “{_display_name(self.leaf)}”, and the newest"
+                f" one was taken ({describe_dates(self.leaf)}), not"
+                f" {' and '.join(describe_dates(one) for one in self.older[:3])}.",
+                "Check that it is the one that is meant, or choose a file with only the other.",
+            )
 
     @cached_property
     def description(self) -> Description:
@@ -98,26 +125,46 @@ def read_with_key(
     password: str | None = None,
     key_data: bytes | None = None,
     key_password: str | None = None,
+    kept_keys: Collection[str] = (),
 ) -> Material:
     """Read a certificate and its private key from one file (PKCS#12, PEM with both) or from two, in either order.
 
-    Raises UnreadableFile, KeyMissing for a certificate alone, WrongPassword, or KeyMismatch if the key does not belong
-    to the certificate.
+    Of several certificates, the key tells which one is meant, and where no key comes with them, one of the `kept_keys`
+    (SHA-256 of public keys), which the caller has. Raises UnreadableFile, KeyMissing for a certificate alone,
+    WrongPassword, or KeyMismatch if the key does not belong to the certificate.
     """
-    if key_data is None:
-        return _read_single_file(data, password)
-    first, second = parse_file(data), parse_file(key_data)
-    if not _may_hold_certificate(first) and _may_hold_certificate(second):
+    first = parse_file(data)
+    second = parse_file(key_data) if key_data is not None else None
+    if second and not _may_hold_certificate(first) and _may_hold_certificate(second):
         first, second, password, key_password = second, first, key_password, password
-    material, keys = _read_contents(first, password)
-    material = replace(material, notes=tuple(dict.fromkeys((*material.notes, *second.notes))))
-    if second.of(*PRIVATE_KINDS):
+    certificates, keys = _read_contents(first, password)
+    if second and second.of(*PRIVATE_KINDS):
         keys = _read_keys(second, key_password if key_password is not None else password)
-    elif not keys:
+    elif second and not keys:
         raise UnreadableFile(
             f"The key's file holds {_list_kinds(second)} and no private key: choose the key's own file."
         )
-    return _attach_key(material, keys)
+    material = _build_material(first, certificates, [public_key_sha256(key) for key in keys] or kept_keys)
+    if keys:
+        notes = (*material.notes, *(second.notes if second else ()))
+        return _attach_key(replace(material, notes=tuple(dict.fromkeys(notes))), keys)
+    _refuse_newer_without_key(material, certificates)
+    raise KeyMissing(
+        "The file holds a certificate without its private key: choose the key's file too, or PKCS#12 with both.",
+        material,
+    )
+
+
+def _refuse_newer_without_key(material: Material, certificates: Sequence[x509.Certificate]) -> None:
+    """Raise UnreadableFile if a newer certificate of the same name was left out, since its key is not at hand."""
+    same = [one for one in dict.fromkeys(certificates) if one.subject == material.leaf.subject]
+    latest = newest(same)
+    if latest is not None and latest != material.leaf:
+        raise UnreadableFile(
+            f"The file holds several certificates of “{_display_name(latest)}”, and the key of the newest one"
+            f" ({describe_dates(latest)}) is not here: choose its key's file too, or a file with only the other"
+            f" ({describe_dates(material.leaf)})."
+        )
 
 
 def read_key(data: bytes, *, password: str | None = None) -> PrivateKey:
@@ -143,72 +190,50 @@ def read_ca_response(data: bytes, *, key: PrivateKey) -> Material:
         raise UnreadableFile(
             "This is the signing request (CSR) itself: send it to the CA, and bring the certificate that comes back."
         )
-    material = _build_material(opened, opened.certificates())
-    ours, theirs = public_key_facts(key), public_key_facts(material.leaf)
-    if ours.sha256 != theirs.sha256 and material.description.is_ca:
-        names = [shorten(describe(one).common_name or "no name") for one in (material.leaf, *material.chain)[:3]]
+    certificates = opened.certificates()
+    ours = public_key_facts(key)
+    if certificates and all(is_ca(one) and public_key_sha256(one) != ours.sha256 for one in certificates):
+        names = [f"“{_display_name(one)}”" for one in dict.fromkeys(certificates)]
         raise KeyMismatch(
-            f"The file holds only certificates of CAs ({' and '.join(f'“{name}”' for name in names)}), and your own is"
-            " missing: bring the one that this CA issued for your request."
+            f"The file holds only certificates of CAs ({' and '.join(names[:3])}), and your own is missing: bring the"
+            " one that this CA issued for your request."
         )
+    material = _build_material(opened, certificates, [ours.sha256])
+    theirs = public_key_facts(material.leaf)
     if ours.sha256 != theirs.sha256:
         raise KeyMismatch(f"The CA's answer is not for the key that waits here: {describe_mismatch(ours, theirs)}.")
     return replace(material, key=key)
 
 
-def _read_single_file(data: bytes, password: str | None) -> Material:
-    opened = parse_file(data)
-    material, keys = _read_contents(opened, password)
-    if not keys:
-        raise KeyMissing(
-            "The file holds a certificate without its private key: choose the key's file too, or PKCS#12 with both.",
-            material,
-        )
-    return _attach_key(material, keys)
-
-
-def _read_contents(opened: ParsedFile, password: str | None) -> tuple[Material, list[PrivateKey]]:
-    """Return the certificate with its chain, and the keys; keys are not decrypted without a certificate."""
+def _read_contents(opened: ParsedFile, password: str | None) -> tuple[list[x509.Certificate], list[PrivateKey]]:
+    """Return the certificates and the keys; keys are not decrypted without a certificate."""
     stores = opened.of(Kind.PKCS12)
     if stores:
         key, certificates = _read_pkcs12(stores[0].der, password)
-        own, left_out = _certificates_of_key(key, certificates)
-        material = _build_material(opened, own)
-        if left_out:
-            names = ", ".join(f"“{shorten(describe(one).common_name or 'no name')}”" for one in left_out[:3])
-            note = f"other certificates in the file ({names}) were left out"
-            material = replace(material, notes=(*material.notes, note))
-        return material, [key] if key else []
-    material = _build_material(opened, opened.certificates())
-    return material, _read_keys(opened, password)
+        return certificates, [key] if key else []
+    certificates = opened.certificates()
+    return certificates, _read_keys(opened, password) if certificates else []
 
 
-def _certificates_of_key(
-    key: PrivateKey | None, certificates: Sequence[x509.Certificate]
-) -> tuple[list[x509.Certificate], list[x509.Certificate]]:
-    """Return the certificates of a store that belong to its key, with their issuers, and the others.
-
-    Programs keep the certificates of partners in the same store as one's own key.
-    """
-    wanted = public_key_sha256(key) if key else ""
-    own = [one for one in dict.fromkeys(certificates) if public_key_sha256(one) == wanted]
-    if len(own) != 1:
-        return list(certificates), []
-    pool = [one for one in dict.fromkeys(certificates) if one != own[0]]
-    while issuer := next((one for one in pool if is_issuer_of(one, own[-1])), None):
-        own.append(issuer)
-        pool.remove(issuer)
-    # Issuers out of order, such as roots of a cross-signed CA, stay with their chain.
-    return [*own, *(one for one in pool if is_ca(one))], [one for one in pool if not is_ca(one)]
-
-
-def _build_material(opened: ParsedFile, certificates: Sequence[x509.Certificate]) -> Material:
+def _build_material(
+    opened: ParsedFile, certificates: Sequence[x509.Certificate], keys: Collection[str] = ()
+) -> Material:
+    """Return the certificate that the keys tell, with its chain, without its key."""
     if not certificates:
         raise UnreadableFile(_no_certificate_message(opened))
-    leaf, chain = find_leaf_and_chain(certificates)
+    found = find_leaf(certificates, keys)
     kinds = {Kind.PKCS12: "PKCS#12", Kind.PKCS7: "PKCS#7"}
     container = next((name for kind, name in kinds.items() if opened.of(kind)), opened.encoding)
-    return Material(leaf, chain, None, container, opened.notes)
+    notes = opened.notes
+    if found.others:
+        names = ", ".join(f"“{_display_name(one)}”" for one in found.others[:3])
+        more = f" and {len(found.others) - 3} more" if len(found.others) > 3 else ""
+        notes = (*notes, f"other certificates in the file ({names}{more}) were left out")
+    return Material(found.leaf, found.chain, None, container, notes, found.older)
+
+
+def _display_name(cert: x509.Certificate) -> str:
+    return shorten(common_name(cert) or subject_and_issuer(cert)[0] or "no name")
 
 
 def _attach_key(material: Material, keys: Sequence[PrivateKey]) -> Material:

@@ -36,7 +36,7 @@ def check_for_station(
         predecessor=predecessor.material.description if predecessor else None,
         key=pki.public_key_facts(material.key) if material.key else None,
     )
-    return [*found, *pki.describe_repairs(material.notes)]
+    return [*found, *material.findings]
 
 
 def similar_certificates(description: pki.Description, holder: AbstractStation) -> list[pki.KnownCertificate]:

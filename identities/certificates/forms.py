@@ -126,14 +126,17 @@ class CertificateImportForm(SafeForm):
 
     def _check(self, roles: Collection[str]) -> list[pki.CertificateFinding]:
         """Return the findings about the certificate; errors for some of the roles are added to that field."""
-        findings = check_for_station(self.holder, self.material, roles=roles, now=self.now)
+        in_use = certificates_by_role(self.holder)
+        sha256 = self.material.description.sha256
+        served = [one for role in roles for one in reversed(in_use[role])]
+        is_served = any(one.sha256 == sha256 for one in served)
+        predecessor = served[0] if served and not is_served else None
+        findings = check_for_station(self.holder, self.material, roles=roles, now=self.now, predecessor=predecessor)
         codes = {finding.code for finding in findings}
         if "not-yet-valid" in codes:
-            in_use = certificates_by_role(self.holder)
             self.can_wait = any(not in_use[role] for role in roles)
         if "expired" in codes and "expired_reason" in self.fields:
             self.is_expired = True
-            sha256 = self.material.description.sha256
             if obstacle := single_import.expired_use_obstacle(self.holder, sha256, roles):
                 self.add_error("roles", obstacle)
             return pki.allow_expired(findings)
@@ -229,12 +232,12 @@ class IdentityUploadForm(CertificateImportForm):
     def read(self, data: bytes) -> pki.Material:
         password = self.cleaned_data["password"] or None
         key_data = self.cleaned_data["key_file"]
+        kept = set(self.holder.private_keys.values_list("public_key_sha256", flat=True))
         try:
-            return pki.read_with_key(data, password=password, key_data=key_data, key_password=password)
+            return pki.read_with_key(data, password=password, key_data=key_data, key_password=password, kept_keys=kept)
         except pki.KeyMissing as error:
             # A renewed certificate often comes alone, for a key that was kept here when its predecessor came.
-            kept = self.holder.private_keys.filter(public_key_sha256=error.material.description.public_key_sha256)
-            if not kept.exists():
+            if error.material.description.public_key_sha256 not in kept:
                 raise
             note = f"it came without its key, and {self.holder} has this key here, which is used with it"
             return replace(error.material, notes=(*error.material.notes, note))

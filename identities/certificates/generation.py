@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
@@ -168,4 +168,4 @@ def import_ca_response(
     material = pki.read_ca_response(data, key=key)
     result = _import_for_request(request, material, source=IdentityCertificate.Source.ISSUED, by=by, now=now)
     request.save()
-    return result
+    return replace(result, findings=tuple(material.findings))

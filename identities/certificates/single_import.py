@@ -28,11 +28,15 @@ EXPIRED_REASON_MISSING = "Say how you know that this expired certificate is in u
 
 @dataclass(frozen=True)
 class CertificateImportResult:
-    """An imported certificate, the roles assigned to it at once, and the roles that need a rotation."""
+    """An imported certificate, the roles assigned to it at once, and the roles that need a rotation.
+
+    ``findings`` are those about its file: what was put right or left out.
+    """
 
     certificate: Any
     assigned: tuple[str, ...]
     waiting: tuple[str, ...]
+    findings: tuple[pki.CertificateFinding, ...] = ()
 
 
 @transaction.atomic

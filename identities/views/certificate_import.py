@@ -193,5 +193,7 @@ def request_answer(request: HttpRequest, uid: UUID) -> HttpResponse:
         except DomainError as error:
             form.add_error(form.source, str(error))
         else:
+            for finding in result.findings:
+                messages.info(request, f"{finding.reason} {finding.advice}")
             return redirect_after_import(request, key_request.identity, result)
     return render(request, "identities/request_detail.html", _request_context(key_request) | {"form": form})

@@ -5,7 +5,7 @@ A trial run is the same run, rolled back at its end, so that its result is what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -24,7 +24,7 @@ from identities.certificates.bulk_import import (
     import_certificates,
 )
 from identities.models import Identity
-from partners.errors import ImportConflict, UnreadableCertificateFile, UnreadableSource
+from partners.errors import ImportConflict, UnreadableCertificateFile
 from partners.importing.csv_rows import ListRow, ParsedList, RowProblem
 from partners.importing.sources import MAX_BYTES, CertificateSource
 from partners.models import Contact, Partner, PartnerCertificate, Partnership
@@ -96,7 +96,7 @@ def import_list(
     2. In one transaction, check each row against the inventory and store all that is new.
     3. Undo that for a trial run, and for an error in any row unless ``options.skip_faulty`` leaves out such rows.
 
-    Raises UnreadableSource for too many bytes of certificates, ImportConflict if somebody stored the same meanwhile.
+    Raises ImportConflict if somebody stored the same meanwhile.
     """
     result = InventoryImportResult(rows=rows.total, errors=list(rows.errors))
     read = list(_read_certificates(rows.rows, source, result))
@@ -116,22 +116,30 @@ def import_list(
 
 @dataclass(frozen=True)
 class _ReadCertificate:
-    """The description of a row's certificate, the values of its columns, and notes on its file; not the certificate."""
+    """The description of a row's certificate, the values of its columns, and findings about its file."""
 
     description: pki.Description
     columns: dict[str, Any]
-    notes: tuple[str, ...] = ()
+    findings: Sequence[pki.CertificateFinding] = ()
 
 
 def _read_certificates(
     rows: Iterable[ListRow], source: CertificateSource, result: InventoryImportResult
 ) -> Iterator[tuple[ListRow, _ReadCertificate | None]]:
-    """Read the certificate of each row; leave out rows whose file can't be read. Raises UnreadableSource."""
+    """Read the certificate of each row; leave out rows whose file can't be read, and those after too many bytes."""
     left = MAX_BYTES
     chains: dict[str, str] = {}  # a chain that thousands of files share is kept once
     for row in rows:
         if not row.certificate:
             yield row, None
+            continue
+        if left < 0:
+            problem = (
+                f"It was not read, since the files of the rows above take more than {MAX_BYTES // 1024 // 1024} MiB"
+                " together, where 20,000 certificates take less: look which of them are no certificates, or cut the"
+                " list into several."
+            )
+            result.errors.append(RowProblem(row.line, _prefix_file_name(row.certificate, problem)))
             continue
         data = None
         try:
@@ -145,12 +153,7 @@ def _read_certificates(
         else:
             columns = PartnerCertificate.columns_from(material)
             columns["chain_pem"] = chains.setdefault(columns["chain_pem"], columns["chain_pem"])
-            yield row, _ReadCertificate(material.description, columns, material.notes)
-        if left < 0:
-            raise UnreadableSource(
-                f"The certificates take more than {MAX_BYTES // 1024 // 1024} MiB together, where 20,000 take less: "
-                "look which files are no certificates, or cut the list into several."
-            )
+            yield row, _ReadCertificate(material.description, columns, material.findings)
 
 
 def _prefix_file_name(name: str, message: str) -> str:
@@ -309,14 +312,12 @@ class _ImportRun:
             return None  # a stored certificate is not checked again: it may have expired since
         certificate = IncomingCertificate(partner, row.roles, read.description, read.columns)
         warnings: list[str] = []
-        for finding in self.index.findings(certificate, now=self.now):
+        for finding in (*self.index.findings(certificate, now=self.now), *read.findings):
             if finding.level == "warning":
                 warnings.append(finding.reason)
             found = findings.errors if finding.level == "error" else findings.remarks
             advice = EXPIRED_ADVICE if finding.code == "expired" else finding.advice
             found.append(_prefix_file_name(row.certificate, f"{finding.reason} {advice}"))
-        for note in pki.describe_repairs(read.notes):
-            findings.remarks.append(_prefix_file_name(row.certificate, note.reason))
         return replace(certificate, warnings=tuple(warnings))
 
     def _store(self) -> None:

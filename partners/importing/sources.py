@@ -59,8 +59,11 @@ class FolderSource:
         try:
             # Refuse a link or a pipe that has replaced the file: it would lead out of the folder, or block.
             with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
                     raise UnreadableCertificateFile(_missing_message(name, "folder"))
+                if status.st_size > pki.MAX_FILE_BYTES:
+                    raise UnreadableCertificateFile(_too_large_message(name))
                 return pki.read_bounded(file)
         except OSError as error:
             raise UnreadableCertificateFile(f"The file {name} can’t be read: {error.strerror}.") from None
@@ -77,33 +80,40 @@ def _walk(folder: str, inner: str = "") -> Iterator[str]:
 
 
 class _FileNames:
-    """The names by which files are found: the whole path, or its last part if that is unique."""
+    """The names by which files are found: the whole path, or its last part if that is unique.
+
+    A name that differs from all of them is looked for without regard to case.
+    """
 
     def __init__(self, paths: Iterable[str]) -> None:
         """Index the paths. Raises UnreadableSource for too many."""
-        self._paths: dict[str, str] = {}
-        self._by_name: dict[str, list[str]] = defaultdict(list)
-        for path in paths:
-            if path.startswith("__MACOSX/") or "/__MACOSX/" in path:
-                continue  # what a Mac adds to a ZIP about each file, under the same name
-            self._paths[_normalised(path)] = path
-            self._by_name[_normalised(path.rpartition("/")[2])].append(path)
-            if len(self._paths) > MAX_FILES:
+        self._paths: dict[str, list[str]] = defaultdict(list)
+        self._of_any_case: dict[str, list[str]] = defaultdict(list)
+        for count, path in enumerate(paths):
+            if count >= MAX_FILES:
                 raise UnreadableSource(f"There are more than {MAX_FILES:,} files: leave only the certificates there.")
+            whole = _normalised(path)
+            if whole.startswith("__MACOSX/") or "/__MACOSX/" in whole:
+                continue  # what a Mac adds to a ZIP about each file, under the same name
+            for name in {whole, whole.rpartition("/")[2]}:
+                self._paths[name].append(path)
+                self._of_any_case[name.casefold()].append(path)
 
     def find(self, name: str, where: str) -> str:
         """Return the path of a file. Raises UnreadableCertificateFile."""
-        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or name[1:2] == ":":
+        wanted = _normalised(name)
+        if wanted.startswith("/") or ".." in wanted.split("/") or name[1:2] == ":":
             raise UnreadableCertificateFile(
                 f"The file’s name {name} leads out of the {where}: write it as it is called inside."
             )
-        if _normalised(name) in self._paths:
-            return self._paths[_normalised(name)]
-        found = self._by_name.get(_normalised(name), [])
+        found = self._paths.get(wanted) or self._of_any_case.get(wanted.casefold(), [])
+        if len(found) > 1:
+            # A file at the top is called by its whole path, too.
+            found = [path for path in found if _normalised(path) == wanted] or found
         if len(found) > 1:
             raise UnreadableCertificateFile(
-                f"The {where} has {len(found)} files {name} in different folders: name it with its folder, as "
-                f"{sorted(found)[0][:100]}."
+                f"The {where} has {len(found)} files {name} in different folders, or that differ in upper and lower"
+                f" case: name it exactly, with its folder, as {sorted(found)[0][:100]}."
             )
         if not found:
             raise UnreadableCertificateFile(_missing_message(name, where))
@@ -111,8 +121,12 @@ class _FileNames:
 
 
 def _normalised(path: str) -> str:
-    """Return a path in composed form (NFC): a Mac writes “ü” in names of files as two characters, lists have one."""
-    return unicodedata.normalize("NFC", path)
+    """Return a path with slashes, in composed form (NFC).
+
+    A Mac writes “ü” in names of files as two characters, where lists have one, and Windows divides folders by “\\”.
+    """
+    path = unicodedata.normalize("NFC", path).replace("\\", "/")
+    return path.removeprefix("./")
 
 
 class ZipSource:
@@ -125,13 +139,15 @@ class ZipSource:
             self._zip = zipfile.ZipFile(stream)
         except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
             raise UnreadableSource(f"The ZIP can’t be read ({error}): pack it again.") from None
-        self._by_path = {one.filename: one for one in self._zip.infolist() if not one.is_dir()}
+        self._by_path = {_member_name(one): one for one in self._zip.infolist() if not one.is_dir()}
         self._files = _FileNames(self._by_path)
 
     def read(self, name: str) -> bytes:
         member = self._by_path[self._files.find(name, "ZIP")]
         try:
-            # The limit counts the bytes that are read, not the size that the ZIP states.
+            if member.file_size > pki.MAX_FILE_BYTES:
+                raise UnreadableCertificateFile(_too_large_message(name))
+            # The limit counts the bytes that are read, not only the size that the ZIP states.
             with self._zip.open(member) as file:
                 return pki.read_bounded(file)
         except (
@@ -147,6 +163,16 @@ class ZipSource:
             raise UnreadableCertificateFile(
                 f"The file {name} in the ZIP is damaged, or locked with a password: pack it again, without one."
             ) from None
+
+
+def _member_name(member: zipfile.ZipInfo) -> str:
+    """Return the path of a file in a ZIP, also in UTF-8 that is not marked as such (APPNOTE.TXT, 4.4.4, bit 11)."""
+    if not member.flag_bits & 0x800:
+        try:
+            return member.filename.encode("cp437").decode()
+        except UnicodeError:
+            pass
+    return member.filename
 
 
 @contextmanager
@@ -167,8 +193,15 @@ def open_source(path: Path | None) -> Iterator[CertificateSource]:
 
 def _missing_message(name: str, where: str) -> str:
     return (
-        f"There is no file {name[:200]} in the {where}: look at how it is spelled, upper and lower case too. A link is "
-        "no file."
+        f"There is no file {name[:200]} in the {where}: look at how it is spelled, and in which folder it is. A link "
+        "is no file."
+    )
+
+
+def _too_large_message(name: str) -> str:
+    return (
+        f"The file {name[:200]} is larger than {pki.MAX_FILE_BYTES // 1024 // 1024} MiB, and one with a certificate "
+        "takes a few kilobytes: name the right file."
     )
 
 

@@ -254,7 +254,7 @@ class RequestMail:
             facts += [
                 Fact(
                     "Certificate",
-                    f"{certificate.common_name or certificate.subject}, for {format_uses(one.roles)}",
+                    f"{certificate.display_name}, for {format_uses(one.roles)}",
                 ),
                 Fact("Ends", format_moment(certificate.not_after, self.zone, "offset")),
                 *(

@@ -216,7 +216,7 @@ def letter_facts(context: LetterContext, kind: str) -> list[Fact]:
     facts = [
         Fact("Our AS2 ID", context.shared.our_ids, mono=True),
         Fact("Your AS2 ID", partner.as2_id, mono=True),
-        Fact("New certificate", rotation.new.common_name or rotation.new.subject),
+        Fact("New certificate", rotation.new.display_name),
         *certificate_facts(rotation.new, zone),
     ]
     if rotation.old is not None:

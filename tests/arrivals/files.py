@@ -98,6 +98,15 @@ def of_country(country: str) -> bytes:
     return rebuilt(change)
 
 
+def nameless() -> bytes:
+    """Return the certificate with an empty subject and issuer."""
+
+    def change(raw: list[bytes], _: list[Element]) -> None:
+        raw[3] = raw[5] = encode(SEQUENCE)
+
+    return rebuilt(change)
+
+
 def plain_pkcs12(*certificates: x509.Certificate) -> bytes:
     """Return a PKCS#12 file with certificates only, without encryption and without a MAC, as trust stores are."""
     bags = b"".join(

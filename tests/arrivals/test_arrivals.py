@@ -126,7 +126,12 @@ READ: dict[str, tuple[Callable[[], bytes], str]] = {
         "",
     ),
     "version 1 with extensions": (lambda: files.of_version(None), ""),
+    "version 4": (lambda: files.of_version(3), ""),
     "a country of three letters": (lambda: files.of_country("DEU"), ""),
+    "Latin-1 in a PrintableString": (lambda: files.named(0x13, "Müller Großhandel".encode("latin-1")), ""),
+    "Latin-1 in an IA5String": (lambda: files.named(0x16, "Müller Großhandel".encode("latin-1")), ""),
+    "a BMPString": (lambda: files.named(0x1E, "Müller Großhandel".encode("utf-16-be")), ""),
+    "a serial number of 21 octets": (lambda: files.numbered(b"\x01" * 21), ""),
     "a serial number of zero": (lambda: files.numbered(b"\x00"), ""),
     "a negative serial number": (lambda: files.numbered(b"\xff\x01"), ""),
 }
@@ -210,9 +215,8 @@ NAMED: dict[str, tuple[Callable[[], bytes], str]] = {
         "a Windows shortcut",
     ),
     "url": (lambda: b"[InternetShortcut]\r\nURL=https://quayside.example/as2.cer\r\n", "an Internet shortcut"),
-    "version 4": (lambda: files.of_version(3), "of version 4, which does not exist"),
+    "a serial number of 33 octets": (lambda: files.numbered(b"\x01" * 33), "has 33 octets, where RFC 5280 allows 20"),
     "Latin-1 in a UTF8String": (lambda: files.named(0x0C, "Müller".encode("latin-1")), "not valid UTF-8"),
-    "old and new": (lambda: cert_pem(pair()[0], files.renewed()[0]), "until 2029-01-01"),
     "openssl -text -noout": (files.printed, "the printed text of a certificate"),
     "certutil -dump": (
         lambda: b"X509 Certificate:\nVersion: 3\nSerial Number: 5d\nSubject:\n    CN=dump\n",
@@ -369,6 +373,78 @@ def test_a_ca_response_with_only_ca_certificates_says_that_ones_own_is_missing()
     assert "only certificates of CAs (“Harbour Issuing” and “Harbour Root”)" in message
 
 
+def test_a_teletex_string_is_latin1_even_if_it_is_utf8_too() -> None:
+    assert pki.read_public(files.named(0x14, "Müller".encode())).description.subject == "CN=MÃ¼ller"
+
+
+def test_a_certificate_without_a_subject_has_no_finding_that_breaks() -> None:
+    described = pki.read_public(files.nameless(), partner=True).description
+    assert (described.subject, described.common_name) == ("", "")
+
+
+@pytest.mark.parametrize("password", [None, "sesame"])
+def test_a_key_in_the_file_tells_which_of_several_certificates_is_meant(password: str | None) -> None:
+    others = [make_pair("PARTNER-1")[0], make_pair("PARTNER-2", ca=True)[0]]
+    material = pki.read_with_key(
+        cert_pem(others[0], pair()[0], others[1]) + key_pem(pair()[1], password), password=password
+    )
+    assert (material.leaf, material.chain, material.older) == (pair()[0], (), ())
+    assert "(“PARTNER-1”, “PARTNER-2”) were left out" in material.notes[0]
+
+
+def test_a_key_beside_the_file_tells_which_of_several_certificates_is_meant() -> None:
+    root = make_ca()
+    own, other = make_pair("LEAF", issuer=root), make_pair("OTHER", issuer=root)
+    for data in (cert_pem(other[0], root[0], own[0]), pki.to_pkcs7(other[0], [own[0], root[0]])):
+        material = pki.read_with_key(data, key_data=key_pem(own[1]))
+        assert (material.leaf, material.chain) == (own[0], (root[0],))
+        assert "“OTHER”" in material.notes[0]
+
+
+def test_of_an_old_and_a_new_certificate_the_newer_one_is_offered_with_a_warning() -> None:
+    old, new = pair()[0], files.renewed()[0]
+    for data in (cert_pem(old, new), cert_pem(new, old)):
+        material = pki.read_public(data, partner=True)
+        assert (material.leaf, material.older) == (new, (old,))
+        (finding,) = material.findings
+        assert (finding.code, finding.level) == ("newest-of-several", "warning")
+        assert "from 2026-01-01 until 2029-01-01" in finding.reason
+        assert "from 2026-01-01 until 2027-12-13" in finding.reason
+
+
+def test_the_chains_of_an_old_and_a_new_certificate_are_kept_apart() -> None:
+    roots = [make_ca("Root 1"), make_ca("Root 2")]
+    old = make_pair("LEAF", issuer=roots[0], not_after=datetime(2027, 1, 1, tzinfo=UTC))[0]
+    new = make_pair("LEAF", issuer=roots[1], not_after=datetime(2029, 1, 1, tzinfo=UTC))[0]
+    material = pki.read_public(cert_pem(old, roots[0][0], new, roots[1][0]), partner=True)
+    assert (material.leaf, material.chain, material.older, material.notes) == (new, (roots[1][0],), (old,), ())
+
+
+def test_a_key_that_is_kept_tells_which_certificate_is_meant_but_not_an_old_one() -> None:
+    kept = [pki.public_key_sha256(pair()[1])]
+    several = cert_pem(make_pair("PARTNER")[0], pair()[0])
+    with pytest.raises(pki.KeyMissing) as caught:
+        pki.read_with_key(several, kept_keys=kept)
+    assert caught.value.material.leaf == pair()[0]
+    newer = cert_pem(files.renewed()[0], pair()[0])
+    message = error_message(lambda: pki.read_with_key(newer, kept_keys=kept), pki.UnreadableFile)
+    assert "the key of the newest one" in message
+
+
+def test_the_certificate_of_the_waiting_key_is_taken_out_of_a_ca_response() -> None:
+    root = make_ca()
+    own, other = make_pair("LEAF", issuer=root), make_pair("OTHER", issuer=root)
+    material = pki.read_ca_response(cert_pem(other[0], own[0], root[0]), key=own[1])
+    assert (material.leaf, material.chain) == (own[0], (root[0],))
+    assert "“OTHER”" in material.notes[0]
+
+
+def test_a_ca_response_with_two_chains_and_without_ones_own_says_so() -> None:
+    data = cert_pem(make_ca("Root 1")[0], make_ca("Root 2")[0])
+    message = error_message(lambda: pki.read_ca_response(data, key=pair()[1]), pki.KeyMismatch)
+    assert "your own is missing" in message
+
+
 def test_an_expired_issuer_in_the_file_is_a_warning() -> None:
     root = make_ca("Root")
     old = make_pair(
@@ -393,7 +469,11 @@ def test_an_expired_issuer_in_the_file_is_a_warning() -> None:
     [
         (lambda: files.of_version(None), "of version 1"),
         (lambda: files.of_country("DEU"), "“DEU” has 3 letters"),
+        (lambda: files.of_version(3), "of version 4, which does not exist"),
+        (files.nameless, "its subject is empty"),
         (lambda: files.named(0x14, "Müller".encode("latin-1")), "TeletexString"),
+        (lambda: files.named(0x13, b"edi@acme_1"), "PrintableString"),
+        (lambda: files.numbered(b"\x01" * 21), "has 21 octets"),
         (lambda: files.numbered(b"\x00"), "serial number is 0"),
         (lambda: files.numbered(b"\xff\x01"), "serial number is -255"),
     ],
@@ -403,3 +483,9 @@ def test_an_irregular_certificate_is_described_with_its_irregularity(make: Calla
     assert any(problem in one for one in described.problems)
     assert described.self_signed
     assert not any("signature" in one for one in described.problems)
+
+
+def test_a_certificate_of_which_no_pkcs12_can_be_made_says_so() -> None:
+    leaf = pki.read_public(files.of_version(3)).leaf
+    message = error_message(lambda: pki.to_pkcs12(leaf, [], pair()[1], password="sesame", name="acme"))
+    assert "PKCS#12 can't be made of it" in message

@@ -53,7 +53,7 @@ def _certificate(n: int, identity: Identity, role: str, der: bytes, due: int, no
     span = (1, LADDER_DAYS - 1) if number < due else (LADDER_DAYS + 1, LIFETIME_DAYS)
     ends = now + timedelta(days=span[0] + number % (span[1] - span[0]), seconds=number % 86_400)
     values: dict[str, Any] = {**certificate_fields(ends), "der": der, "common_name": identity.name}
-    values["subject"] = values["issuer"] = f"CN={identity.name},O=Example"
+    values["subject"] = values["issuer"] = f"O=Example, CN={identity.name}"
     values["sha256"] = values["public_key_sha256"] = uuid.uuid4().hex * 2
     return IdentityCertificate(identity=identity, **values)
 

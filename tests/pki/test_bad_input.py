@@ -84,9 +84,12 @@ BAD: dict[str, tuple[bytes, str]] = {
         cert_pem(make_pair("ONE", issuer=ROOT)[0], make_pair("TWO", issuer=ROOT)[0], ROOT[0]),
         "“ONE” and “TWO”",
     ),
-    "an old and a new certificate of one holder": (
-        cert_pem(LEAF, make_pair(not_after=datetime(2029, 1, 1, tzinfo=UTC))[0]),
-        "do not belong together",
+    "two certificates of one holder, of which none is the newest": (
+        cert_pem(
+            LEAF,
+            make_pair(not_before=datetime(2025, 1, 1, tzinfo=UTC), not_after=datetime(2029, 1, 1, tzinfo=UTC))[0],
+        ),
+        "their dates do not tell which one is the successor",
     ),
     "sixty certificates": (
         cert_pem(*(make_pair(f"CA {i}", key=KEY)[0] for i in range(60))),
@@ -124,6 +127,9 @@ BAD: dict[str, tuple[bytes, str]] = {
 }
 
 
+OF_WHICH_THE_KEY_TELLS_ONE = ("two leaves", "two certificates of one holder, of which none is the newest")
+
+
 @pytest.mark.parametrize("what", BAD)
 @pytest.mark.parametrize("partner", [True, False])
 def test_a_file_without_a_certificate_is_refused_in_one_sentence_that_says_what_it_is(what: str, partner: bool) -> None:
@@ -135,7 +141,8 @@ def test_a_file_without_a_certificate_is_refused_in_one_sentence_that_says_what_
 def test_the_same_files_are_refused_as_a_certificate_with_key(what: str) -> None:
     data, expected = BAD[what]
     assert expected in error_message(lambda: pki.read_with_key(data), pki.UnreadableFile)
-    assert expected in error_message(lambda: pki.read_with_key(data, key_data=key_pem(KEY)), pki.UnreadableFile)
+    if what not in OF_WHICH_THE_KEY_TELLS_ONE:
+        assert expected in error_message(lambda: pki.read_with_key(data, key_data=key_pem(KEY)), pki.UnreadableFile)
 
 
 @pytest.mark.parametrize("what", BAD)

@@ -248,7 +248,7 @@ def test_a_renewal_with_the_same_key_at_the_same_holder_is_no_finding() -> None:
 
 
 def test_a_successor_that_does_not_last_longer_is_a_warning() -> None:
-    successor = replace(GOOD, sha256="2" * 64, serial=GOOD.serial + 1)
+    successor = replace(GOOD, sha256="2" * 64, serial=GOOD.serial + 1, public_key_sha256="4" * 64)
     for later, expected in (
         (-SECOND, [("ends-before-predecessor", "warning")]),
         (timedelta(0), [("ends-before-predecessor", "warning")]),
@@ -260,10 +260,16 @@ def test_a_successor_that_does_not_last_longer_is_a_warning() -> None:
 
 def test_a_successor_is_neither_the_same_certificate_nor_of_the_same_serial() -> None:
     assert codes(GOOD, predecessor=GOOD) == [("same-as-predecessor", "error")]
-    twin = replace(GOOD, sha256="2" * 64, not_after=GOOD.not_after + SECOND)
+    twin = replace(GOOD, sha256="2" * 64, not_after=GOOD.not_after + SECOND, public_key_sha256="4" * 64)
     assert codes(twin, predecessor=GOOD) == [("same-issuer-serial", "error")]
     old = known(same_holder=True, sha256=GOOD.sha256, issuer=GOOD.issuer, serial=GOOD.serial)
     assert codes(twin, predecessor=GOOD, known=[old]) == [("same-issuer-serial", "error")]
+
+
+def test_a_successor_that_keeps_the_key_is_a_warning() -> None:
+    renewed = replace(GOOD, sha256="2" * 64, serial=GOOD.serial + 1, not_after=GOOD.not_after + SECOND)
+    assert codes(renewed, predecessor=GOOD) == [("same-key-as-predecessor", "warning")]
+    assert codes(replace(renewed, public_key_sha256="4" * 64), predecessor=GOOD) == []
 
 
 def test_a_key_that_does_not_belong_is_an_error_that_shows_both_sizes_or_fingerprints() -> None:

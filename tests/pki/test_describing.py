@@ -33,7 +33,7 @@ BASE = dated().subject_name(ODD).issuer_name(ODD)
 
 def test_every_field_is_described() -> None:
     d = pki.describe(LEAF)
-    assert d.subject == "CN=ACME-PROD,O=ACME\\, Inc."
+    assert d.subject == 'O="ACME, Inc.", CN=ACME-PROD'
     assert d.issuer == d.subject
     assert d.common_name == "ACME-PROD"
     assert (d.serial, d.serial_hex, d.serial_decimal) == (663296, "0A:1F:00", "663296")
@@ -112,7 +112,7 @@ def test_extended_usages_and_alternative_names_are_spelled_out() -> None:
         "email:edi@acme.example",
         "URI:https://acme.example/as2",
         "IP:192.0.2.7",
-        "dirName:CN=ACME-PROD,O=ACME\\, Inc.",
+        'dirName:O="ACME, Inc.", CN=ACME-PROD',
         "RID:1.2.3.4",
         "otherName:1.2.3.5",
     )

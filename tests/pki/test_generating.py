@@ -55,7 +55,7 @@ def test_no_other_size_is_generated(bits: int) -> None:
 def test_a_self_signed_certificate_has_the_requested_fields() -> None:
     d = pki.describe(make_certificate(subject=FULL))
     assert d.subject == (
-        "1.2.840.113549.1.9.1=edi@acme.example,CN=ACME-PROD,OU=EDI,O=ACME GmbH & Co. KG,L=Köln,ST=NRW,C=DE"
+        "C=DE, ST=NRW, L=Köln, O=ACME GmbH & Co. KG, OU=EDI, CN=ACME-PROD, emailAddress=edi@acme.example"
     )
     assert d.self_signed
     assert not d.is_ca

@@ -181,6 +181,27 @@ def serial(decimal: str | int, copy: bool = False) -> SafeString:
 
 
 @register.simple_tag
+def distinguished_name(openssl: str, windows: str = "", what: str = "subject") -> SafeString:
+    """Render a name as openssl shows it, and as Windows does where that differs, each with a button that copies it."""
+    written = [("", openssl)]
+    if windows and windows != openssl:
+        written = [("in openssl", openssl), ("in Windows", windows)]
+    return format_html_join(
+        "",
+        '<div class="name-form">{}<span class="print"><span>{}</span>{}</span></div>',
+        (
+            (
+                format_html('<span class="quiet small">{}</span> ', where) if where else "",
+                text,
+                copy_button(text, f"{what} as {where[3:]} shows it" if where else what),
+            )
+            for where, text in written
+            if text
+        ),
+    )
+
+
+@register.simple_tag
 def as2_id(value: str, copy: bool = False) -> SafeString:
     """Render an AS2 ID in monospace, because its case and spaces are significant."""
     return format_html(

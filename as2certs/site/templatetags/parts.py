@@ -19,7 +19,7 @@ from django_tables2.paginators import LazyPaginator
 from as2certs.audit import entry_text
 from as2certs.audit.models import Entry, object_reference
 from as2certs.site import timeline
-from as2certs.site.templatetags.looks import exact_moment, fingerprint, moment, page_now, serial
+from as2certs.site.templatetags.looks import distinguished_name, exact_moment, fingerprint, moment, page_now, serial
 from as2certs.time_format import format_moment
 from identities.open_tasks import OpenTask
 from identities.stations import AbstractCertificate
@@ -71,7 +71,7 @@ class ComparedFact:
 def compare_certificates(old: AbstractCertificate | None, new: AbstractCertificate | None) -> dict[str, Any]:
     """Render two certificates side by side, with differences marked."""
     facts: list[tuple[str, str, Any]] = [
-        ("Subject", "subject", None),
+        ("Subject", "subject", lambda names: distinguished_name(*names)),
         ("Issuer", "issuer", None),
         ("Serial number", "serial", serial),
         ("Not before", "not_before", moment),
@@ -93,6 +93,8 @@ def compare_certificates(old: AbstractCertificate | None, new: AbstractCertifica
 def _certificate_fact(certificate: AbstractCertificate | None, field: str) -> Any:
     if certificate is None:
         return None
+    if field == "subject":
+        return certificate.subject, certificate.subject_windows
     if field == "key":
         return f"{certificate.key_type} {certificate.key_size or ''}".strip()
     return getattr(certificate, field)

@@ -386,6 +386,11 @@ class DraftForm(WindowForm):
     def freezing(self, window: Window) -> list[str]:
         return drafts.freeze_names(self.holder, drafts.connected_partners(self.holder), window)
 
+    @property
+    def file_findings(self) -> list[pki.CertificateFinding]:
+        """Return the findings about the file of an uploaded successor, which the stored certificate does not show."""
+        return self.upload.material.findings if self.cleaned_data["successor"] == "upload" else []
+
     def _validity(self) -> tuple[datetime | None, datetime | None]:
         """Return the validity of the successor, with None for a bound that is not known."""
         successor = self.cleaned_data.get("successor")

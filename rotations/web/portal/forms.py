@@ -143,13 +143,19 @@ class InstalledForm(PortalForm):
 
     def _read_certificate(self, field: str, data: bytes) -> None:
         try:
-            leaf = pki.read_public(data, partner=True).leaf
+            material = pki.read_public(data, partner=True)
         except pki.PrivateKeyFound:
             self.holds_key = True  # full_clean() replaces all errors
         except pki.PkiError as error:
             self.add_error(field, str(error))
         else:
-            self.proof, self.proof_field = pki.describe(leaf).sha256, field
+            if material.older:
+                self.add_error(
+                    field,
+                    "The file holds an old and a new certificate: send only the new one, as your system has it now.",
+                )
+                return
+            self.proof, self.proof_field = material.description.sha256, field
 
 
 class AgreeForm(PortalForm):

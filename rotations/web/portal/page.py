@@ -124,9 +124,15 @@ class PortalPage(ParticipantProgress):
     def certificate_facts(self) -> list[CertificateFact]:
         """Return the facts of the new and of the old certificate."""
         facts = [_certificate_facts(certificate, self.zone) for certificate in (self.new, self.old)]
-        return [
+        rows = [
             CertificateFact(name, new, old, name in MONOSPACE_FACTS)
             for (name, new), (_, old) in zip(*facts, strict=True)
+        ]
+        in_openssl = next(row for row in rows if row.name == "Subject")
+        return [
+            row
+            for row in rows
+            if row.name != "Subject in Windows" or (row.new, row.old) != (in_openssl.new, in_openssl.old)
         ]
 
     @property
@@ -286,12 +292,14 @@ class PortalPage(ParticipantProgress):
 def _certificate_facts(certificate: AbstractCertificate | None, zone: str) -> list[tuple[str, str]]:
     """Return the facts of a certificate to compare, with dashes without a certificate."""
     if certificate is None:
-        return [(name, "–") for name in (*MONOSPACE_FACTS, "Subject", "Issuer", "Valid from", "Valid until")]
+        names = ("Subject", "Subject in Windows", "Issuer", "Valid from", "Valid until")
+        return [(name, "–") for name in (*MONOSPACE_FACTS, *names)]
     return [
         ("SHA-256", pki.format_fingerprint(certificate.sha256)),
         ("SHA-1", pki.format_fingerprint(certificate.sha1)),
         ("Serial number", pki.serial_hex(int(certificate.serial))),
         ("Subject", certificate.subject),
+        ("Subject in Windows", certificate.subject_windows),
         ("Issuer", "itself" if certificate.self_signed else certificate.issuer),
         ("Valid from", _local_and_utc(certificate.not_before, zone)),
         ("Valid until", _local_and_utc(certificate.not_after, zone)),

@@ -99,6 +99,9 @@ def _save(
             form.add_error(None, str(error))
         else:
             messages.success(request, success)
+            for finding in form.file_findings:
+                show = messages.warning if finding.level == "warning" else messages.info
+                show(request, f"{finding.reason} {finding.advice}")
             return redirect(rotation)
     stored = Rotation.objects.get(pk=form.rotation.pk) if form.rotation else None
     context = {

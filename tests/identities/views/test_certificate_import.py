@@ -80,11 +80,25 @@ def test_a_renewed_certificate_alone_is_used_with_the_key_that_is_here(operator:
     assert "without its private key" in str(errors(upload(operator, identity, certificate_file=file(cert_pem(leaf)))))
     upload(operator, identity, certificate_file=file(p12((leaf, key))), password="secret")
     renewed = make_pair(not_after=NOW + timedelta(days=900), key=key)[0]
-    answer = upload(operator, identity, certificate_file=file(cert_pem(renewed)))
+    partners = make_pair("PARTNER")[0]
+    answer = upload(operator, identity, certificate_file=file(cert_pem(partners, renewed)))
+    assert [one.code for one in answer.context["form"].warnings] == ["same-key-as-predecessor"]
+    answer = upload(operator, identity, certificate_file=file(cert_pem(partners, renewed)), despite_warnings="on")
     assert answer.status_code == 302, errors(answer)
     stored = identity.certificates.latest("pk")
     assert stored.private_key == identity.private_keys.get()
-    assert any("has this key here" in str(one) for one in get_messages(answer.wsgi_request))
+    assert any(
+        "(“PARTNER”) were left out" in str(one) and "has this key here" in str(one)
+        for one in get_messages(answer.wsgi_request)
+    )
+
+
+def test_a_successor_that_ends_earlier_is_a_warning_at_the_upload(operator: Client) -> None:
+    identity = make_identity()
+    old = add_certificate(identity, days=900)
+    answer = upload(operator, identity, certificate_file=file(p12(pair())), password="secret")
+    assert [one.code for one in answer.context["form"].warnings] == ["ends-before-predecessor"]
+    assert list(identity.certificates.all()) == [old]
 
 
 def test_a_certificate_for_one_role_serves_only_that(operator: Client) -> None:

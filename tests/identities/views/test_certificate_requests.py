@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from django.contrib.messages import get_messages
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
 from identities.certificates import generation
 from identities.models import CertificateRequest, Identity, IdentityCertificate
-from tests.certificates import cert_pem, make_ca, rsa_key
+from tests.certificates import cert_pem, make_ca, make_pair, rsa_key
 from tests.inventory import NOW, add_certificate, make_identity, verbs
 
 pytestmark = [pytest.mark.django_db, pytest.mark.on_postgres]
@@ -151,6 +152,15 @@ def test_the_csr_is_downloaded_and_the_response_imported(operator: Client, waiti
     assert certificate.private_key == waiting.private_key
     waiting.refresh_from_db()
     assert waiting.state == "done"
+
+
+def test_another_certificate_in_the_response_is_left_out_and_that_is_said(
+    operator: Client, waiting: CertificateRequest
+) -> None:
+    other = make_pair("SOMEBODY", issuer=make_ca())[0]
+    answer = upload_response(operator, waiting, cert_pem(other) + issue_certificate(waiting.csr_pem))
+    assert IdentityCertificate.objects.get().private_key == waiting.private_key
+    assert any("(“SOMEBODY”) were left out" in str(one) for one in get_messages(answer.wsgi_request))
 
 
 def test_a_response_for_another_key_is_refused_at_its_field(operator: Client, waiting: CertificateRequest) -> None:

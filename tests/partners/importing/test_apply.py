@@ -497,11 +497,51 @@ def test_a_zip_with_wrong_sizes_is_read_up_to_the_limit_only() -> None:
     assert nothing_is_stored()
 
 
-def test_thousands_of_large_files_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_are_one_error_per_row_and_are_not_read() -> None:
+    rows = [f"P{n},P{n},,,,,,,,{'n' if n else 'good'}.pem," for n in range(131)]
+    stream = make_zip(**{"n.pem": bytes(2 * 1024 * 1024), "good.pem": pem("GOOD")})
+    result = run(make_list(*rows), ZipSource(stream), skip_faulty=True)
+    assert [error.line for error in result.errors] == list(range(3, 133))
+    assert {error.text for error in result.errors} == {
+        "The file n.pem is larger than 1 MiB, and one with a certificate takes a few kilobytes: name the right file."
+    }
+    assert result.partners == 1
+
+
+def test_rows_after_too_many_bytes_are_not_read_and_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apply, "MAX_BYTES", 3 * 1024 * 1024)
-    rows = [f"P{n},P{n},,,,,,,,n.pem," for n in range(10)]
-    with pytest.raises(UnreadableSource, match="more than 3 MiB together"):
-        run(make_list(*rows), ZipSource(make_zip(**{"n.pem": bytes(2 * 1024 * 1024)})))
+    rows = [f"P{n},P{n},,,,,,,,n.pem," for n in range(6)]
+    result = run(make_list(*rows), ZipSource(make_zip(**{"n.pem": bytes(1024 * 1024)})))
+    assert [error.line for error in result.errors] == [2, 3, 4, 5, 6, 7]
+    assert ["more than 3 MiB together" in error.text for error in result.errors] == [False] * 4 + [True] * 2
+    assert nothing_is_stored()
+
+
+@pytest.mark.parametrize(
+    ("member", "name"),
+    [
+        ("new/c.pem", "new\\c.pem"),
+        ("new\\c.pem", "new/c.pem"),
+        ("new\\c.pem", "c.pem"),
+        ("New/C.PEM", "new/c.pem"),
+        ("c.pem", "C.pem"),
+        ("./c.pem", "c.pem"),
+        ("Straße/MÜLLER.cer", "straße\\mu\u0308ller.CER"),
+    ],
+)
+def test_a_file_is_found_in_spite_of_backslashes_and_case(member: str, name: str, tmp_path: Path) -> None:
+    assert not import_one_from(io.BytesIO(arrivals.make_zip({member: pem("NORTHWIND"), "d.pem": b"x"})), name).errors
+
+
+def test_a_name_in_utf8_that_a_zip_does_not_mark_is_read() -> None:
+    data = arrivals.make_zip({"mxxller.cer": pem("MUELLER")}).replace(b"mxxller", "müller".encode())
+    assert not import_one_from(io.BytesIO(data), "müller.cer").errors
+
+
+def test_files_that_differ_in_case_only_are_found_by_their_exact_names() -> None:
+    stream = make_zip(**{"c.pem": pem("A"), "C.pem": pem("B")})
+    assert not import_one_from(stream, "C.pem").errors
+    assert "differ in upper and lower case" in error_text(import_one_from(stream, "C.PEM"))
 
 
 def test_names_that_lead_out_of_a_zip_are_refused() -> None:

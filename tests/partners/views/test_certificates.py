@@ -41,6 +41,15 @@ def test_the_form_starts_without_errors_and_with_both_roles(operator: Client) ->
     assert form["roles"].value() == ["verify", "encrypt"]
 
 
+def test_of_an_old_and_a_new_certificate_the_newer_one_is_imported_once_that_is_confirmed(operator: Client) -> None:
+    partner, (new, _) = make_partner(), pair()
+    data = cert_pem(pair(days=20)[0], new)
+    answer = upload(operator, partner, data)
+    assert [one.code for one in answer.context["form"].warnings] == ["newest-of-several"]
+    assert upload(operator, partner, data, despite_warnings="on").status_code == 302
+    assert bytes(PartnerCertificate.objects.get().der) == cert_der(new)
+
+
 @pytest.mark.parametrize("how", ["pem", "der", "p7b", "p7b as PEM"])
 def test_a_certificate_is_imported_in_each_format_and_used_at_once_in_free_roles(operator: Client, how: str) -> None:
     ca = make_ca("Their CA")
@@ -129,7 +138,7 @@ def test_invalid_input_is_reported_at_its_field_and_changes_nothing(operator: Cl
 
 
 def test_a_bundle_with_two_leaves_is_refused(operator: Client) -> None:
-    form = upload(operator, make_partner(), cert_pem(pair()[0], pair(days=600)[0])).context["form"]
+    form = upload(operator, make_partner(), cert_pem(pair()[0], make_pair("OTHER")[0])).context["form"]
     assert list(form.errors) == ["certificate_file"]
 
 

@@ -16,6 +16,7 @@ from as2certs.audit.models import Entry
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.mail.models import Message
 from identities.certificates import single_import
+from identities.certificates.single_import import import_certificate
 from identities.models import PrivateKey
 from partners import contacts
 from partners.models import Partner, PartnerCertificate, PartnerService
@@ -33,7 +34,7 @@ from rotations.lifecycle import approval, drafts, endings, step_actions
 from rotations.lifecycle.drafts import DraftSpec, create_draft
 from rotations.models import HandedIn, Link, Participant, Rotation
 from tests.arrivals import files
-from tests.certificates import cert_pem, key_pem, make_ca, make_pair, p12
+from tests.certificates import cert_pem, key_pem, make_ca, make_pair, p12, rsa_key
 from tests.rotations.company import NOW, Company, window
 from tests.rotations.exchange.incoming import BOTH, NORA, link_to, make_pem, put_in_use, submit_new
 from tests.rotations.pages import STARTS
@@ -278,6 +279,22 @@ def test_what_was_repaired_is_a_note_that_needs_no_confirmation(northwind: Partn
     (note,) = reading.findings
     assert (note.code, note.level) == ("repaired", "note")
     assert "a ZIP archive (“new.cer”) and typographic dashes were turned into hyphens" in note.reason
+
+
+def test_of_an_old_and_a_new_certificate_the_newer_one_is_offered_for_confirmation(northwind: Partner) -> None:
+    old, new = make_pem("NEW", days=20), make_pem("NEW")
+    reading = read_submission(northwind, old + new, now=NOW)
+    assert reading.pem.encode() == new
+    (finding,) = reading.findings
+    assert (finding.code, finding.level) == ("newest-of-several", "warning")
+
+
+def test_a_successor_that_keeps_the_key_is_a_warning_to_the_partner(company: Company, northwind: Partner) -> None:
+    northwind.service.all().delete()
+    used = pki.read_public(make_pem("NEW", days=20, key=rsa_key("kept")))
+    import_certificate(northwind, used, roles=("verify", "encrypt"), by=company.by, now=NOW)
+    reading = read_submission(northwind, make_pem("NEW", key=rsa_key("kept")), now=NOW)
+    assert [finding.code for finding in reading.findings] == ["same-key-as-predecessor"]
 
 
 def test_a_store_of_certificates_alone_is_no_alarm(northwind: Partner) -> None:

@@ -148,6 +148,13 @@ def test_the_pasted_certificate_is_proof(nora: Visitor, northwind: Participant, 
     assert again(northwind).evidence == "strong"
 
 
+def test_a_file_with_the_old_and_the_new_certificate_is_no_proof(nora: Visitor, company: Company) -> None:
+    nora.send(
+        "installed", how="proof", certificate_file=file(cert_pem(company.old.certificate, company.new.certificate))
+    )
+    assert "send only the new one" in str(nora.page.context["forms"]["installed"].errors["certificate_file"])
+
+
 def test_the_exported_old_certificate_is_refused_as_such(nora: Visitor, company: Company) -> None:
     nora.send("installed", how="proof", certificate_file=file(cert_der(company.old.certificate)))
     assert "That is the old certificate" in nora.text

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.messages import get_messages
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
@@ -169,11 +170,12 @@ def test_the_successor_is_uploaded_with_its_key(operator: Client, company: Compa
         company,
         **{
             "successor": "upload",
-            "upload-certificate_file": SimpleUploadedFile("c.pem", cert_pem(pair[0])),
+            "upload-certificate_file": SimpleUploadedFile("c.pem", cert_pem(make_pair("PARTNER")[0], pair[0])),
             "upload-key_file": SimpleUploadedFile("k.pem", key_pem(pair[1])),
         },
     )
     assert response.status_code == 302
+    assert any("(“PARTNER”) were left out" in str(one) for one in get_messages(response.wsgi_request))
     new = only().new
     assert isinstance(new, IdentityCertificate)
     assert new.private_key is not None
