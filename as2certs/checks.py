@@ -7,9 +7,10 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, register
-from django.db import DatabaseError
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import DatabaseError, connection
 
+from as2certs import text_index
 from as2certs.pki.errors import VaultError
 from as2certs.pki.vault import Vault
 
@@ -52,4 +53,29 @@ def check_sealed_values(
         )
         for number, what, (unreadable, tried) in counts
         if unreadable
+    ]
+
+
+@register(Tags.database)
+def check_text_indexes(
+    app_configs: Sequence[AppConfig] | None, *, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Warn where searches read each row, since there is no index for parts of a text."""
+    if "default" not in (databases or ()):
+        return []
+    try:
+        tables = text_index.unindexed(connection)
+    except DatabaseError:
+        return []  # the database does not answer, which other checks report
+    if not tables:
+        return []
+    hint = "Its SQLite has no FTS5 with trigrams: use a Python with SQLite 3.34 or newer, then run manage.py migrate."
+    if connection.vendor == "postgresql":
+        hint = "Let an administrator of the database run CREATE EXTENSION pg_trgm in it, then run manage.py migrate."
+    return [
+        Warning(
+            f"Searches in {', '.join(tables)} find everything, but slowly: the database has no index of trigrams.",
+            hint=hint,
+            id="as2certs.W004",
+        )
     ]

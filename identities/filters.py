@@ -10,11 +10,11 @@ from typing import Any
 
 import django_filters
 from django import forms
-from django.db import connection
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from as2certs import pki
 from as2certs.clock import database_now
+from as2certs.text_index import contains, filter_by_any
 from identities.models import AS2System, Identity, IdentityCertificate, IdentityService
 from identities.stations import Environment
 
@@ -52,8 +52,7 @@ class ArchivedFilter(django_filters.ChoiceFilter):
 
 def search_stations(queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
     """Filter stations by words in name, AS2 ID or notes."""
-    words = value.strip()
-    return queryset.filter(Q(name__icontains=words) | Q(as2_id__icontains=words) | Q(notes__icontains=words))
+    return filter_by_any(queryset, [contains(queryset.model, ("name", "as2_id", "notes"), value.strip())])
 
 
 def expires_within(value: str, now: datetime) -> Q:
@@ -81,36 +80,29 @@ def _expiring_certificates(service: type[Any], value: str) -> QuerySet[Any]:
     return ending
 
 
-def certificate_search_condition(holder: str, stations: QuerySet[Any], value: str) -> Q:
-    """Return the condition for a search by words of a name, or by fingerprint or serial number in any notation.
-
-    The ``stations`` with such a name are looked up by one subquery.
-    """
+def certificate_search_conditions(model: type[Any], value: str) -> list[Q]:
+    """Return what a search asks for: words of a name, or fingerprint or serial number in any notation."""
     words = value.strip()
-    named = stations.filter(Q(name__icontains=words) | Q(as2_id__icontains=words)).order_by()
-    found = Q(common_name__icontains=words) | Q(subject__icontains=words)
-    found |= Q(**{f"{holder}__in": named.values("pk")})
+    stations = model.holder_model()
+    named = stations._default_manager.filter(contains(stations, ("name", "as2_id"), words)).order_by()
+    found = [contains(model, ("common_name", "subject"), words), Q(**{f"{model.HOLDER}__in": named.values("pk")})]
     digits = re.sub(r"[\s:.-]", "", words).lower()
     if _HEX.fullmatch(digits):
-        found |= Q(sha256__startswith=digits) | Q(sha1__startswith=digits) | Q(serial=str(int(digits, 16)))
+        found += [fingerprint_begins("sha256", digits), fingerprint_begins("sha1", digits)]
+        found.append(Q(serial=str(int(digits, 16))))
     if digits.isdigit():
-        found |= Q(serial=digits)
+        found.append(Q(serial=digits))
     with suppress(pki.PkiError):  # words, not a fingerprint
-        found |= Q(sha256=pki.normalise_fingerprint(words))
+        found.append(Q(sha256=pki.normalise_fingerprint(words)))
     return found
 
 
-def filter_by_subquery(queryset: QuerySet[Any], condition: Q) -> QuerySet[Any]:
-    """Filter a long list by a condition without an index that only few rows meet.
+def fingerprint_begins(column: str, digits: str) -> Q:
+    """Return the condition that a fingerprint begins with these hex digits (lower case).
 
-    In the order of an index, SQLite would look up each row of the table, all over the file. As a subquery, it scans
-    the table once in its physical order; ``+ 0`` keeps it from looking up the found keys, possibly most of the table,
-    one by one instead of following the index of the order.
+    SQLite finds a range of an index, but no beginning of a text.
     """
-    if connection.vendor != "sqlite":
-        return queryset.filter(condition)
-    found = queryset.model._default_manager.filter(condition).order_by().values("pk")
-    return queryset.alias(scanned=F("pk") + 0).filter(scanned__in=found)
+    return Q(**{f"{column}__startswith": digits, f"{column}__gte": digits, f"{column}__lte": f"{digits}g"})
 
 
 class IdentityFilter(django_filters.FilterSet):
@@ -174,8 +166,7 @@ class CertificateFilter(django_filters.FilterSet):
         return narrowed
 
     def search(self, queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
-        stations = self._holder()._default_manager.all()
-        return filter_by_subquery(queryset, certificate_search_condition(self.HOLDER, stations, value))
+        return filter_by_any(queryset, certificate_search_conditions(queryset.model, value))
 
     def in_environment(self, queryset: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
         return queryset.filter(**{f"{self.HOLDER}__environment": value})

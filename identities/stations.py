@@ -68,6 +68,8 @@ class AbstractStation(Archivable):
 
     #: The roles in which stations of this model use certificates.
     ROLES: ClassVar[tuple[str, ...]]
+    #: Columns in which ``as2certs.text_index`` finds a part of a text.
+    SEARCHED: ClassVar[tuple[str, ...]] = ("name", "as2_id", "notes")
 
     if TYPE_CHECKING:  # reverse relations of the concrete models
         certificates: Any
@@ -151,6 +153,8 @@ class AbstractCertificate(models.Model):
 
     #: Name of the foreign key to the station that the certificate belongs to.
     HOLDER: ClassVar[str]
+    #: Columns in which ``as2certs.text_index`` finds a part of a text.
+    SEARCHED: ClassVar[tuple[str, ...]] = ("common_name", "subject")
 
     class Source(models.TextChoices):
         GENERATED = "generated", "generated here"

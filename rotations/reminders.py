@@ -29,7 +29,8 @@ from rotations.notifications.expiry import (
     ALL_KINDS,
     ExpiringCertificate,
     HolderKind,
-    find_expiring,
+    find_still_expiring,
+    list_reached,
     sent_thresholds,
 )
 from rotations.notifications.expiry_mail import build_reminder
@@ -39,7 +40,6 @@ from rotations.notifications.recipients import (
     recipients_of,
     unique_recipients,
 )
-from rotations.notifications.thresholds import reached_threshold
 
 log = logging.getLogger(__name__)
 
@@ -78,32 +78,36 @@ def find_due(now: datetime) -> list[Reminder]:
 def _find_due_of(
     kind: HolderKind, installation: Installation, now: datetime
 ) -> Iterator[tuple[Recipient, ReminderLine]]:
-    thresholds = installation.reminder_days
-    certificates = find_expiring(kind, now=now, thresholds=thresholds)
-    if not certificates:
+    """Yield whom to remind of which certificate of one kind.
+
+    Mostly all was sent before. So what decides that is read first, in short rows, and whether a certificate is replaced
+    in time only for those of which somebody has still to be notified.
+    """
+    reached = list_reached(kind, now=now, thresholds=installation.reminder_days)
+    if not reached:
         return
-    by_holder = recipients_of(kind.station, [one.holder_id for one in certificates], reminding=True)
-    sent = sent_thresholds(kind, [one.certificate_id for one in certificates])
+    by_holder = recipients_of(kind.station, {one.holder_id for one in reached.values()}, reminding=True)
+    sent = sent_thresholds(kind, reached)
     escalate_to = escalation_recipient(installation)
     urgent_from = now + timedelta(days=installation.escalation_days)
-    for certificate in certificates:
-        own = thresholds if certificate.thresholds is None else certificate.thresholds
-        threshold = reached_threshold(own, certificate.not_after, now)
-        if threshold is None:
-            continue
-        recipients = by_holder.of(certificate.holder_id)
-        if escalate_to is not None and certificate.not_after <= urgent_from:
+    unsent: dict[int, list[Recipient]] = {}
+    for key, one in reached.items():
+        recipients = by_holder.of(one.holder_id)
+        if escalate_to is not None and one.not_after <= urgent_from:
             recipients = unique_recipients([*recipients, escalate_to])
-        if not recipients:
+        left = [reader for reader in recipients if one.threshold < sent.get((key, reader.key), one.threshold + 1)]
+        if left or not recipients:
+            unsent[key] = left
+    for certificate in find_still_expiring(kind, unsent, now=now):
+        key = certificate.certificate_id
+        if not unsent[key]:
             log.warning(
                 "Nobody can be told that a certificate of %s ends %s: give it an owner with an e-mail address.",
                 certificate.holder_name,
                 certificate.not_after.date(),
             )
-        for recipient in recipients:
-            last = sent.get((certificate.certificate_id, recipient.key))
-            if last is None or threshold < last:
-                yield recipient, ReminderLine(certificate, threshold)
+        for recipient in unsent[key]:
+            yield recipient, ReminderLine(certificate, reached[key].threshold)
 
 
 def run(now: datetime) -> int:

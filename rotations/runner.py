@@ -25,6 +25,7 @@ from rotations.execution.connector_steps import Claim
 from rotations.execution.transitions import RUNNER, UnitOfWork
 from rotations.lifecycle import drafts, open_window
 from rotations.models import Heartbeat, Rotation, Step, StepQuerySet
+from rotations.notifications import applied_mail
 from rotations.planning.states import StepAction, StepState
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ def apply_due(*, wait: bool = True, clock: Callable[[], datetime] = database_now
     2. Settle the due steps that need no AS2 system, many at once.
     3. Claim the others one by one, and let their AS2 system carry them out.
     4. Repeat 2 and 3 until nothing is due.
+    5. Notify people of what was changed, by one mail to each.
     """
     claimed = 0
     _record_heartbeat("apply_due", now=clock())
@@ -72,16 +74,27 @@ def apply_due(*, wait: bool = True, clock: Callable[[], datetime] = database_now
             claimed += count
             if count:
                 continue
+            _notify_applied(clock())
             pause = _seconds_to_next(clock()) if wait else None
             if pause is None:
                 return claimed
             time.sleep(pause)
 
 
+def _notify_applied(now: datetime) -> None:
+    """Notify people of what was changed, unless more is due or being changed at this moment."""
+    oldest = applied_mail.oldest_unreported()
+    if oldest is None:
+        return
+    others = preconditions.startable_steps(now).exists() or Step.objects.running(now).exists()
+    if not others or now - oldest >= applied_mail.MAX_WAIT:
+        applied_mail.notify_recorded(now)
+
+
 def warm_up() -> None:
     """Load once per process what the first step would otherwise load at its moment, for a quarter of a second."""
     reverse("home")  # all addresses, and so all views
-    for kind in ("applied", "needs_attention"):
+    for kind in ("applied", "applied_together", "needs_attention"):
         for suffix in (".subject.txt", ".txt", ".html"):
             Engine.get_default().get_template(f"emails/{kind}{suffix}")
 

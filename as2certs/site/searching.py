@@ -12,6 +12,8 @@ from django.db.models import Q, QuerySet
 
 from as2certs import pki
 from as2certs.accounts.models import User
+from as2certs.text_index import contains, filter_by_any
+from identities.filters import fingerprint_begins
 from identities.models import AS2System, Identity, IdentityCertificate
 from partners.models import Contact, Partner, PartnerCertificate
 from rotations.models import Rotation
@@ -32,27 +34,25 @@ class SearchGroup:
 
 
 def search(words: str, person: User | AnonymousUser) -> list[SearchGroup]:
-    """Return the results that a person may see, by kind; one query per kind."""
+    """Return the results that a person may see, by kind."""
     words = words.strip()
     if not words:
         return []
     named = Q(name__icontains=words)
-    station = named | Q(as2_id__icontains=words)
-    certificate = certificate_query(words)
     kinds: list[tuple[str, str, str, QuerySet[Any]]] = [
-        ("Identities", "station", "identities.view_identity", Identity.objects.filter(station)),
-        ("Partners", "station", "partners.view_partner", Partner.objects.filter(station)),
+        ("Identities", "station", "identities.view_identity", _stations(Identity, words)),
+        ("Partners", "station", "partners.view_partner", _stations(Partner, words)),
         (
             "Our certificates",
             "certificate",
             "identities.view_identitycertificate",
-            IdentityCertificate.objects.light().filter(certificate).select_related("identity"),
+            _certificates(IdentityCertificate, words).select_related("identity"),
         ),
         (
             "Partners’ certificates",
             "certificate",
             "partners.view_partnercertificate",
-            PartnerCertificate.objects.light().filter(certificate).select_related("partner"),
+            _certificates(PartnerCertificate, words).select_related("partner"),
         ),
         (
             "Rotations",
@@ -82,15 +82,20 @@ def search(words: str, person: User | AnonymousUser) -> list[SearchGroup]:
     return groups
 
 
-def certificate_query(words: str) -> Q:
-    """Return the query for certificates: by name, and by fingerprint or serial number in any spelling."""
-    query = Q(common_name__icontains=words) | Q(subject__icontains=words)
+def _stations(model: type[Identity] | type[Partner], words: str) -> QuerySet[Any]:
+    return filter_by_any(model._default_manager.all(), [contains(model, ("name", "as2_id"), words)])
+
+
+def _certificates(model: type[IdentityCertificate] | type[PartnerCertificate], words: str) -> QuerySet[Any]:
+    """Return the certificates with a name, or with a fingerprint or serial number in any spelling."""
+    conditions = [contains(model, ("common_name", "subject"), words)]
     for start, end in _fingerprint_parts(words):
-        query |= Q(sha256__startswith=start, sha256__endswith=end)
-        query |= Q(sha1__startswith=start, sha1__endswith=end)
-    for serial in pki.possible_serials(words):
-        query |= Q(serial=serial)
-    return query
+        conditions += [
+            fingerprint_begins(column, start) & Q(**{f"{column}__endswith": end}) for column in ("sha256", "sha1")
+        ]
+    if serials := pki.possible_serials(words):
+        conditions.append(Q(serial__in=serials))
+    return filter_by_any(model.objects.light(), conditions)
 
 
 def _hex_digits(text: str) -> str | None:

@@ -25,7 +25,7 @@ from rotations.errors import ActionRefused, EditConflict
 from rotations.execution.preconditions import RotationFacts, unknown_certificate
 from rotations.execution.stored_plan import ROLL_BACK
 from rotations.models import CERTIFICATE_FIELDS, Rotation, RotationQuerySet, Sighting, Step, rehearsal
-from rotations.notifications import outcome_mail
+from rotations.notifications import applied_mail, outcome_mail
 from rotations.planning.change import SWITCH_ACTS, Act, Move, Role
 from rotations.planning.states import (
     SETTLED,
@@ -83,7 +83,7 @@ class UnitOfWork(RotationFacts):
         self._events.append(event)
 
     def notify_applied(self, rotation: Rotation, *, late: bool) -> None:
-        """Notify those concerned, on ``close``, that a change was made."""
+        """Notify those concerned, on ``close``, that a change was made; the runner does that later, of all together."""
         self._applied.append((rotation, late))
 
     def close(self) -> None:
@@ -96,7 +96,9 @@ class UnitOfWork(RotationFacts):
             assignments.save()
         self._write_rotations()
         record_many(self._events, by=self.by, now=self.now)
-        if self._applied:
+        if self._applied and self.by == RUNNER:
+            applied_mail.record_applied(self._applied, at=self.now)
+        elif self._applied:
             outcome_mail.notify_applied(self._applied, at=self.now)
 
     def _write_steps(self) -> None:

@@ -1077,6 +1077,32 @@ class Migration(migrations.Migration):
                 condition=models.Q(("end__gt", models.F("start"))), name="rotations_slot_has_length"
             ),
         ),
+        migrations.CreateModel(
+            name="AppliedChange",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
+                ),
+                ("at", models.DateTimeField()),
+                ("late", models.BooleanField()),
+                (
+                    "only_to",
+                    models.EmailField(
+                        blank=True, help_text="In lower case. Empty: everybody concerned.", max_length=254
+                    ),
+                ),
+                (
+                    "rotation",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="rotations.rotation"
+                    ),
+                ),
+            ],
+            options={
+                "ordering": ["id"],
+            },
+        ),
         migrations.AddConstraint(
             model_name="slotanswer",
             constraint=models.UniqueConstraint(fields=("slot", "participant"), name="rotations_slot_answer_once"),

@@ -5,7 +5,7 @@ more than one object belong into ``execution`` and ``lifecycle``; what a plan is
 from rotations.models.correspondence import Letter, Link, Phrase, Slot, SlotAnswer
 from rotations.models.evidence import HandedIn, Sighting
 from rotations.models.freezes import Freeze
-from rotations.models.notices import Notice
+from rotations.models.notices import AppliedChange, Notice
 from rotations.models.operations import Heartbeat, Tries
 from rotations.models.rotation import (
     CERTIFICATE_FIELDS,
@@ -21,6 +21,7 @@ from rotations.models.rotation import (
 
 __all__ = [
     "CERTIFICATE_FIELDS",
+    "AppliedChange",
     "AtEnd",
     "Freeze",
     "HandedIn",

@@ -1,4 +1,4 @@
-"""Reminders of certificates that expire, as they were sent."""
+"""Reminders of certificates that expire, as they were sent; changes of which people have still to be notified."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from django.db.models import Q
 
 from identities.models import IdentityCertificate
 from partners.models import PartnerCertificate
+from rotations.models.rotation import Rotation
 
 
 class Notice(models.Model):
@@ -39,3 +40,18 @@ class Notice(models.Model):
 
     def __str__(self) -> str:
         return f"{self.threshold} days: {self.recipient}"
+
+
+class AppliedChange(models.Model):
+    """A change that the runner made, until the mails about it are queued (see ``notifications.applied_mail``)."""
+
+    rotation = models.ForeignKey(Rotation, on_delete=models.CASCADE, related_name="+")
+    at = models.DateTimeField()
+    late = models.BooleanField()
+    only_to = models.EmailField(blank=True, help_text="In lower case. Empty: everybody concerned.")
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.rotation}: {self.at}"

@@ -528,6 +528,10 @@ class StepQuerySet(models.QuerySet["Step"]):
             | Q(state=states.StepState.RUNNING, lease_until__lt=now)
         ).order_by("due_at", "id")
 
+    def running(self, now: datetime) -> Self:
+        """Steps that a worker carries out at ``now`` (aware)."""
+        return self.filter(state=states.StepState.RUNNING, lease_until__gte=now)
+
     def for_one_partner(self) -> Self:
         """Our cut-overs for one partner alone."""
         return self.filter(act=Act.CUT_OVER, participant__isnull=False)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import reduce
 from operator import or_
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from django.conf import settings
@@ -22,7 +22,7 @@ from identities.models import Identity, IdentityService
 from identities.stations import Environment
 from partners.models import Partner, PartnerService
 from rotations.models import Notice, Rotation
-from rotations.notifications.thresholds import PENDING_STATES, Outlook, rotation_outlook
+from rotations.notifications.thresholds import PENDING_STATES, Outlook, reached_threshold, rotation_outlook
 from rotations.planning.states import RotationState
 
 #: The largest threshold; accounts.models.validate_reminder_days enforces it.
@@ -106,6 +106,14 @@ class ExpiringCertificate:
         return f"{settings.AS2CERTS_BASE_URL}{reverse('rotation-create')}?{chosen}"
 
 
+class Reached(NamedTuple):
+    """The threshold that a certificate has reached."""
+
+    holder_id: int
+    not_after: datetime
+    threshold: int
+
+
 def services_in_view(kind: HolderKind, *, now: datetime, thresholds: Iterable[int]) -> tuple[QuerySet[Any], ...]:
     """Return the open service rows of certificates whose end is within reach of some threshold.
 
@@ -136,6 +144,18 @@ def _open_services(kind: HolderKind) -> QuerySet[Any]:
     return kind.service._default_manager.filter(**{f"{kind.name}__archived_at": None}, ends_at=None).order_by()
 
 
+def list_reached(kind: HolderKind, *, now: datetime, thresholds: Collection[int]) -> dict[int, Reached]:
+    """Return the certificates in use that have reached a threshold, replaced in time or not, by primary key."""
+    columns = ("certificate_id", f"{kind.name}_id", "certificate__not_after", f"{kind.name}__reminder_days")
+    found: dict[int, Reached] = {}
+    for rows in services_in_view(kind, now=now, thresholds=thresholds):
+        for certificate, holder, not_after, own in rows.values_list(*columns):
+            threshold = reached_threshold(thresholds if own is None else own, not_after, now)
+            if threshold is not None:
+                found[certificate] = Reached(holder, not_after, threshold)
+    return found
+
+
 def find_expiring(kind: HolderKind, *, now: datetime, thresholds: Iterable[int]) -> list[ExpiringCertificate]:
     """Return the certificates of one kind within reach of a threshold, the most urgent first; two queries."""
     parts = ((kind, rows) for rows in services_in_view(kind, now=now, thresholds=thresholds))
@@ -144,8 +164,8 @@ def find_expiring(kind: HolderKind, *, now: datetime, thresholds: Iterable[int])
 
 def find_still_expiring(kind: HolderKind, certificates: Iterable[int], *, now: datetime) -> list[ExpiringCertificate]:
     """Return which of these certificates (primary keys) are still in use and not replaced in time."""
-    rows = _open_services(kind).filter(certificate__in=list(certificates))
-    return find_unattended((kind, rows), now=now, pending=pending_rotations(kind))
+    parts = [(kind, _open_services(kind).filter(certificate__in=batch)) for batch in key_batches(certificates)]
+    return find_unattended(*parts, now=now, pending=pending_rotations(kind)) if parts else []
 
 
 def find_unattended(

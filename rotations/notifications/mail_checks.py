@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -15,12 +16,12 @@ from as2certs.mail.models import Message
 from as2certs.mail.validity import Withdrawal
 from as2certs.time_format import format_countdown
 from rotations.models import HandedIn, Notice, Participant, Rotation, Sighting, rehearsal
-from rotations.notifications import window_mail
+from rotations.notifications import applied_mail, window_mail
 from rotations.notifications.exchange_mail import News
 from rotations.notifications.expiry import HOLDER_KINDS, find_still_expiring
 from rotations.notifications.expiry_mail import reminder_facts
 from rotations.notifications.recipients import Recipient
-from rotations.notifications.texts import last_moment_facts, readiness_facts
+from rotations.notifications.texts import format_names, last_moment_facts, readiness_facts
 from rotations.notifications.thresholds import PENDING_STATES
 from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState
@@ -33,6 +34,8 @@ RotationCheck = Callable[[Message, Rotation, datetime], str]
 
 def find_withdrawal(message: Message, now: datetime) -> Withdrawal | None:
     """Return why a mail to our own people is no longer true; None if it is, or can't change."""
+    if "changes" in message.facts:
+        return _check_applied_together(message)
     if message.kind in ROTATION_CHECKS:
         rotation = rotation_of(message)
         if rotation is None:
@@ -139,8 +142,21 @@ def _check_own_step(message: Message, rotation: Rotation, now: datetime) -> str:
     return ""
 
 
+def _check_applied_together(message: Message) -> Withdrawal | None:
+    """Check a mail about several changes; withdrawn, the rest of them are told anew."""
+    rotations = applied_mail.taken_back(message)
+    if not rotations:
+        return None
+    holders = [rotation.holder for rotation in rotations]
+    return Withdrawal(
+        f"The change of {format_names([holder.name for holder in holders])} was taken back since this was written.",
+        [*rotations, *holders],
+        follow_up=partial(applied_mail.record_again, message),
+    )
+
+
 def _check_applied(message: Message, rotation: Rotation, now: datetime) -> str:
-    went_back = rotation.state in (RotationState.ROLLING_BACK, RotationState.CANCELLED)
+    went_back = rotation.state in applied_mail.TAKEN_BACK
     return "The change was taken back since this was written." if went_back else ""
 
 

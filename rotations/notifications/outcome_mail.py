@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -47,15 +47,20 @@ MAX_IMPORTED = 20
 
 
 def notify_applied(rotations: Sequence[tuple[Rotation, bool]], at: datetime) -> int:
-    """Notify people of changes that were made, and whether late, in the caller's transaction."""
-    return notify(*(_applied_event(rotation, late, at) for rotation, late in rotations), now=at)
+    """Notify people of changes that somebody made, and whether late, in the caller's transaction.
+
+    What the runner makes is in ``applied_mail``.
+    """
+    return notify(*(applied_event(rotation, late, at) for rotation, late in rotations), now=at)
 
 
-def _applied_event(rotation: Rotation, late: bool, at: datetime) -> RotationEvent:
+def applied_event(rotation: Rotation, late: bool, at: datetime, *, except_to: Collection[str] = ()) -> RotationEvent:
+    """Return the event of a change that was made at a moment (UTC), told to all but some addresses (lower case)."""
     return RotationEvent(
         "applied",
         rotation,
         event=f"applied:{rotation.uid}",
+        except_to=except_to,
         variables=lambda reader: {
             "late": late,
             "at": format_moment(at, reader.time_zone),

@@ -7,7 +7,7 @@ A second call with the same event queues nothing. The events are in ``window_mai
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -40,6 +40,8 @@ class RotationEvent:
     facts: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(default_factory=dict)
     #: Who is not notified, since they did it themselves.
     done_by: User | None = None
+    #: Further addresses (lower case) that are not notified, since another mail tells them.
+    except_to: Collection[str] = ()
 
     def recipients(self, by_rotation: Mapping[int, list[Recipient]]) -> dict[str, Recipient]:
         """Return who is notified, by the key of the mail."""
@@ -50,8 +52,8 @@ class RotationEvent:
                 "Nobody can be told of the rotation of %s: give it an owner with an e-mail address.",
                 self.rotation,
             )
-        their_own = Recipient.of(self.done_by).key if self.done_by else None
-        return {outbox.fit_key(f"{self.event}:{one.key}"): one for one in recipients if one.key != their_own}
+        known = {*self.except_to, *([Recipient.of(self.done_by).key] if self.done_by else [])}
+        return {outbox.fit_key(f"{self.event}:{one.key}"): one for one in recipients if one.key not in known}
 
 
 def notify(*events: RotationEvent, now: datetime) -> int:

@@ -11,20 +11,33 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import celery
 import redis
+from django.conf import settings
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
 
+from as2certs.accounts.models import User
+from identities.models import IdentityCertificate
+from tests.bench import inventory
 from tests.bench.figures import Figure, Found, Scale
-from tests.bench.grounds import Grounds
+from tests.bench.grounds import Grounds, ask
 from tests.servers import children_of, free_port, wait_until
 from tests.stack import ROOT
 
 #: What is counted as the whole: two web processes, two children of a worker, and their parents.
-PROCESSES = ("web", "worker", "beat", "loop")
+PROCESSES = ("web", "worker", "beat", "loop", "mail")
+CERTIFICATES = 1000
 TICKS = 5
+LIMIT = (
+    "The processes are weighed after pages of all kinds. A web process has loaded every view, form and table by then, "
+    "and holds the lists that it last showed; the bare one has shown a login page."
+)
 PEOPLE = 4
 
 
@@ -34,9 +47,10 @@ def held(grounds: Grounds, scale: Scale) -> Found:
     with grounds.site() as site:
         site.start_idle(*PROCESSES)
         running = {process.name: process.pid for process in site.processes}
-        _ask(f"{site.url}/login/", requests // 5)
+        pages = _Pages(site.url, *ask(site, "memory", "log_in"))
+        _ask(pages, requests // 5)
         early = _weight(_family(running["web"]))
-        _ask(f"{site.url}/login/", requests - requests // 5)
+        _ask(pages, requests - requests // 5)
         grown = _weight(_family(running["web"])) / early
         web = _dearest(children_of(running["web"]))
         child = _dearest(children_of(running["worker"]))
@@ -44,10 +58,10 @@ def held(grounds: Grounds, scale: Scale) -> Found:
     bare_web, bare_child = _bare_web(grounds), _bare_child(grounds)
     return Found(
         [
-            Figure("web process, of a bare Django process", web / bare_web, 2, told=_told(web, bare_web)),
+            Figure("web process, of a bare Django process", web / bare_web, 2, told=_told(web, bare_web), limit=LIMIT),
             Figure("Celery child, of a bare one", child / bare_child, 2, told=_told(child, bare_child)),
-            Figure("whole stack (2 web, 2 children, beat, loop)", whole, 500, "MB"),
-            Figure(f"web processes after {requests:,} requests, of after a fifth", grown, 1.05),
+            Figure("whole stack (2 web, 2 children, beat, loop, mail)", whole, 500, "MB", limit=LIMIT),
+            Figure(f"web processes after {requests:,} requests for a mix of pages, of after a fifth", grown, 1.05),
         ]
     )
 
@@ -56,15 +70,30 @@ def _told(ours: float, bare: float) -> str:
     return f"{ours:.0f} MB, bare {bare:.0f} MB"
 
 
-def _ask(address: str, times: int) -> None:
-    """Ask for a page so many times, as many at once as there are people who ask."""
+@dataclass(frozen=True)
+class _Pages:
+    """Pages that are asked for in turn, as somebody with this session if it is given."""
 
-    def ask(_: int) -> None:
-        with urllib.request.urlopen(address, timeout=20) as answer:  # noqa: S310  # our own address
+    url: str
+    session: str
+    paths: Sequence[str]
+
+    def request(self, number: int) -> urllib.request.Request:
+        headers = {"Cookie": self.session} if self.session else {}
+        return urllib.request.Request(self.url + self.paths[number % len(self.paths)], headers=headers)  # noqa: S310
+
+
+def _ask(pages: _Pages, times: int) -> None:
+    """Ask for so many pages, as many at once as there are people who ask."""
+
+    def get(number: int) -> None:
+        request = pages.request(number)
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  # our own address
             answer.read()
+            assert answer.url == request.full_url, f"{request.full_url} leads to {answer.url}"
 
     with ThreadPoolExecutor(PEOPLE) as people:
-        for _ in people.map(ask, range(times)):
+        for _ in people.map(get, range(times)):
             pass
 
 
@@ -93,14 +122,14 @@ def _bare_web(grounds: Grounds) -> float:
     options = ["--workers", "2", "--worker-class", "gthread", "--threads", "4", "--no-control-socket"]
     argv = ["-m", "gunicorn", *options, "--bind", f"127.0.0.1:{port}", "tests.bench.bare_django"]
     with _running(grounds, argv) as pid:
-        wait_until(partial(_answers, f"http://127.0.0.1:{port}/login/"), what="the bare web process")
-        _ask(f"http://127.0.0.1:{port}/login/", 50)
+        wait_until(partial(_answers, f"http://127.0.0.1:{port}"), what="the bare web process")
+        _ask(_Pages(f"http://127.0.0.1:{port}", "", ["/login/"]), 50)
         return _dearest(children_of(pid))
 
 
 def _answers(address: str) -> bool:
     try:
-        _ask(address, 1)
+        _ask(_Pages(address, "", ["/login/"]), 1)
     except OSError:
         return False
     return True
@@ -137,3 +166,25 @@ def _running(grounds: Grounds, argv: list[str], **environment: str) -> Iterator[
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=15)
+
+
+# Inside the installation.
+
+
+def log_in() -> tuple[str, list[str]]:
+    """Fill the inventory, and return the cookie of a session and the paths of pages of all kinds."""
+    inventory.fill(CERTIFICATES, due=CERTIFICATES // 27, now=timezone.now())
+    client = Client()
+    client.force_login(User.objects.create_superuser("ada", "ada@example.com"))
+    some = IdentityCertificate.objects.select_related("identity").order_by("id")[CERTIFICATES // 3]
+    lists = ("identity-list", "certificate-list", "partner-list", "partner-certificate-list", "rotation-list")
+    paths = [
+        reverse("home"),
+        *(reverse(name) for name in lists),
+        f"{reverse('certificate-list')}?q={some.sha256}",
+        f"{reverse('search')}?q={some.identity.as2_id}",
+        some.identity.get_absolute_url(),
+        some.get_absolute_url(),
+        reverse("rotation-create"),
+    ]
+    return f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}", paths

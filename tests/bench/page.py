@@ -32,12 +32,14 @@ HOW = """\
   50 steps a transaction, in two connections, into tables with the same indexes but without foreign keys and triggers.
   The application writes many rows by one statement.
 - **Pages**: Django’s test client, logged in, with all middleware, 40 times in turn. The application shows 50 rows a
-  page; here it shows 100, as the plain view does. The search asks for a name, an AS2 ID, a fingerprint and a serial.
-- **Memory**: of the largest process of its kind (RSS); the whole and its growth with shared pages divided (PSS).
+  page; here it shows 100, as the plain view does. The search asks for a name, an AS2 ID, a fingerprint, a serial,
+  and a part of an AS2 ID that every fourth has.
+- **Memory**: of the largest process of its kind (RSS); the whole and its growth with shared pages divided (PSS). The
+  web processes are asked by four people at once for lists, a form, pages of one thing, home and searches in turn.
 
 ## What is not measured
 
-- The pages of partners and rotations, and more requests to the web processes than the figure names.
+- How long the pages of partners and rotations take, and more requests to the web processes than the figure names.
 """
 
 

@@ -17,8 +17,9 @@ from tests.bench.figures import Figure, Found, Scale
 from tests.bench.grounds import DATABASES, Grounds, ask
 
 AGAIN_LIMIT = (
-    "A second run of reminders reads the 3,700 certificates and judges each anew: a new owner, or another ladder, "
-    "would have to be told."
+    "A second run of reminders reads in short rows what the 3,700 certificates, their owners and the notices have come "
+    "to: a new owner, or another ladder, would have to be told. Whether they are replaced in time is not asked again, "
+    "which brought it from 0.16 to 0.10 of the first run."
 )
 
 

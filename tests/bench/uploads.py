@@ -32,7 +32,7 @@ def one(grounds: Grounds, scale: Scale) -> Found:
             took = ask(site, "uploads", "measure", max(10, scale(60)))
         told = f"{1000 * took['ours']:.1f} ms, floor {1000 * took['floor']:.1f} ms"
         name = f"{database}: one upload, rate, of parse and save()"
-        found.figures.append(Figure(name, took["floor"] / took["ours"], 0.8, at_least=True, told=told, limit=LIMIT))
+        found.figures.append(Figure(name, took["floor"] / took["ours"], 0.5, at_least=True, told=told, limit=LIMIT))
     return found
 
 

@@ -23,7 +23,7 @@ from django.conf import settings
 
 from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
-from rotations.models import Rotation, Step
+from rotations.models import AppliedChange, Rotation, Step
 from tests.stack import Stack
 
 #: The kernel stamps files by a clock that advances in steps.
@@ -217,7 +217,14 @@ def _mail(rotations: list[Rotation], steps: list[Step], expected: Expected) -> I
     rows = Counter(Message.objects.values_list("kind", "key"))
     told: Counter[tuple[str, str, str]] = Counter()
     for kind, key in rows.elements():
-        told[kind, key.split(":")[1], key.rpartition(":")[2]] += 1
+        if kind != "applied":
+            told[kind, key.split(":")[1], key.rpartition(":")[2]] += 1
+    for facts, key in Message.objects.filter(kind="applied").values_list("facts", "key"):
+        for uid in [uid for uid, _, _ in facts["changes"]] if "changes" in facts else [facts["rotation"]]:
+            told["applied", uid, key.rpartition(":")[2]] += 1
+    for (uid,) in AppliedChange.objects.values_list("rotation__uid"):  # the next tick tells of these
+        for reader in expected.told:
+            told["applied", str(uid), reader] += 1
     applied = [str(r.uid) for r in rotations if r.applied_at is not None]
     failed = [str(s.uid) for s in steps if s.state == "failed"]
     done = {str(s.uid) for s in steps if s.state == "done"}

@@ -114,7 +114,12 @@ class Site(Stack):
     def wait_for_mail(self, *, seconds: float = 20) -> None:
         """Wait until the outbox is empty: each mail was sent, or withdrawn since it was not true any more."""
         wait_until(
-            lambda: not self.sql("SELECT 1 FROM mail_message WHERE state NOT IN ('sent', 'withdrawn')"),
+            lambda: (
+                not self.sql(
+                    "SELECT 1 FROM mail_message WHERE state NOT IN ('sent', 'withdrawn') "
+                    "UNION ALL SELECT 1 FROM rotations_appliedchange"
+                )
+            ),
             seconds=seconds,
             every=0.2,
             what="the mail to leave",

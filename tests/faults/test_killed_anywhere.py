@@ -25,12 +25,14 @@ from tests.stack import Running
 pytestmark = pytest.mark.faults(row=1)
 
 LAPSE = "UPDATE rotations_step SET lease_until = clock_timestamp() - interval '1 s' WHERE state = 'running'"
-#: Steps that are done, entries of the trail about them, all and distinct ones, and mails about changes.
+#: Steps that are done, entries of the trail about them (distinct, and all), and changes that mails tell of, or will.
 TOLD = """
 SELECT (SELECT count(*) FROM rotations_step WHERE act = 'cut_over' AND state = 'done'),
        (SELECT count(DISTINCT key) FROM audit_entry WHERE verb = 'step.done'),
        (SELECT count(*) FROM audit_entry WHERE verb = 'step.done'),
-       (SELECT count(*) FROM mail_message WHERE kind = 'applied')
+       (SELECT count(*) FROM rotations_appliedchange)
+         + (SELECT coalesce(sum(coalesce(jsonb_array_length(facts->'changes'), 1)), 0) FROM mail_message
+            WHERE kind = 'applied')
 """
 STEPS = 2
 JUDGE = """

@@ -16,7 +16,7 @@ from django.template import RequestContext
 from django.test import Client
 from django.urls import reverse
 
-from as2certs import pki
+from as2certs import pki, text_index
 from as2certs.accounts.models import User
 from identities.filters import CertificateFilter
 from identities.models import IdentityCertificate
@@ -100,19 +100,21 @@ def test_a_certificate_is_found_by_its_station(operator: Client) -> None:
 
 
 @pytest.mark.on_postgres
-def test_a_search_scans_the_table_once_and_keeps_the_order_of_the_list() -> None:
+def test_a_search_that_finds_many_scans_the_table_once_and_keeps_the_order_of_the_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     later, sooner = (
         add_certificate(make_identity("ACME"), days=90),
         add_certificate(make_identity("ACME-2"), days=40),
     )
     add_certificate(make_identity("OTHER"), days=60)
+    monkeypatch.setattr(text_index, "MAX_FOUND", 1)
     found = CertificateFilter({"q": "acme"}, queryset=IdentityCertificate.objects.light()).qs
     rows = found.order_by("not_after", "id")[:50]
     assert list(rows) == [sooner, later]
     if connection.vendor == "sqlite":  # PostgreSQL's plan depends on how much there is
         plan = rows.explain()
         assert "SCAN identities_identitycertificate USING INDEX identities_by_expiry" in plan
-        assert "SCAN U0\n" in plan
         assert "TEMP B-TREE FOR ORDER BY" not in plan
 
 

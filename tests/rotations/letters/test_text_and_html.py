@@ -22,7 +22,7 @@ from rotations.letters.sending import send_letters
 from rotations.letters.texts import FIXED_TEXTS
 from rotations.lifecycle.changeover_evidence import ObservedMessage, record_sighting
 from rotations.models import HandedIn, Letter, Participant
-from rotations.notifications import exchange_mail, outcome_mail, window_mail
+from rotations.notifications import applied_mail, exchange_mail, outcome_mail, window_mail
 from rotations.notifications.exchange_mail import News, PartnerNews
 from rotations.notifications.outcome_mail import WayBack
 from rotations.notifications.texts import SilentPartner
@@ -30,6 +30,7 @@ from rotations.planning.partner_actions import STARTED_BY
 from tests.people import make_person
 from tests.rotations.company import NOW, Company, partner_certificate
 from tests.rotations.exchange.incoming import put_in_use
+from tests.rotations.notifications.expiries import make_certificate, make_identity, make_rotation
 
 DAY = timedelta(days=1)
 
@@ -100,6 +101,10 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     type(rotation).objects.filter(pk=rotation.pk).update(at_end="")
     alone.delete()
     outcome_mail.notify_applied([(rotation, True)], at)
+    together = [make_rotation(make_certificate(make_identity(name, owners=[company.alice]), NOW)) for name in "AB"]
+    applied_mail.record_applied([(changed, True) for changed in together], at)
+    applied_mail.notify_recorded(at)
+    type(rotation).objects.filter(pk__in=[changed.pk for changed in together]).update(state="cancelled")
     outcome_mail.notify_needs_attention(rotation, rotation.steps.first(), "The folder is full: 0 bytes left.", at)
     last = rotation.steps.last()
     assert last is not None
@@ -146,7 +151,7 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
 
 def test_html_and_text_hold_the_same_facts(all_kinds: list[Message]) -> None:
     folder = Path(settings.BASE_DIR) / "templates" / "emails"
-    own = {path.name.partition(".")[0] for path in folder.glob("*.subject.txt")} - {"partner"}
+    own = {path.name.partition(".")[0] for path in folder.glob("*.subject.txt")} - {"partner", "applied_together"}
     assert {m.kind for m in all_kinds} == own | {f"partner_{kind}" for kind in Letter.Kind}
     names = (
         "Northwind",

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import Group
-from django.core.checks import ERROR, run_checks
+from django.core.checks import ERROR, CheckMessage, run_checks
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connection, transaction
@@ -79,9 +79,12 @@ class Command(BaseCommand):
         return [Path(transport[name]) for name in ("data_folder_in", "control_folder") if name in transport]
 
     def _check(self, *, databases: list[str] | None) -> None:
-        errors = [found for found in run_checks(databases=databases) if found.level >= ERROR]
-        if errors:
-            raise CommandError(" ".join(f"{error.msg} {error.hint or ''}".strip() for error in errors))
+        found = run_checks(databases=databases)
+        if errors := [one for one in found if one.level >= ERROR]:
+            raise CommandError(" ".join(_in_one_line(error) for error in errors))
+        for warning in found:
+            if (warning.id or "").startswith("as2certs."):
+                self.stderr.write(_in_one_line(warning))
 
     def _make_first_administrator(self) -> None:
         password = secrets.token_urlsafe(12)
@@ -99,3 +102,7 @@ class Command(BaseCommand):
             f"\n    Log in as  admin\n    password   {password}\n\n"
             "    It is shown this once. You are asked for one of your own at the first login.\n"
         )
+
+
+def _in_one_line(found: CheckMessage) -> str:
+    return f"{found.msg} {found.hint or ''}".strip()
