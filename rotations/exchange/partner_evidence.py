@@ -180,10 +180,13 @@ def load_participants(
     return list(source)
 
 
-def load_histories(participants: Iterable[Participant]) -> dict[int, ParticipantHistory]:
-    """Return the history of each participant, by primary key: two queries."""
+def load_histories(
+    participants: Iterable[Participant], steps: Mapping[int, Sequence[Step]] | None = None
+) -> dict[int, ParticipantHistory]:
+    """Return the history of each participant, by primary key: two queries, or one where their steps are passed."""
     by_pk = {participant.pk: participant for participant in participants}
-    steps, (sent, links) = _steps(by_pk), _read_letters_and_links(by_pk)
+    steps = _steps(by_pk) if steps is None else steps
+    sent, links = _read_letters_and_links(by_pk)
     return {
         pk: ParticipantHistory(participant, steps.get(pk, ()), sent.get(pk, ()), links.get(pk, ()))
         for pk, participant in by_pk.items()

@@ -695,7 +695,13 @@ class Migration(migrations.Migration):
                 ("why", models.TextField(blank=True)),
                 ("evidence", models.JSONField(default=list)),
                 ("effects", models.JSONField(default=list)),
-                ("after", models.JSONField(default=list, help_text="Keys of the steps that come first.")),
+                (
+                    "after",
+                    models.JSONField(
+                        default=list,
+                        help_text="Keys of the steps that come first; “install:*” stands for all of an act.",
+                    ),
+                ),
                 ("simultaneous", models.BooleanField(default=False)),
                 ("automatic", models.BooleanField(default=False)),
                 ("earliest_at", models.DateTimeField(blank=True, null=True)),

@@ -9,6 +9,7 @@ from rotations.models.notices import Notice
 from rotations.models.operations import Heartbeat, Tries
 from rotations.models.rotation import (
     CERTIFICATE_FIELDS,
+    EVERY,
     AtEnd,
     Participant,
     Rotation,
@@ -17,10 +18,12 @@ from rotations.models.rotation import (
     StepQuerySet,
     default_nudge_after,
     default_nudge_before,
+    every_key,
 )
 
 __all__ = [
     "CERTIFICATE_FIELDS",
+    "EVERY",
     "AtEnd",
     "Freeze",
     "HandedIn",
@@ -40,4 +43,5 @@ __all__ = [
     "Tries",
     "default_nudge_after",
     "default_nudge_before",
+    "every_key",
 ]

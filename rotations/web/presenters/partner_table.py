@@ -182,7 +182,8 @@ def partner_rows(
         participant.rotation = rotation
     if rotation.state != RotationState.DRAFT:
         responses = last_responses(rotation)
-        for pk, history in load_histories(participants).items():
+        stored = {pk: row.steps for pk, row in rows.items()}
+        for pk, history in load_histories(participants, stored).items():
             _fill_row(rows[pk], history, responses, now=now)
     return list(rows.values())
 

@@ -120,7 +120,9 @@ class RotationDetail:
         if self.is_draft:
             return self._planned[0]
         by_pk = {p.pk: p for p in self.participants}
-        steps = list(self.rotation.steps.select_related("system"))
+        # With many partners these are thousands; what a page shows of a few is read by ``StepGroup.shown``.
+        unread = ("after", "evidence", "checkpoint", "roles", "why")
+        steps = list(self.rotation.steps.select_related("system").defer(*unread))
         for step in steps:
             step.rotation = self.rotation
             if step.participant_id:
