@@ -6,7 +6,7 @@ from rotations.models.correspondence import Letter, Link, Phrase, Slot, SlotAnsw
 from rotations.models.evidence import HandedIn, Sighting
 from rotations.models.freezes import Freeze
 from rotations.models.notices import Notice
-from rotations.models.operations import Heartbeat, Tries
+from rotations.models.operations import Heartbeat, ReportFile, Tries
 from rotations.models.rotation import (
     CERTIFICATE_FIELDS,
     EVERY,
@@ -33,6 +33,7 @@ __all__ = [
     "Notice",
     "Participant",
     "Phrase",
+    "ReportFile",
     "Rotation",
     "RotationQuerySet",
     "Sighting",

@@ -570,7 +570,9 @@ class Step(models.Model):
     why = models.TextField(blank=True)
     evidence = models.JSONField(default=list)
     effects = models.JSONField(default=list)
-    after = models.JSONField(default=list, help_text="Keys of the steps that come first; “install:*” stands for all of an act.")
+    after = models.JSONField(
+        default=list, help_text="Keys of the steps that come first; “install:*” stands for all of an act."
+    )
     simultaneous = models.BooleanField(default=False)
     automatic = models.BooleanField(default=False)
     earliest_at = models.DateTimeField(null=True, blank=True)
