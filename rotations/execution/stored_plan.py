@@ -36,8 +36,8 @@ ROLL_BACK = "roll_back"
 #: Prefix of the keys of steps that were done before their partner went back alone; the repeated steps have the plan's.
 PAST_PREFIX = "past"
 
-#: From so many steps of one act on, those that wait for all of them name the act and not each step: with 2,000 partners,
-#: each of 2,000 steps would store 4,000 keys.
+#: From so many steps of one act on, those that wait for all of them name the act and not each step: with 2,000
+#: partners, each of 2,000 steps would store 4,000 keys.
 MIN_NAMED_TOGETHER = 10
 
 

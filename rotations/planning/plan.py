@@ -249,7 +249,9 @@ class _Planner:
                 for party in self.switch_order
                 if (held := _on_system(system, self.of_party(party, self.holds)))
             ]
-        waited_for = [step for party in self.parties if self.is_joint(party) for step in self.of_party(party, self.tests)]
+        waited_for = [
+            step for party in self.parties if self.is_joint(party) for step in self.of_party(party, self.tests)
+        ]
         return [
             self.step(Act.RELEASE, system=system, after=[*self.holds, *_on_system(system, waited_for)])
             for system in self.systems
@@ -365,7 +367,7 @@ class _Planner:
         )
 
     def keys_of(self, steps: Sequence[PlannedStep]) -> tuple[str, ...]:
-        """Return the keys of steps without duplicates; steps of many partners that wait for the same share one tuple."""
+        """Return the keys of steps without duplicates; those that wait for the same list share one tuple."""
         if id(steps) not in self._keys:
             self._keys[id(steps)] = steps, tuple(dict.fromkeys(step.key for step in steps))
         return self._keys[id(steps)][1]

@@ -75,9 +75,7 @@ def _answer(participant: Participant, kind: int, rotation: Rotation) -> None:
 def _repeat(pattern: Participant, others: Sequence[Participant], rotation: Rotation) -> None:
     """Give the other participants the answers, steps, letters and entries of the trail of this one."""
     pattern.refresh_from_db()
-    names = [
-        field.attname for field in Participant._meta.concrete_fields if field.name not in ("id", "uid", "partner")
-    ]
+    names = [field.attname for field in Participant._meta.concrete_fields if field.name not in ("id", "uid", "partner")]
     Participant.objects.filter(pk__in=[one.pk for one in others]).update(
         **{name: getattr(pattern, name) for name in names}
     )
@@ -89,6 +87,7 @@ def _repeat(pattern: Participant, others: Sequence[Participant], rotation: Rotat
         messages = _copies(
             letter.message, len(others), lambda n: {"key": uuid.uuid4().hex, "message_id": f"{uuid.uuid4()}@example"}
         )
+        assert letter.link is not None
         links = _copies(
             letter.link,
             len(others),

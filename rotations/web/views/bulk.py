@@ -26,6 +26,7 @@ from rotations.web.presenters.rotation_text import count_noun, join_names
 from rotations.web.views.announcements import rotation_announce
 from rotations.web.views.bulk_messages import report_refusals
 from rotations.web.views.lookups import get_rotation_or_404, load_detail
+from rotations.web.views.participant_table import ParticipantTable
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,7 @@ def rotation_print(request: HttpRequest, uid: UUID) -> HttpResponse:
     context = {
         "detail": detail,
         "rows": rows,
+        "table": ParticipantTable([]),
         "rotation": detail.rotation,
         "environment": detail.rotation.environment,
         "now": detail.now,
