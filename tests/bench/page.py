@@ -33,11 +33,13 @@ HOW = """\
   The application writes many rows by one statement.
 - **Pages**: Django’s test client, logged in, with all middleware, 40 times in turn. The application shows 50 rows a
   page; here it shows 100, as the plain view does. The search asks for a name, an AS2 ID, a fingerprint and a serial.
+- **One rotation of many partners**: a tenth each of them not informed, declining, or ready in some way, two tenths
+  silent; asked for by page, filter, order and search in turn. What all pages share is kept until something changes.
 - **Memory**: of the largest process of its kind (RSS); the whole and its growth with shared pages divided (PSS).
 
 ## What is not measured
 
-- The pages of partners and rotations, and more requests to the web processes than the figure names.
+- The pages of partners and lists of rotations, and more requests to the web processes than the figure names.
 """
 
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from as2certs.audit.recording import Actor, record_many
 from as2certs.clock import database_now
+from as2certs.mail.models import Message
+from as2certs.site.report_files import draw_next
 from identities.models import Identity
 from partners.models import Contact, Partner, Partnership
 from rotations.exchange import responses
@@ -17,7 +25,11 @@ from rotations.execution import confirmations
 from rotations.letters import announcements
 from rotations.lifecycle import approval
 from rotations.models import Letter, Participant, Rotation, Step
+from tests.bench import inventory
 from tests.bench.crowd import _copies
+from tests.bench.figures import Figure, Found, Scale, percentile
+from tests.bench.grounds import DATABASES, Grounds, ask
+from tests.bench.pages import _somebody
 from tests.rotations.company import make_company, make_draft
 
 #: How many partners answer by the application's own functions; the others are copies of them.
@@ -112,3 +124,73 @@ def _repeat(pattern: Participant, others: Sequence[Participant], rotation: Rotat
     if pattern.declined_at or pattern.confirmed_at:
         verb = "participant.declined" if pattern.declined_at else "participant.confirmed"
         record_many([one.audit_event(verb, reason="As we said") for one in others], by=NORA, now=database_now())
+
+
+# The figures
+
+TIMES = 20
+PAGE_LIMIT = (
+    "The first page after a change derives the status of each partner from its steps, letters and answers; those after "
+    "it read 50 partners only."
+)
+
+
+def page(grounds: Grounds, scale: Scale) -> Found:
+    """Ask for the page of one rotation and for its changes, and draw its report, on either database."""
+    found, size = Found(), scale(2_000)
+    for database in DATABASES:
+        with grounds.site(database) as site:
+            found.figures += _figures(f"{database}: rotation of {size:,} partners", ask(site, "wide", "measure", size))
+    return found
+
+
+def _figures(name: str, got: dict[str, Any]) -> list[Figure]:
+    told = f"p50 {1000 * got['page_p50']:.0f} ms, {got['queries']} queries"
+    return [
+        Figure(f"{name}: page, sorted and filtered, p95", got["page"], 0.4, "s", told=told),
+        Figure(f"{name}: page, the first one after a change", got["first"], 0.4, "s", limit=PAGE_LIMIT),
+        Figure(f"{name}: page, size", got["size"] / 1000, 300, "KB"),
+        Figure(f"{name}: live part, nothing changed, p95", got["live"], 0.05, "s", told=f"{got['live_size']} bytes"),
+        Figure(f"{name}: asking for its report", got["asking"], 0.4, "s", told=f"drawn in {got['drawing']:.1f} s"),
+    ]
+
+
+def measure(partners: int) -> dict[str, float]:
+    """Return what the page and the report of such a rotation take, in seconds, bytes and queries."""
+    address = reverse("rotation-detail", args=[fill(partners)])
+    Message.objects.update(state=Message.State.SENT, sent_at=database_now())
+    inventory.look_again()
+    client = Client(SERVER_NAME="localhost")
+    client.force_login(_somebody())
+    _timed(lambda: client.get(reverse("home")))  # what a process does once
+    first, first_page = _timed(lambda: client.get(address))
+    pages = ("", "?page=7", "?show=silent", "?show=not_informed&page=2", "?sort=-told&page=3", "?q=partner+001")
+    assert first_page.status_code == 200, f"the page answers {first_page.status_code}"
+    taken = [_timed(lambda query=query: client.get(address + query)) for _ in range(TIMES // 5) for query in pages]
+    with CaptureQueriesContext(connection) as queries:
+        shown = client.get(address)
+    match = re.search(r'hx-get="([^"]+)"', shown.content.decode())
+    assert match, "the page does not refresh itself"
+    polls = [_timed(lambda: client.get(match[1].replace("&amp;", "&"))) for _ in range(TIMES)]
+    assert all(answer.status_code == 204 for _, answer in polls), "something has changed"
+    asking, _ = _timed(lambda: client.post(address + "report/draw/"))
+    drawing, was_drawn = _timed(lambda: draw_next(now=database_now()))
+    assert was_drawn
+    seconds = [one for one, _ in taken]
+    return {
+        "first": first,
+        "page": percentile(seconds, 95),
+        "page_p50": percentile(seconds, 50),
+        "size": max(len(answer.content) for _, answer in taken),
+        "queries": len(queries),
+        "live": percentile([one for one, _ in polls], 95),
+        "live_size": max(len(answer.content) for _, answer in polls),
+        "asking": asking,
+        "drawing": drawing,
+    }
+
+
+def _timed(do: Callable[[], Any]) -> tuple[float, Any]:
+    began = time.perf_counter()
+    answer = do()
+    return time.perf_counter() - began, answer
