@@ -145,12 +145,13 @@ def page(grounds: Grounds, scale: Scale) -> Found:
 
 
 def _figures(name: str, got: dict[str, Any]) -> list[Figure]:
-    told = f"p50 {1000 * got['page_p50']:.0f} ms, {got['queries']} queries"
+    told = f"p50 {1000 * got['page_p50']:.0f} ms, processor {1000 * got['page_busy']:.0f} ms, {got['queries']} queries"
+    live = f"processor {1000 * got['live_busy']:.0f} ms, {got['live_size']} bytes"
     return [
         Figure(f"{name}: page, sorted and filtered, p95", got["page"], 0.4, "s", told=told),
         Figure(f"{name}: page, the first one after a change", got["first"], 0.4, "s", limit=PAGE_LIMIT),
         Figure(f"{name}: page, size", got["size"] / 1000, 300, "KB"),
-        Figure(f"{name}: live part, nothing changed, p95", got["live"], 0.05, "s", told=f"{got['live_size']} bytes"),
+        Figure(f"{name}: live part, nothing changed, p95", got["live"], 0.05, "s", told=live),
         Figure(f"{name}: asking for its report", got["asking"], 0.4, "s", told=f"drawn in {got['drawing']:.1f} s"),
     ]
 
@@ -169,6 +170,7 @@ def measure(partners: int) -> dict[str, float]:
     taken = [_timed(lambda query=query: client.get(address + query)) for _ in range(TIMES // 5) for query in pages]
     with CaptureQueriesContext(connection) as queries:
         shown = client.get(address)
+    number = len(queries)  # before the next request begins to count anew
     match = re.search(r'hx-get="([^"]+)"', shown.content.decode())
     assert match, "the page does not refresh itself"
     polls = [_timed(lambda: client.get(match[1].replace("&amp;", "&"))) for _ in range(TIMES)]
@@ -182,8 +184,10 @@ def measure(partners: int) -> dict[str, float]:
         "page": percentile(seconds, 95),
         "page_p50": percentile(seconds, 50),
         "size": max(len(answer.content) for _, answer in taken),
-        "queries": len(queries),
+        "queries": number,
         "live": percentile([one for one, _ in polls], 95),
+        "page_busy": _busy(lambda: client.get(address + "?page=3")),
+        "live_busy": _busy(lambda: client.get(match[1].replace("&amp;", "&"))),
         "live_size": max(len(answer.content) for _, answer in polls),
         "asking": asking,
         "drawing": drawing,
@@ -191,6 +195,15 @@ def measure(partners: int) -> dict[str, float]:
 
 
 def _timed(do: Callable[[], Any]) -> tuple[float, Any]:
+    """Return how many seconds a call takes, and what it returns."""
     began = time.perf_counter()
     answer = do()
     return time.perf_counter() - began, answer
+
+
+def _busy(do: Callable[[], Any]) -> float:
+    """Return how many seconds of a processor a call takes, which other work on the machine does not change."""
+    began = time.process_time()
+    for _ in range(TIMES):
+        do()
+    return (time.process_time() - began) / TIMES
