@@ -16,7 +16,7 @@ from django.urls import reverse
 from as2certs.accounts.models import User
 from as2certs.audit.recording import Actor
 from as2certs.pki import CertificateFinding
-from identities.models import CertificateRequest
+from identities.models import AS2System, CertificateRequest
 from identities.open_tasks import OpenTask
 from rotations.errors import ActionRefused, PlanError
 from rotations.exchange import time_slots
@@ -188,9 +188,12 @@ class RotationDetail:
         by_pk = {p.pk: p for p in self.participants}
         # With many partners these are thousands; what a page shows of a few is read by ``StepGroup.shown``.
         unread = ("after", "evidence", "checkpoint", "roles", "why")
-        steps = list(self.rotation.steps.select_related("system").defer(*unread))
+        steps = list(self.rotation.steps.defer(*unread))
+        systems = AS2System.objects.in_bulk({step.system_id for step in steps if step.system_id})
         for step in steps:
             step.rotation = self.rotation
+            if step.system_id:
+                step.system = systems[step.system_id]
             if step.participant_id:
                 step.participant = by_pk[step.participant_id]
         return steps
@@ -299,7 +302,7 @@ class RotationDetail:
     @cached_property
     def availability(self) -> time_slots.Availability | None:
         """Return which partners can at which offered times; None when none are offered or the change has begun."""
-        if self.state not in BEFORE_CHANGE:
+        if self.state not in BEFORE_CHANGE or not self.rotation.slots.exists():
             return None
         found = time_slots.load_availability(self.rotation, now=self.now)
         return found if found.columns else None
