@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.db import connection, transaction
@@ -167,7 +168,7 @@ def measure(partners: int) -> dict[str, float]:
     first, first_page = _timed(lambda: client.get(address))
     pages = ("", "?page=7", "?show=silent", "?show=not_informed&page=2", "?sort=-told&page=3", "?q=partner+001")
     assert first_page.status_code == 200, f"the page answers {first_page.status_code}"
-    taken = [_timed(lambda query=query: client.get(address + query)) for _ in range(TIMES // 5) for query in pages]
+    taken = [_timed(partial(client.get, address + query)) for _ in range(TIMES // 5) for query in pages]
     with CaptureQueriesContext(connection) as queries:
         shown = client.get(address)
     number = len(queries)  # before the next request begins to count anew

@@ -14,6 +14,7 @@ from django.urls import reverse
 
 from as2certs import paging
 from partners.models import Contact, Partner, Partnership
+from rotations.exchange.bulk import run_for_each
 from rotations.execution import transitions, version_token
 from rotations.execution.preconditions import RotationFacts
 from rotations.execution.stored_plan import MIN_NAMED_TOGETHER
@@ -157,7 +158,7 @@ def test_all_that_match_are_selected_on_every_page(
 def test_those_for_which_no_time_was_left_are_listed_to_go_on_with(
     operator: Client, many: Rotation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = bulk.run_for_each
+    original = run_for_each
     monkeypatch.setattr(bulk, "run_for_each", lambda chosen, do: original(chosen, do, max_seconds=-1))
     uids = [str(participant.uid) for participant in many.participants.all()]
     given = {"act": "waive", "sure": "1", "partner": uids, "reason": "They call us"}
