@@ -139,6 +139,7 @@ NEEDS = {
     "rotation-paper": "rotations.view_rotation",
     "rotation-report": "rotations.view_rotation",
     "rotation-report-pdf": "rotations.view_rotation",
+    "rotation-report-draw": "rotations.view_rotation",
     "rotation-list": "rotations.view_rotation",
     "rotation-create": "rotations.add_rotation",
     "rotation-detail": "rotations.view_rotation",

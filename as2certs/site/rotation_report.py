@@ -54,10 +54,10 @@ class RotationReport:
     sections: Sequence[ReportSection]
 
 
-def build_report(rotation: Rotation, *, by: str, now: datetime) -> RotationReport:
-    """Return the report of a rotation, made by the person ``by``."""
-    participants = list(rotation.participants.select_related("partner"))
-    steps = list(rotation.steps.select_related("system", "participant__partner"))
+def build_report(rotation: Rotation, *, by: str, now: datetime, limit: int | None = None) -> RotationReport:
+    """Return the report of a rotation, made by the person ``by``; with ``limit``, so many rows of each table."""
+    participants = list(rotation.participants.select_related("partner")[:limit])
+    steps = list(rotation.steps.select_related("system", "participant__partner").defer("after", "why")[:limit])
     return RotationReport(
         title=f"Certificate rotation of {rotation.holder}",
         made_at=_format_second(now),
@@ -66,9 +66,9 @@ def build_report(rotation: Rotation, *, by: str, now: datetime) -> RotationRepor
         sections=[
             ReportSection("What and why", facts=_rotation_facts(rotation)),
             _certificate_section(rotation),
-            _partner_section(rotation, participants, now=now),
+            _partner_section(participants, now=now),
             _step_section(steps),
-            _trail_section(rotation),
+            _trail_section(rotation, min(limit or MAX_ENTRIES, MAX_ENTRIES)),
         ],
     )
 
@@ -135,8 +135,8 @@ def _even_digits(digits: str) -> str:
     return digits.zfill(len(digits) + len(digits) % 2)
 
 
-def _partner_section(rotation: Rotation, participants: Sequence[Participant], *, now: datetime) -> ReportSection:
-    words = partner_statuses(rotation, now=now)
+def _partner_section(participants: Sequence[Participant], *, now: datetime) -> ReportSection:
+    words = partner_statuses(participants, now=now)
     rows = [_partner_row(p, str(words.get(p.pk, "")) if not p.is_removed else "left out") for p in participants]
     head = ("Partner", "Comes to", "Told", "Installed", "Window agreed", "After the change", "Words")
     note = "" if rows else "No partner takes part."
@@ -189,8 +189,8 @@ def _step_section(steps: Sequence[Step]) -> ReportSection:
     return ReportSection("What was done where, at which second", table=table, note=note)
 
 
-def _trail_section(rotation: Rotation) -> ReportSection:
-    entries = list(Entry.objects.about(rotation).order_by("id")[: MAX_ENTRIES + 1])
+def _trail_section(rotation: Rotation, limit: int) -> ReportSection:
+    entries = list(Entry.objects.about(rotation).order_by("id")[: limit + 1])
     rows = [
         [
             _format_second(entry.at),
@@ -199,9 +199,9 @@ def _trail_section(rotation: Rotation) -> ReportSection:
             entry.reason,
             _join_lines([entry.get_source_display(), entry.address or ""]),
         ]
-        for entry in entries[:MAX_ENTRIES]
+        for entry in entries[:limit]
     ]
-    note = f"Only the first {MAX_ENTRIES} entries are shown." if len(entries) > MAX_ENTRIES else ""
+    note = f"Only the first {limit} entries are shown." if len(entries) > limit else ""
     head = ("When", "Who", "What", "Why", "Through")
     return ReportSection("Trail", table=ReportTable(head, rows, (4, 4, 9, 6, 3)), note=note)
 

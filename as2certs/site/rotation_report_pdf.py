@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from django.conf import settings
@@ -18,9 +19,9 @@ HEADER_COLOR = (242, 245, 245)
 class _ReportPDF(FPDF):
     """A4 landscape, with title and page number on each page."""
 
-    def __init__(self, report: RotationReport) -> None:
+    def __init__(self, report: RotationReport, show_progress: Callable[[int], None]) -> None:
         super().__init__(orientation="landscape", format="A4")
-        self.report = report
+        self.report, self.show_progress = report, show_progress
         self.set_margins(14, 14)
         self.set_auto_page_break(auto=True, margin=16)
         for style, file in (("", "DejaVuSans.ttf"), ("B", "DejaVuSans-Bold.ttf")):
@@ -39,11 +40,12 @@ class _ReportPDF(FPDF):
         self.set_x(-40)
         self.cell(26, 5, f"{self.page_no()} of {{nb}}", align="R")
         self.set_text_color(0)
+        self.show_progress(self.page_no())
 
 
-def render_pdf(report: RotationReport) -> bytes:
-    """Return a report as a PDF file."""
-    paper = _ReportPDF(report)
+def render_pdf(report: RotationReport, show_progress: Callable[[int], None] = lambda pages: None) -> bytes:
+    """Return a report as a PDF file; ``show_progress`` is called with the number of pages after each of them."""
+    paper = _ReportPDF(report, show_progress)
     paper.add_page()
     paper.set_font("sans", "B", 15)
     paper.multi_cell(0, 8, report.title, new_x="LMARGIN", new_y="NEXT")

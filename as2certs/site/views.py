@@ -18,15 +18,15 @@ from as2certs.accounts.access import current_user, require_permissions
 from as2certs.accounts.models import Installation
 from as2certs.clock import database_now
 from as2certs.paging import search_words
-from as2certs.site import active_rotations, calendar_year, coverage, searching
+from as2certs.site import active_rotations, calendar_year, coverage, report_files, searching
 from as2certs.site.calendar_month import build_month, parse_month
 from as2certs.site.first_steps import first_steps
-from as2certs.site.rotation_report import RotationReport, build_report
+from as2certs.site.rotation_report import build_report
 from identities.models import Identity
 from partners.models import Partner
 from rotations.execution.transitions import ROTATION_RELATIONS
 from rotations.management import demo
-from rotations.models import Rotation
+from rotations.models import ReportFile, Rotation
 
 
 @login_required
@@ -100,28 +100,52 @@ def load_demo(request: HttpRequest) -> HttpResponse:
     return redirect("home")
 
 
+#: Rows of each table of a report on its page; the PDF has all of them.
+MAX_REPORT_ROWS = 200
+
+
 @require_permissions("rotations.view_rotation", "audit.view_entry")
 @require_GET
 def rotation_report(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Show the report of a rotation."""
-    rotation, report = _report(request, uid)
-    return render(request, "home/report.html", {"rotation": rotation, "report": report})
+    """Show the report of a rotation, and whether it is there as a PDF; for htmx, only the latter."""
+    rotation = _get_rotation_or_404(uid)
+    file, now = report_files.latest_report(rotation), database_now()
+    kept_until = file.created_at + report_files.KEPT_FOR if file else None
+    context: dict[str, object] = {"rotation": rotation, "file": file, "kept_until": kept_until, "now": now}
+    if getattr(request, "htmx", False) and request.headers.get("HX-Boosted") != "true":
+        return render(request, "home/_report_file.html", context)
+    by = str(current_user(request))
+    context["report"] = build_report(rotation, by=by, now=now, limit=MAX_REPORT_ROWS)
+    context["limit"] = MAX_REPORT_ROWS
+    return render(request, "home/report.html", context)
+
+
+@require_permissions("rotations.view_rotation", "audit.view_entry")
+@require_POST
+def rotation_report_draw(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Let a worker draw the report as a PDF."""
+    rotation = _get_rotation_or_404(uid)
+    report_files.request_report(rotation, user=current_user(request), now=database_now())
+    return redirect("rotation-report", uid=rotation.uid)
 
 
 @require_permissions("rotations.view_rotation", "audit.view_entry")
 @require_GET
 def rotation_report_pdf(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Return the report of a rotation as a PDF."""
-    # Imported here, because fonts and images take 25 MB in each process.
-    from as2certs.site.rotation_report_pdf import render_pdf
-
-    rotation, report = _report(request, uid)
+    """Return the PDF that was drawn last."""
+    rotation = _get_rotation_or_404(uid)
+    file = rotation.report_files.filter(state=ReportFile.State.DONE).first()
+    if file is None or file.content is None:
+        messages.info(request, "There is no PDF of this report, or it was removed after its time: make one.")
+        return redirect("rotation-report", uid=rotation.uid)
     name = f"rotation-{rotation.holder.as2_id}-{rotation.set_up_at:%Y-%m-%d}.pdf".replace(" ", "-")
-    headers = {"Content-Disposition": content_disposition_header(True, name) or ""}
-    return HttpResponse(render_pdf(report), content_type="application/pdf", headers=headers)
+    headers = {
+        "Content-Disposition": content_disposition_header(True, name) or "",
+        "Cache-Control": "no-store",
+    }
+    return HttpResponse(bytes(file.content), content_type="application/pdf", headers=headers)
 
 
-def _report(request: HttpRequest, uid: UUID) -> tuple[Rotation, RotationReport]:
-    whole = Rotation.objects.select_related(*ROTATION_RELATIONS, "set_up_by", "approved_by")
-    rotation = get_object_or_404(whole, uid=uid)
-    return rotation, build_report(rotation, by=str(current_user(request)), now=database_now())
+def _get_rotation_or_404(uid: UUID) -> Rotation:
+    whole = Rotation.objects.select_related(*ROTATION_RELATIONS, "request", "set_up_by", "approved_by")
+    return get_object_or_404(whole, uid=uid)

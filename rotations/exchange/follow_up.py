@@ -348,10 +348,9 @@ def explain_not_awaited(history: ParticipantHistory, *, now: datetime) -> str:
         return "Approve the plan first, and announce the change to the partners."
     if participant.is_removed:
         return f"{partner} takes no part in this rotation."
-    alone = participant.steps.for_one_partner().unsettled()
-    started = rotation.state == RotationState.UNDER_WAY and alone.exists()
-    is_followed = rotation.state in FOLLOWED_STATES or started
     ours = [step for step in history.steps if step.act == Act.CUT_OVER]
+    started = rotation.state == RotationState.UNDER_WAY and any(step.state not in SETTLED for step in ours)
+    is_followed = rotation.state in FOLLOWED_STATES or started
     if ours and rotation.state == RotationState.UNDER_WAY and all(step.state in SETTLED for step in ours):
         return f"We have changed over for {partner} already: nothing is awaited from it any more."
     until = history.reminded_until

@@ -14,6 +14,7 @@ from django.db.models.functions import Cast
 from as2certs.audit.entry_text import RESPONSE_TEXTS
 from as2certs.audit.models import Entry, Subject, object_reference
 from as2certs.mail.models import Message
+from partners.models import Partner
 from rotations.exchange.partner_status import PartnerEvidence, PartnerStatus, derive_status
 from rotations.execution.confirmations import CONFIRMED_ACTS
 from rotations.letters.schedule import ReminderSchedule
@@ -180,10 +181,13 @@ def load_participants(
     return list(source)
 
 
-def load_histories(participants: Iterable[Participant]) -> dict[int, ParticipantHistory]:
-    """Return the history of each participant, by primary key: two queries."""
+def load_histories(
+    participants: Iterable[Participant], steps: Mapping[int, Sequence[Step]] | None = None
+) -> dict[int, ParticipantHistory]:
+    """Return the history of each participant, by primary key: two queries, or one where their steps are passed."""
     by_pk = {participant.pk: participant for participant in participants}
-    steps, (sent, links) = _steps(by_pk), _read_letters_and_links(by_pk)
+    steps = _steps(by_pk) if steps is None else steps
+    sent, links = _read_letters_and_links(by_pk)
     return {
         pk: ParticipantHistory(participant, steps.get(pk, ()), sent.get(pk, ()), links.get(pk, ()))
         for pk, participant in by_pk.items()
@@ -241,16 +245,14 @@ class PartnerResponse:
     note: str
 
 
-def last_responses(rotation: Rotation) -> dict[str, PartnerResponse]:
-    """Return the last response of each partner of a rotation, by the partner's public id: two queries."""
+def last_responses(rotation: Rotation, partners: Sequence[Partner] | None = None) -> dict[str, PartnerResponse]:
+    """Return the last response of each partner of a rotation, or of some, by the partner's public id: two queries."""
     kind, uid = object_reference(rotation)
     entries = Subject.objects.filter(kind=kind, uid=uid, entry__verb__in=list(RESPONSE_TEXTS)).values("entry")
-    newest = (
-        Subject.objects.filter(kind="partners.partner", entry__in=entries)
-        .values("uid")
-        .annotate(last=Max("entry_id"))
-        .values_list("uid", "last")
-    )
+    theirs = Subject.objects.filter(kind="partners.partner", entry__in=entries)
+    if partners is not None:
+        theirs = theirs.filter(uid__in=[str(partner.uid) for partner in partners])
+    newest = theirs.values("uid").annotate(last=Max("entry_id")).values_list("uid", "last")
     last = dict(newest)
     found = Entry.objects.in_bulk(list(last.values()))
     return {partner: response_from_entry(found[pk]) for partner, pk in last.items()}

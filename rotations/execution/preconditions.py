@@ -330,7 +330,7 @@ def _preparation_obstacle(rotation: Rotation) -> str:
 
 
 def _steps_before(step: Step) -> str:
-    open_steps = step.rotation.steps.filter(key__in=step.after).exclude(state__in=SETTLED)
+    open_steps = step.rotation.steps.preceding(step.after).exclude(state__in=SETTLED)
     return "first " + ", then ".join(f"“{title}”" for title in open_steps.values_list("title", flat=True)[:3])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ from identities.connectors import may_sign_per_partner
 from identities.models import AS2System
 from partners.models import Partner
 from rotations.errors import NoOwnWindow, PlanError
-from rotations.models import Participant, Rotation, Step
+from rotations.models import Participant, Rotation, Step, every_key
 from rotations.planning import plan
 from rotations.planning.change import (
     PREPARATION_ACTS,
@@ -34,6 +35,10 @@ ROLL_BACK = "roll_back"
 
 #: Prefix of the keys of steps that were done before their partner went back alone; the repeated steps have the plan's.
 PAST_PREFIX = "past"
+
+#: From so many steps of one act on, those that wait for all of them name the act and not each step: with 2,000
+#: partners, each of 2,000 steps would store 4,000 keys.
+MIN_NAMED_TOGETHER = 10
 
 
 def build_change(
@@ -114,6 +119,7 @@ def preview_steps(
     parties = [party_for_participant(participant) for participant in participants.values()]
     steps = plan.plan(build_change(rotation, now=now, awaited=awaited, parties=parties))
     systems = {str(s.uid): s for s in rotation.affected_systems() if s is not None}
+    predecessors = _Predecessors(steps)
     return [
         Step(
             rotation=rotation,
@@ -128,7 +134,7 @@ def preview_steps(
             why=step.why,
             evidence=list(step.evidence),
             effects=[{"at": e.at, "role": str(e.role), "move": str(e.move)} for e in step.effects],
-            after=list(step.after),
+            after=predecessors.stored(step.after),
             simultaneous=step.simultaneous,
             automatic=step.automatic,
             earliest_at=step.earliest,
@@ -138,6 +144,26 @@ def preview_steps(
         )
         for position, step in enumerate(steps, start=1)
     ]
+
+
+class _Predecessors:
+    """Shortens the predecessors of planned steps for storage: all steps of an act become one entry, "install:*"."""
+
+    def __init__(self, steps: Iterable[PlannedStep]) -> None:
+        self._sizes = Counter(every_key(step.key) for step in steps)
+        self._known: dict[int, list[str]] = {}
+
+    def stored(self, after: tuple[str, ...]) -> list[str]:
+        """Return the predecessors as they are stored; ``after`` belongs to one of the steps."""
+        if len(after) < MIN_NAMED_TOGETHER:
+            return list(after)
+        if id(after) not in self._known:  # thousands of steps share one tuple, which lives as long as they do
+            counts = Counter(map(every_key, after))
+            whole = {name for name, n in counts.items() if n >= MIN_NAMED_TOGETHER and n == self._sizes[name]}
+            names = (every_key(key) for key in after)
+            short = (name if name in whole else key for key, name in zip(after, names, strict=True))
+            self._known[id(after)] = list(dict.fromkeys(short))
+        return list(self._known[id(after)])
 
 
 def _due_at(step: PlannedStep, participant: Participant | None) -> datetime | None:

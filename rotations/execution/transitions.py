@@ -24,7 +24,16 @@ from partners.models import Partnership
 from rotations.errors import ActionRefused, EditConflict
 from rotations.execution.preconditions import RotationFacts, unknown_certificate
 from rotations.execution.stored_plan import ROLL_BACK
-from rotations.models import CERTIFICATE_FIELDS, Rotation, RotationQuerySet, Sighting, Step, rehearsal
+from rotations.models import (
+    CERTIFICATE_FIELDS,
+    EVERY,
+    Rotation,
+    RotationQuerySet,
+    Sighting,
+    Step,
+    every_key,
+    rehearsal,
+)
 from rotations.notifications import applied_mail, outcome_mail
 from rotations.planning.change import SWITCH_ACTS, Act, Move, Role
 from rotations.planning.states import (
@@ -322,14 +331,29 @@ class _OpenPredecessors:
     def __init__(self, steps: Sequence[Step]) -> None:
         self._by_key = {step.key: step for step in steps}
         self._known: dict[str, bool] = {}
+        self._acts: dict[str, list[Step]] = defaultdict(list)
+        for step in steps:
+            self._acts[every_key(step.key)].append(step)
+        self._known_acts: dict[str, bool] = {}
 
     def precede(self, step: Step) -> bool:
         """Return whether an open step comes before this one."""
         if step.key not in self._known:
             self._known[step.key] = False  # ends the search where an order had a circle
-            before = [self._by_key[key] for key in step.after if key in self._by_key]
-            self._known[step.key] = any(one.state not in SETTLED or self.precede(one) for one in before)
+            self._known[step.key] = any(map(self._is_open, step.after))
         return self._known[step.key]
+
+    def _is_open(self, key: str) -> bool:
+        """Return whether a step, or one of all those of an act, is open or comes after an open one."""
+        if not key.endswith(EVERY):
+            return key in self._by_key and self._precedes(self._by_key[key])
+        if key not in self._known_acts:
+            self._known_acts[key] = False
+            self._known_acts[key] = any(map(self._precedes, self._acts[key]))
+        return self._known_acts[key]
+
+    def _precedes(self, step: Step) -> bool:
+        return step.state not in SETTLED or self.precede(step)
 
 
 def _settle_proven(rotation: Rotation, steps: Sequence[Step], work: UnitOfWork) -> None:

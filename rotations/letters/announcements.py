@@ -118,7 +118,7 @@ def build_previews(
     steps = [step for context in contexts if (step := _announcement_step(context))]
     predecessors = {key for step in steps for key in step.after}
     unsettled = (
-        rotation.steps.filter(key__in=predecessors).exclude(state__in=SETTLED) if predecessors else Step.objects.none()
+        rotation.steps.preceding(predecessors).exclude(state__in=SETTLED) if predecessors else Step.objects.none()
     )
     titles = dict(unsettled.order_by("position").values_list("key", "title"))
     return [_build_preview(context, titles) for context in contexts]
@@ -170,7 +170,7 @@ def _order_obstacle(context: LetterContext, unsettled: Mapping[str, str]) -> Ann
     if step is None:
         return None
     # Asked even where an answer has settled the announcement already: the mail says that we can read both.
-    first = next((title for key, title in unsettled.items() if key in step.after), None)
+    first = next((title for key, title in unsettled.items() if step.waits_for(key)), None)
     return AnnouncementObstacle(f"Not yet: first “{first}”.", Remedy.STEP) if first else None
 
 

@@ -695,7 +695,13 @@ class Migration(migrations.Migration):
                 ("why", models.TextField(blank=True)),
                 ("evidence", models.JSONField(default=list)),
                 ("effects", models.JSONField(default=list)),
-                ("after", models.JSONField(default=list, help_text="Keys of the steps that come first.")),
+                (
+                    "after",
+                    models.JSONField(
+                        default=list,
+                        help_text="Keys of the steps that come first; “install:*” stands for all of an act.",
+                    ),
+                ),
                 ("simultaneous", models.BooleanField(default=False)),
                 ("automatic", models.BooleanField(default=False)),
                 ("earliest_at", models.DateTimeField(blank=True, null=True)),
@@ -1132,5 +1138,65 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="step",
             constraint=models.UniqueConstraint(fields=("rotation", "key"), name="rotations_step_once"),
+        ),
+        migrations.CreateModel(
+            name="ReportFile",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("queued", "waiting for its turn"),
+                            ("working", "being drawn"),
+                            ("done", "ready"),
+                            ("failed", "failed"),
+                        ],
+                        default="queued",
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "version",
+                    models.CharField(editable=False, help_text="Of the rotation that it shows.", max_length=24),
+                ),
+                ("pages", models.PositiveIntegerField(default=0, help_text="How many are drawn.")),
+                ("content", models.BinaryField(null=True)),
+                ("error", models.TextField(blank=True)),
+                ("attempts", models.PositiveSmallIntegerField(default=0)),
+                ("created_at", models.DateTimeField()),
+                ("lease_until", models.DateTimeField(blank=True, null=True)),
+                ("finished_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "rotation",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="report_files",
+                        to="rotations.rotation",
+                    ),
+                ),
+            ],
+            options={
+                "ordering": ["-id"],
+                "default_permissions": (),
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(("state__in", ["queued", "working"])),
+                        fields=("rotation",),
+                        name="rotations_one_report_at_once",
+                    )
+                ],
+            },
         ),
     ]

@@ -6,9 +6,10 @@ from rotations.models.correspondence import Letter, Link, Phrase, Slot, SlotAnsw
 from rotations.models.evidence import HandedIn, Sighting
 from rotations.models.freezes import Freeze
 from rotations.models.notices import AppliedChange, Notice
-from rotations.models.operations import Heartbeat, Tries
+from rotations.models.operations import Heartbeat, ReportFile, Tries
 from rotations.models.rotation import (
     CERTIFICATE_FIELDS,
+    EVERY,
     AtEnd,
     Participant,
     Rotation,
@@ -17,10 +18,12 @@ from rotations.models.rotation import (
     StepQuerySet,
     default_nudge_after,
     default_nudge_before,
+    every_key,
 )
 
 __all__ = [
     "CERTIFICATE_FIELDS",
+    "EVERY",
     "AppliedChange",
     "AtEnd",
     "Freeze",
@@ -31,6 +34,7 @@ __all__ = [
     "Notice",
     "Participant",
     "Phrase",
+    "ReportFile",
     "Rotation",
     "RotationQuerySet",
     "Sighting",
@@ -41,4 +45,5 @@ __all__ = [
     "Tries",
     "default_nudge_after",
     "default_nudge_before",
+    "every_key",
 ]

@@ -520,6 +520,15 @@ class Participant(models.Model):
         return AuditEvent(verb, rotation, [rotation.holder, self.partner], old, new, reason)
 
 
+#: The end of an entry of ``Step.after`` that stands for all steps of an act: "install:*".
+EVERY = "*"
+
+
+def every_key(key: str) -> str:
+    """Return the entry of ``Step.after`` that stands for the step with this key and all others of its act."""
+    return f"{key.partition(':')[0]}:{EVERY}"
+
+
 class StepQuerySet(models.QuerySet["Step"]):
     def due(self, now: datetime) -> Self:
         """Automatic steps whose moment has come, and running steps whose lease has expired."""
@@ -539,6 +548,15 @@ class StepQuerySet(models.QuerySet["Step"]):
     def unsettled(self) -> Self:
         return self.exclude(state__in=states.SETTLED)
 
+    def preceding(self, after: Iterable[str]) -> Self:
+        """Those of one rotation's steps that ``after`` names: by their keys, or all steps of an act together."""
+        keys = list(after)
+        found = Q(key__in=[key for key in keys if not key.endswith(EVERY)])
+        for key in keys:
+            if key.endswith(EVERY):
+                found |= Q(key__startswith=key.removesuffix(EVERY))
+        return self.filter(found)
+
 
 class Step(models.Model):
     """One step of a plan. Its row is the schedule: it is stored nowhere else when a step is due."""
@@ -556,7 +574,9 @@ class Step(models.Model):
     why = models.TextField(blank=True)
     evidence = models.JSONField(default=list)
     effects = models.JSONField(default=list)
-    after = models.JSONField(default=list, help_text="Keys of the steps that come first.")
+    after = models.JSONField(
+        default=list, help_text="Keys of the steps that come first; “install:*” stands for all of an act."
+    )
     simultaneous = models.BooleanField(default=False)
     automatic = models.BooleanField(default=False)
     earliest_at = models.DateTimeField(null=True, blank=True)
@@ -613,6 +633,10 @@ class Step(models.Model):
         """Whether this is our cut-over for a partner that changes when it is ready, rather than at a moment."""
         phased = self.act == Act.CUT_OVER and self.participant_id is not None and self.rotation.is_phased
         return phased and self.participant is not None and not self.participant.has_own_window
+
+    def waits_for(self, key: str) -> bool:
+        """Return whether the step with this key comes directly before this one."""
+        return key in self.after or every_key(key) in self.after
 
     @property
     def own_moves(self) -> dict[str, str]:

@@ -7,7 +7,8 @@
 A reader with room for one switches together with its writers, in the agreed window.
 """
 
-from collections.abc import Collection, Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import chain
@@ -55,6 +56,9 @@ class _Planner:
         self.systems = change.systems
         self.parties = change.parties
         self.is_partner_side = change.side == "partner"
+        # By the identity of a list of steps, which is kept so that no other list gets the same identity.
+        self._by_party: dict[int, tuple[Sequence[PlannedStep], dict[str | None, list[PlannedStep]]]] = {}
+        self._keys: dict[int, tuple[Sequence[PlannedStep], tuple[str, ...]]] = {}
 
     def steps(self) -> tuple[PlannedStep, ...]:
         """Return the steps of all groups in order."""
@@ -62,6 +66,15 @@ class _Planner:
         cut_overs = chain(self.free_cut_overs, self.holds, self.cut_overs, self.joint_cut_overs, self.defaults)
         after = chain(self.tests, self.releases, self.partner_retires, self.retires)
         return (*before, *cut_overs, *after)
+
+    def of_party(self, party: Party, steps: Sequence[PlannedStep]) -> list[PlannedStep]:
+        """Return those of some steps that belong to a partner; the same list is searched once for all partners."""
+        if id(steps) not in self._by_party:
+            found: dict[str | None, list[PlannedStep]] = defaultdict(list)
+            for step in steps:
+                found[step.partner].append(step)
+            self._by_party[id(steps)] = steps, found
+        return self._by_party[id(steps)][1].get(party.key, [])
 
     # Before the window.
 
@@ -88,7 +101,7 @@ class _Planner:
     def installs(self) -> list[PlannedStep]:
         cause = self.checks if self.is_partner_side else self.announces
         return [
-            self.step(Act.INSTALL, party=party, effects=added, after=_for_party(party, cause))
+            self.step(Act.INSTALL, party=party, effects=added, after=self.of_party(party, cause))
             for party in self.parties
             if (added := self.added_or_dropped(party, Move.ADD))
         ]
@@ -96,24 +109,29 @@ class _Planner:
     @cached_property
     def agrees(self) -> list[PlannedStep]:
         return [
-            self.step(Act.AGREE, party=party, after=_for_party(party, self.announces or self.checks))
+            self.step(Act.AGREE, party=party, after=self.of_party(party, self.announces or self.checks))
             for party in self.parties
             if self.is_joint(party)
         ]
 
-    @property
+    @cached_property
     def preparations(self) -> list[PlannedStep]:
         """What has to be done before any step in the window."""
         return [*self.checks, *self.stages, *self.installs, *self.agrees]
 
     def preparations_of(self, party: Party) -> list[PlannedStep]:
         """Return what has to be done before the steps in the window of this partner alone."""
-        return [*self.stages, *_for_party(party, self.installs), *_for_party(party, self.agrees)]
+        return [*self.stages, *self.of_party(party, self.installs), *self.of_party(party, self.agrees)]
 
     def ready_for(self, party: Party) -> list[PlannedStep]:
         """Return what a simultaneous cut-over with this partner waits for, on both sides."""
         if self.change.per_partner:
-            return [*self.preparations_of(party), *_for_party(party, self.holds)]
+            return [*self.preparations_of(party), *self.of_party(party, self.holds)]
+        return self.ready_for_all
+
+    @cached_property
+    def ready_for_all(self) -> list[PlannedStep]:
+        """What simultaneous cut-overs wait for where all partners change at once."""
         return [*self.preparations, *self.holds]
 
     # In the window.
@@ -199,7 +217,7 @@ class _Planner:
     def free_cut_overs(self) -> list[PlannedStep]:
         """The partners' cut-overs that may happen at any time, since all their readers hold both."""
         return [
-            self.step(Act.PARTNER_CUT_OVER, party=party, effects=switched, after=_for_party(party, self.announces))
+            self.step(Act.PARTNER_CUT_OVER, party=party, effects=switched, after=self.of_party(party, self.announces))
             for party in self.parties
             if (switched := self.switched(party)) and not self.is_joint(party)
         ]
@@ -207,7 +225,7 @@ class _Planner:
     @cached_property
     def tests(self) -> list[PlannedStep]:
         return [
-            self.step(Act.TEST, system=system, party=party, after=[*ours, *_for_party(party, self.joint_cut_overs)])
+            self.step(Act.TEST, system=system, party=party, after=[*ours, *self.of_party(party, self.joint_cut_overs)])
             for system in self.systems
             for party in self.parties
             if (ours := _on_system(system, self.cut_overs_for(party)))
@@ -215,7 +233,7 @@ class _Planner:
 
     def cut_overs_for(self, party: Party) -> list[PlannedStep]:
         """Return our cut-overs that affect this partner."""
-        return _for_party(party, self.cut_overs) if self.change.per_partner else self.cut_overs
+        return self.of_party(party, self.cut_overs) if self.change.per_partner else self.cut_overs
 
     @cached_property
     def releases(self) -> list[PlannedStep]:
@@ -225,13 +243,15 @@ class _Planner:
                     Act.RELEASE,
                     system=system,
                     party=party,
-                    after=[*held, *_on_system(system, _for_party(party, self.tests))],
+                    after=[*held, *_on_system(system, self.of_party(party, self.tests))],
                 )
                 for system in self.systems
                 for party in self.switch_order
-                if (held := _on_system(system, _for_party(party, self.holds)))
+                if (held := _on_system(system, self.of_party(party, self.holds)))
             ]
-        waited_for = [step for party in self.parties if self.is_joint(party) for step in _for_party(party, self.tests)]
+        waited_for = [
+            step for party in self.parties if self.is_joint(party) for step in self.of_party(party, self.tests)
+        ]
         return [
             self.step(Act.RELEASE, system=system, after=[*self.holds, *_on_system(system, waited_for)])
             for system in self.systems
@@ -247,7 +267,7 @@ class _Planner:
                 Act.PARTNER_RETIRE,
                 party=party,
                 effects=dropped,
-                after=[*self.cut_overs_for(party), *_for_party(party, self.tests)],
+                after=[*self.cut_overs_for(party), *self.of_party(party, self.tests)],
             )
             for party in self.parties
             if (dropped := self.added_or_dropped(party, Move.DROP))
@@ -320,7 +340,7 @@ class _Planner:
         system: System | None = None,
         party: Party | None = None,
         effects: tuple[Effect, ...] = (),
-        after: Iterable[PlannedStep] = (),
+        after: Sequence[PlannedStep] = (),
         simultaneous: bool = False,
     ) -> PlannedStep:
         automatic = act in CONNECTOR_ACTS and system is not None and system.automatic
@@ -338,13 +358,19 @@ class _Planner:
             due=self.due_at(act, earliest, latest) if automatic else None,
             automatic=automatic,
             simultaneous=simultaneous,
-            after=tuple(dict.fromkeys(step.key for step in after)),
+            after=self.keys_of(after),
             evidence=self.evidence(act, automatic),
             effects=effects,
             title=title,
             why=why,
             wait=self.wait(act, system),
         )
+
+    def keys_of(self, steps: Sequence[PlannedStep]) -> tuple[str, ...]:
+        """Return the keys of steps without duplicates; those that wait for the same list share one tuple."""
+        if id(steps) not in self._keys:
+            self._keys[id(steps)] = steps, tuple(dict.fromkeys(step.key for step in steps))
+        return self._keys[id(steps)][1]
 
     def wait(self, act: Act, system: System | None) -> timedelta:
         """Return how long a step waits after its last predecessor, for late messages."""
@@ -443,7 +469,7 @@ class _EmergencyPlanner(_Planner):
                 Act.PARTNER_CUT_OVER,
                 party=party,
                 effects=self.switched(party),
-                after=_for_party(party, self.announces or self.checks),
+                after=self.of_party(party, self.announces or self.checks),
             )
             for party in self.parties
         ]
@@ -455,7 +481,7 @@ class _EmergencyPlanner(_Planner):
                 Act.TEST,
                 system=system,
                 party=party,
-                after=[*_on_system(system, self.cut_overs), *_for_party(party, self.free_cut_overs)],
+                after=[*_on_system(system, self.cut_overs), *self.of_party(party, self.free_cut_overs)],
             )
             for system in self.systems
             for party in self.parties
@@ -481,10 +507,6 @@ class _EmergencyPlanner(_Planner):
 def _effects(side: System | Party, roles: Collection[Role], move: Move) -> tuple[Effect, ...]:
     at = our_side(side.key) if isinstance(side, System) else partner_side(side.key)
     return tuple(Effect(at, role, move) for role in sort_roles(roles))
-
-
-def _for_party(party: Party, steps: Iterable[PlannedStep]) -> list[PlannedStep]:
-    return [step for step in steps if step.partner == party.key]
 
 
 def _on_system(system: System, steps: Iterable[PlannedStep]) -> list[PlannedStep]:

@@ -27,7 +27,7 @@ let opened = new Map();
 let checked = [];
 let focused = "";
 document.addEventListener("htmx:beforeSwap", (event) => {
-  if (!event.detail.shouldSwap || !event.detail.target.matches("[data-live]")) return;
+  if (!event.detail.shouldSwap || !event.detail.target.closest("[data-live]")) return;
   opened = new Map([...document.querySelectorAll("main details[id]")].map((part) => [part.id, part.open]));
   checked = [...document.querySelectorAll("main input[type=checkbox][id]:checked")].map((box) => box.id);
   focused = document.activeElement?.closest("main [id]")?.id ?? "";

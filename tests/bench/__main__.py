@@ -15,7 +15,7 @@ import psycopg
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
 django.setup()
 
-from tests.bench import bursts, importing, memory, pages, reminding, uploads  # noqa: E402  # the models' modules want Django set up
+from tests.bench import bursts, importing, memory, pages, reminding, uploads, wide  # noqa: E402  # the models' modules want Django set up
 from tests.bench.figures import Benchmark, Found  # noqa: E402
 from tests.bench.grounds import Grounds  # noqa: E402
 from tests.bench.machine import described  # noqa: E402
@@ -29,6 +29,7 @@ BENCHMARKS = (
     Benchmark("inventory", "10,000 steps without an AS2 system, due at one moment", bursts.inventory),
     Benchmark("idle", "how late a step begins while nothing else is to be done", bursts.idle),
     Benchmark("lists", "list of certificates, search, home and details, of 10,000 and 100,000", pages.lists),
+    Benchmark("wide", "page, changes and report of one rotation with 2,000 partners", wide.page),
     Benchmark("reminders", "a reminder run over 100,000 certificates, and the next one", reminding.run),
     Benchmark("upload", "one upload of a partner’s certificate", uploads.one),
     Benchmark("import", "10,000 certificates of partners by a list and a folder", importing.run),

@@ -34,12 +34,14 @@ HOW = """\
 - **Pages**: Django’s test client, logged in, with all middleware, 40 times in turn. The application shows 50 rows a
   page; here it shows 100, as the plain view does. The search asks for a name, an AS2 ID, a fingerprint, a serial,
   and a part of an AS2 ID that every fourth has.
+- **One rotation of many partners**: a tenth each of them not informed, declining, or ready in some way, two tenths
+  silent; asked for by page, filter, order and search in turn. What all pages share is kept until something changes.
 - **Memory**: of the largest process of its kind (RSS); the whole and its growth with shared pages divided (PSS). The
   web processes are asked by four people at once for lists, a form, pages of one thing, home and searches in turn.
 
 ## What is not measured
 
-- How long the pages of partners and rotations take, and more requests to the web processes than the figure names.
+- The pages of partners and lists of rotations, and more requests to the web processes than the figure names.
 """
 
 

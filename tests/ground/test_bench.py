@@ -21,7 +21,7 @@ def test_it_names_what_can_be_measured() -> None:
     done = bench("--list")
     assert done.returncode == 0
     names = [line.split()[0] for line in done.stdout.splitlines()]
-    wanted = ["directories", "slow", "inventory", "idle", "lists", "reminders", "upload", "import", "memory"]
+    wanted = ["directories", "slow", "inventory", "idle", "lists", "wide", "reminders", "upload", "import", "memory"]
     assert names == wanted
 
 

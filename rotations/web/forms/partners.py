@@ -7,6 +7,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from django import forms
+from django.http import QueryDict
 
 from as2certs.forms import SafeForm, SafeModelForm
 from partners.models import Partner
@@ -21,11 +22,29 @@ from rotations.web.forms.actions import reason_field
 MAX_LINK_LIFETIME = timedelta(days=730)
 
 
+#: From so many partners on, a page lists the first few only, and sends their ids in one field: a request has a limit
+#: of fields.
+MAX_LISTED = 100
+LISTED_OF_MANY = 50
+
+
+def ticked_uids(data: QueryDict) -> list[str]:
+    """Return the ids of the partners that a request selects: one field each, or all in the field ``chosen``."""
+    return [*data.getlist("partner"), *data.get("chosen", "").split()]
+
+
+class PartnerChecks(forms.CheckboxSelectMultiple):
+    """Checkboxes of partners, or a field with the ids of many."""
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> list[str]:
+        return ticked_uids(data)
+
+
 class PartnerSelectionForm(SafeForm):
     """A selection of a rotation's partners; once valid, ``chosen`` are their participants."""
 
     partner = forms.MultipleChoiceField(
-        widget=forms.CheckboxSelectMultiple,
+        widget=PartnerChecks,
         error_messages={
             "required": "Tick at least one partner.",
             "invalid_choice": "One of the partners that you ticked takes no part any more: look at the list again.",

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeVar
 
 from django.urls import reverse
 
@@ -181,8 +182,9 @@ def partner_rows(
     for participant in participants:
         participant.rotation = rotation
     if rotation.state != RotationState.DRAFT:
-        responses = last_responses(rotation)
-        for pk, history in load_histories(participants).items():
+        responses = last_responses(rotation, [participant.partner for participant in participants])
+        stored = {pk: row.steps for pk, row in rows.items()}
+        for pk, history in load_histories(participants, stored).items():
             _fill_row(rows[pk], history, responses, now=now)
     return list(rows.values())
 
@@ -209,6 +211,47 @@ def _next_reminder_at(history: ParticipantHistory, *, now: datetime) -> datetime
 
 # Summary and filters
 
+
+@dataclass(frozen=True)
+class PartnerEntry:
+    """What filters and sorts the rows of a table of many partners; the rest of a row is read for those on a page."""
+
+    pk: int
+    uid: str
+    name: str
+    as2_id: str
+    status: PartnerStatus
+    readiness: Readiness
+    told: datetime | None
+    opened: datetime | None
+    downloaded: datetime | None
+    installed: datetime | None
+    agreed: datetime | None
+    answered: datetime | None
+
+    @classmethod
+    def of(cls, row: PartnerRow) -> PartnerEntry:
+        one = row.participant
+        return cls(
+            pk=one.pk,
+            uid=str(one.uid),
+            name=one.partner.name,
+            as2_id=one.partner.as2_id,
+            status=row.status,
+            readiness=row.readiness,
+            told=row.announced_at,
+            opened=one.opened_at or one.fetched_at,
+            downloaded=one.downloaded_at or one.file_fetched_at,
+            installed=one.confirmed_at,
+            agreed=one.agreed_at,
+            answered=row.response.at if row.response else None,
+        )
+
+    def matches(self, words: str) -> bool:
+        """Return whether its name or AS2 ID contains these words."""
+        return words.casefold() in f"{self.name}\n{self.as2_id}".casefold()
+
+
 #: Texts of the statuses in the order of a summary, for several partners and for one. Those that say no more than the
 #: readiness have none.
 STATUS_TEXTS: Mapping[PartnerStatus, tuple[str, str]] = {
@@ -230,12 +273,12 @@ STATUS_TEXTS: Mapping[PartnerStatus, tuple[str, str]] = {
 }
 
 
-def count_rows(rows: Iterable[PartnerRow]) -> ReadinessCount:
+def count_rows(rows: Iterable[PartnerRow | PartnerEntry]) -> ReadinessCount:
     """Return how many partners are ready."""
     return ReadinessCount.of(row.readiness for row in rows)
 
 
-def summarize_partners(rows: Sequence[PartnerRow]) -> str:
+def summarize_partners(rows: Sequence[PartnerRow | PartnerEntry]) -> str:
     """Return who is ready and what the others have come to: "2 of 3 ready (1 unverified), 1 waived, 1 said no"."""
     counts = Counter(row.status for row in rows if not row.readiness.is_ready)
     parts = [str(count_rows(rows))]
@@ -265,7 +308,7 @@ READINESS_FILTERS = (
 )
 
 
-def status_filters(rows: Sequence[PartnerRow]) -> list[StatusFilter]:
+def status_filters(rows: Sequence[PartnerRow | PartnerEntry]) -> list[StatusFilter]:
     """Return the filters that match at least one row: all, by readiness, and by the status of the outstanding ones."""
     groups = Counter(row.readiness.group for row in rows)
     counts = Counter(row.status for row in rows)
@@ -277,7 +320,10 @@ def status_filters(rows: Sequence[PartnerRow]) -> list[StatusFilter]:
     return [entry for entry in found if entry.count or not entry.name]
 
 
-def filter_rows(rows: Sequence[PartnerRow], show: str) -> list[PartnerRow]:
+R = TypeVar("R", PartnerRow, PartnerEntry)
+
+
+def filter_rows(rows: Sequence[R], show: str) -> list[R]:
     """Return the rows that match a filter; all of them for an unknown name."""
     groups = {name: group for name, _, group in READINESS_FILTERS}
     if show in groups:

@@ -129,7 +129,7 @@ def announcement_tasks(rotation: Rotation, rows: Sequence[PartnerRow], *, now: d
     announce_url = reverse("rotation-announce", args=[rotation.uid])
     if due := due_for_announcement(rows):
         text = f"{_names_with_verb(due)} not told yet · {when}."
-        yield change_task(meaning, text, announce_label(due), announce_url, "Look at the mails, then send them.")
+        yield change_task(meaning, text, announce_label(len(due)), announce_url, "Look at the mails, then send them.")
     unreachable = [row for row in rows if is_due_for_announcement(row) and not row.is_reached_by_mail]
     if len(unreachable) == 1:
         participant = unreachable[0].participant
@@ -146,9 +146,9 @@ def _names_with_verb(rows: Sequence[PartnerRow]) -> str:
     return f"{join_names([row.participant.partner.name for row in rows])} {'is' if len(rows) == 1 else 'are'}"
 
 
-def announce_label(rows: Sequence[PartnerRow]) -> str:
-    """Return the label of the button that announces to partners: "Announce to 12 partners …"."""
-    return f"Announce to {count_noun(len(rows), 'partner')} …"
+def announce_label(number: int) -> str:
+    """Return the label of the button that announces to a number of partners: "Announce to 12 partners …"."""
+    return f"Announce to {count_noun(number, 'partner')} …"
 
 
 # Capabilities of partners' systems

@@ -21,7 +21,7 @@ from rotations.planning.states import (
     actions_from,
 )
 from rotations.web.presenters.partner_table import CHANGE_ROTATION
-from rotations.web.presenters.partner_tasks import announce_label, due_for_announcement
+from rotations.web.presenters.partner_tasks import announce_label
 from rotations.web.presenters.rotation_detail import RotationDetail
 
 APPROVE_ROTATION = "rotations.approve_rotation"
@@ -72,7 +72,7 @@ class RotationActions:
             case RotationAction.ROLL_BACK:
                 return endings.roll_back_obstacle(detail.rotation, now=detail.now)
             case RotationAction.CLOSE:
-                return close_obstacle(detail.steps)
+                return close_obstacle(detail.rotation.steps.filter(act=Act.RETIRE))
             case RotationAction.EMERGENCY if detail.rotation.is_emergency:
                 return "Everything that can be done at once is being done."
             case RotationAction.APPROVE | RotationAction.APPROVE_AGAIN if not detail.can_be_approved:
@@ -91,9 +91,9 @@ class RotationActions:
         if (switch_now := self._switch_now) and not switch_now.obstacle:
             return switch_now
         if self._may_change:
-            if due := due_for_announcement(detail.rows):
+            if due := detail.due_for_announcement:
                 return self._link(announce_label(due), "rotation-announce")
-            if detail.outstanding and detail.state is RotationState.EXCHANGING:
+            if detail.is_outstanding and detail.state is RotationState.EXCHANGING:
                 return ActionLink("Record answers", "#partners", CHANGE_ROTATION)
         rehearsal = detail.rehearsal
         if rehearsal.link and rehearsal.obstacle and detail.user.has_perm(rehearsal.link.permission):
@@ -105,7 +105,7 @@ class RotationActions:
     def menu(self) -> list[ActionLink]:
         """Return all other actions."""
         found = [self._switch_now] if self._switch_now else []
-        if self._may_change and self.detail.taking_part:
+        if self._may_change and self.detail.entries:
             if not self.detail.has_ended:
                 found.append(self._link("Following up", "rotation-following"))
             if self.detail.state in BEFORE_CHANGE and not self.detail.rotation.is_phased:

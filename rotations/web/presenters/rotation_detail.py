@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
+from typing import Any, Generic, TypeVar
 
+from django.core.cache import cache
+from django.db.models import Q, QuerySet
 from django.urls import reverse
 
 from as2certs.accounts.models import User
 from as2certs.audit.recording import Actor
 from as2certs.pki import CertificateFinding
-from identities.models import CertificateRequest
+from identities.models import AS2System, CertificateRequest
 from identities.open_tasks import OpenTask
 from rotations.errors import ActionRefused, PlanError
 from rotations.exchange import time_slots
@@ -21,7 +24,7 @@ from rotations.exchange.responses import BEFORE_CHANGE
 from rotations.execution import stored_plan
 from rotations.execution.concurrent import concurrent_rotations
 from rotations.execution.transitions import ROTATION_RELATIONS
-from rotations.execution.version_token import version_token
+from rotations.execution.version_token import PageState, read_page_state, version_token
 from rotations.lifecycle import drafts, endings, four_eyes, partner_capability, rescheduling
 from rotations.models import Participant, Rotation, Step
 from rotations.planning.change import Act
@@ -40,23 +43,72 @@ from rotations.web.presenters.open_tasks import (
     exchange_tasks,
     slot_tasks,
 )
-from rotations.web.presenters.partner_table import PartnerRow, StatusFilter, partner_rows
+from rotations.web.presenters.partner_table import PartnerEntry, PartnerRow, StatusFilter, partner_rows
 from rotations.web.presenters.partner_tasks import (
     capability_tasks,
+    due_for_announcement,
     observed_capability_tasks,
     replanning_tasks,
 )
 from rotations.web.presenters.rehearsal import REHEARSAL_RELATED, RehearsalSummary
 from rotations.web.presenters.rotation_text import LocalWindow
 from rotations.web.presenters.step_groups import (
+    GroupSummary,
     StepGroup,
     group_steps,
     outstanding_participants,
     settleable_steps,
 )
 
+#: More rows than this are taken from all of them.
+MAX_ROWS_READ = 200
+#: How long what was derived from many partners is kept; what changes one of them makes another one.
+MEMORY_SECONDS = 900
 #: While a step is due within this time, the page is refreshed every second.
 CLOSE_TO_DUE = timedelta(minutes=3)
+
+
+T = TypeVar("T")
+
+
+class remembered(Generic[T]):  # a decorator, as cached_property
+    """A property that is derived from all partners, and kept until the rotation or its partners change.
+
+    Its value has to be small and must not depend on the reader, except for the time zone. See ``PageMemory``.
+    """
+
+    def __init__(self, derive: Callable[[Any], T]) -> None:
+        self.derive, self.name = derive, derive.__name__
+        self.__doc__ = derive.__doc__
+
+    def __get__(self, detail: RotationDetail, owner: type | None = None) -> T:
+        if self.name not in detail.memory.values:
+            detail.memory.values[self.name] = self.derive(detail)
+            detail.memory.is_changed = True
+        found: T = detail.memory.values[self.name]
+        return found
+
+
+@dataclass
+class PageMemory:
+    """What was derived from all partners of a rotation, by the names of properties; ``key`` is that of the cache.
+
+    Without a key, nothing is kept: with few partners, deriving it costs less than reading it.
+    """
+
+    key: str
+    values: dict[str, Any]
+    is_changed: bool = False
+
+    @classmethod
+    def load(cls, key: str) -> PageMemory:
+        """Return the memory as another request left it; else an empty one."""
+        return cls(key, cache.get(key) or {})
+
+    def save(self) -> None:
+        if self.key and self.is_changed:
+            cache.set(self.key, self.values, MEMORY_SECONDS)
+            self.is_changed = False
 
 
 @dataclass
@@ -68,6 +120,8 @@ class RotationDetail:
     now: datetime
     zone: str
     show: str = ""
+    #: Only partners whose name or AS2 ID contains this are listed.
+    words: str = ""
 
     @classmethod
     def of(cls, rotation: Rotation, *, user: User, now: datetime, zone: str, show: str = "") -> RotationDetail:
@@ -75,6 +129,20 @@ class RotationDetail:
         relations = (*ROTATION_RELATIONS, *REHEARSAL_RELATED, "request", "set_up_by", "approved_by")
         found = Rotation.objects.with_rehearsal_rule().select_related(*relations).get(pk=rotation.pk)
         return cls(found, user, now, zone, show)
+
+    @cached_property
+    def page_state(self) -> PageState:
+        return read_page_state(self.rotation, now=self.now)
+
+    @cached_property
+    def _token(self) -> str:
+        return version_token([self.page_state.token, self.rehearsal.version])
+
+    @cached_property
+    def memory(self) -> PageMemory:
+        if self.is_draft or self.page_state.is_small:
+            return PageMemory("", {})
+        return PageMemory.load(f"rotation-page:{self._token}:{self.zone}")
 
     @property
     def state(self) -> RotationState:
@@ -91,17 +159,15 @@ class RotationDetail:
     @cached_property
     def participants(self) -> list[Participant]:
         """Return all participants, including removed ones."""
-        return list(
-            self.rotation.participants.select_related("partner").prefetch_related("partner__contacts", "slot_answers")
-        )
+        return _with_contacts(self.rotation.participants.all())
 
     @property
     def taking_part(self) -> list[Participant]:
         return [p for p in self.participants if not p.is_removed]
 
-    @property
+    @cached_property
     def removed(self) -> list[Participant]:
-        return [p for p in self.participants if p.is_removed]
+        return list(self.rotation.participants.exclude(removed_reason="").select_related("partner"))
 
     @cached_property
     def _planned(self) -> tuple[list[Step], str]:
@@ -120,18 +186,36 @@ class RotationDetail:
         if self.is_draft:
             return self._planned[0]
         by_pk = {p.pk: p for p in self.participants}
-        steps = list(self.rotation.steps.select_related("system"))
+        # With many partners these are thousands; what a page shows of a few is read by ``StepGroup.shown``.
+        unread = ("after", "evidence", "checkpoint", "roles", "why")
+        steps = list(self.rotation.steps.defer(*unread))
+        systems = AS2System.objects.in_bulk({step.system_id for step in steps if step.system_id})
         for step in steps:
             step.rotation = self.rotation
+            if step.system_id:
+                step.system = systems[step.system_id]
             if step.participant_id:
                 step.participant = by_pk[step.participant_id]
         return steps
 
     @cached_property
-    def groups(self) -> list[StepGroup]:
-        return group_steps(self.rotation, self.steps)
+    def groups(self) -> Sequence[StepGroup | GroupSummary]:
+        """Return the lines of the runbook; of approved rotations with their listed steps only."""
+        if self.is_draft:
+            return group_steps(self.rotation, self.steps)
+        wanted = {pk for group in self._group_summaries for pk in (group.first_pk, *group.shown_pks)}
+        found = self.rotation.steps.select_related("system", "participant__partner").in_bulk(wanted)
+        for step in found.values():
+            step.rotation = self.rotation
+            if step.participant is not None:
+                step.participant.rotation = self.rotation
+        return [group.load(found) for group in self._group_summaries]
 
-    @cached_property
+    @remembered
+    def _group_summaries(self) -> list[GroupSummary]:
+        return [GroupSummary.of(group) for group in group_steps(self.rotation, self.steps)]
+
+    @remembered
     def settleable(self) -> set[object]:
         """Return the public ids of the steps that a person may record as done or skip now."""
         if self.is_draft or self.has_ended:
@@ -139,7 +223,7 @@ class RotationDetail:
         ours = settleable_steps(self.steps, now=self.now)
         return {step.uid for step in (*ours, *stored_plan.filter_open_releases(self.steps))}
 
-    @property
+    @remembered
     def settleable_by_act(self) -> dict[str, int]:
         """Return how many steps can be recorded as done together, by act; two at least."""
         counts = Counter(s.act for s in self.steps if s.uid in self.settleable and s.participant_id)
@@ -149,22 +233,49 @@ class RotationDetail:
     def rows(self) -> list[PartnerRow]:
         return partner_rows(self.rotation, self.taking_part, self.steps, now=self.now)
 
+    @remembered
+    def entries(self) -> list[PartnerEntry]:
+        """Return what filters and sorts the table of partners."""
+        return [PartnerEntry.of(row) for row in self.rows]
+
+    @property
+    def filtered_entries(self) -> list[PartnerEntry]:
+        """Return the entries of the partners that match the filter and the search."""
+        found = partner_table.filter_rows(self.entries, self.show)
+        return [entry for entry in found if not self.words or entry.matches(self.words)]
+
     @property
     def filtered_rows(self) -> list[PartnerRow]:
-        return partner_table.filter_rows(self.rows, self.show)
+        return self.rows_of(self.filtered_entries)
 
-    @property
+    def rows_of(self, entries: Sequence[PartnerEntry]) -> list[PartnerRow]:
+        """Return the rows of these partners, in their order."""
+        pks = [entry.pk for entry in entries]
+        if "rows" in self.__dict__ or len(pks) > MAX_ROWS_READ:
+            by_pk = {row.participant.pk: row for row in self.rows}
+        else:
+            some = _with_contacts(self.rotation.participants.filter(pk__in=pks))
+            steps = [] if self.is_draft else list(self.rotation.steps.filter(participant__in=pks).order_by("position"))
+            by_pk = {row.participant.pk: row for row in partner_rows(self.rotation, some, steps, now=self.now)}
+        return [by_pk[pk] for pk in pks if pk in by_pk]
+
+    @remembered
     def filters(self) -> list[StatusFilter]:
-        return [] if self.is_draft else partner_table.status_filters(self.rows)
+        return [] if self.is_draft else partner_table.status_filters(self.entries)
 
-    @property
+    @remembered
     def summary(self) -> str:
-        return partner_table.summarize_partners(self.rows) if self.rows and not self.is_draft else ""
+        return partner_table.summarize_partners(self.entries) if self.entries and not self.is_draft else ""
 
-    @cached_property
-    def outstanding(self) -> list[Participant]:
-        """Return the partners that are not ready."""
-        return [] if self.is_draft or self.has_ended else outstanding_participants(self.steps)
+    @remembered
+    def is_outstanding(self) -> bool:
+        """Return whether a partner is not ready."""
+        return not self.is_draft and not self.has_ended and bool(outstanding_participants(self.steps))
+
+    @remembered
+    def due_for_announcement(self) -> int:
+        """Return how many partners are to be informed now, and can be reached by mail."""
+        return len(due_for_announcement(self.rows))
 
     @cached_property
     def rehearsal(self) -> RehearsalSummary:
@@ -191,12 +302,12 @@ class RotationDetail:
     @cached_property
     def availability(self) -> time_slots.Availability | None:
         """Return which partners can at which offered times; None when none are offered or the change has begun."""
-        if self.state not in BEFORE_CHANGE:
+        if self.state not in BEFORE_CHANGE or not self.rotation.slots.exists():
             return None
         found = time_slots.load_availability(self.rotation, now=self.now)
         return found if found.columns else None
 
-    @property
+    @remembered
     def local_windows(self) -> list[LocalWindow]:
         """Return the window in the time zones of everybody concerned, the agreed one first."""
         window = self.window
@@ -205,7 +316,7 @@ class RotationDetail:
         end_only = self.rotation.is_phased and window.start <= self.now
         return rotation_text.local_windows(window, self.taking_part, reader=self.zone, end_only=end_only)
 
-    @property
+    @remembered
     def moment(self) -> str:
         """Return when the change is made, if that is not at the start of its window."""
         return self.rotation.describe_moment(self.steps)
@@ -216,7 +327,7 @@ class RotationDetail:
         start = self.rotation.window_start
         return self.is_draft and self.rotation.is_phased and start is not None and start <= self.now
 
-    @cached_property
+    @remembered
     def overlap(self) -> Overlap | None:
         """Return since when each partner accepts both certificates, when our system signs per partner."""
         return None if self.is_draft else build_overlap(self.rotation, self.rows, self.steps)
@@ -233,12 +344,12 @@ class RotationDetail:
     def title(self) -> str:
         return rotation_text.rotation_title(self.rotation)
 
-    @property
+    @remembered
     def lead(self) -> str:
         return rotation_text.status_sentence(
             self.rotation,
             self.steps,
-            readiness=partner_table.count_rows(self.rows),
+            readiness=partner_table.count_rows(self.entries),
             now=self.now,
             unrehearsed=bool(self.rehearsal.obstacle),
         )
@@ -257,17 +368,22 @@ class RotationDetail:
         """Return what people have to decide or do, in order; none once the rotation has ended."""
         if self.has_ended:
             return []
-        concurrent = concurrent_change_tasks(self.rotation, concurrent_rotations(self.rotation))
         if self.is_draft:
-            return [*self._draft_tasks(), *concurrent]
+            return [*self._draft_tasks(), *self._concurrent_tasks()]
+        return [*self._approval_tasks(), *self._partner_tasks]
+
+    def _concurrent_tasks(self) -> list[OpenTask]:
+        return concurrent_change_tasks(self.rotation, concurrent_rotations(self.rotation))
+
+    @remembered
+    def _partner_tasks(self) -> list[OpenTask]:
         unrehearsed = self.rehearsal.result if self.rehearsal.obstacle else None
         return [
-            *self._approval_tasks(),
             *exchange_tasks(self.rotation, self.steps, self.rows, now=self.now, unrehearsed=unrehearsed),
             *capability_tasks(self.taking_part),
             *replanning_tasks(self.rotation, self.taking_part, self.steps, now=self.now),
             *slot_tasks(self.rotation, self.availability),
-            *concurrent,
+            *self._concurrent_tasks(),
         ]
 
     def _draft_tasks(self) -> list[OpenTask]:
@@ -321,7 +437,7 @@ class RotationDetail:
 
     # A change that is made in part
 
-    @cached_property
+    @remembered
     def endpoints(self) -> list[EndpointStatus]:
         return endpoint_statuses(self.rotation, self.steps)
 
@@ -342,7 +458,7 @@ class RotationDetail:
 
     # Refreshing the page
 
-    @property
+    @cached_property
     def poll_interval(self) -> int:
         """Return after how many seconds the page is refreshed; 0 when nothing will change any more."""
         if self.has_ended:
@@ -351,45 +467,20 @@ class RotationDetail:
         generating = (CertificateRequest.State.QUEUED, CertificateRequest.State.WORKING)
         if self.is_draft:
             return 1 if self.rotation.new is None and request and request.state in generating else 15
-        return 1 if self._is_close_to_due() else 5 if self.state is RotationState.UNDER_WAY or self.outstanding else 15
+        return (
+            1 if self._is_close_to_due() else 5 if self.state is RotationState.UNDER_WAY or self.is_outstanding else 15
+        )
 
     def _is_close_to_due(self) -> bool:
-        return any(
-            step.state == StepState.RUNNING
-            or (
-                step.state == StepState.WAITING
-                and step.automatic
-                and not step.blocked
-                and step.due_at is not None
-                and step.due_at <= self.now + CLOSE_TO_DUE
-            )
-            for step in self.steps
-        )
+        soon = Q(automatic=True, blocked=False, due_at__lte=self.now + CLOSE_TO_DUE)
+        return self.rotation.steps.filter(Q(state=StepState.RUNNING) | Q(soon, state=StepState.WAITING)).exists()
 
     @property
     def version(self) -> str:
-        """Return a digest that changes when the page would look different, except for elapsed time."""
-        request = self.rotation.request
-        facts = [
-            self.rotation.state,
-            self.poll_interval,
-            request.state if request else "",
-            self.rotation.new.sha256 if self.rotation.new else "",
-            self.rotation.window_start,
-            self.rehearsal.version,
-            *((t.meaning, t.text, t.more) for t in self.tasks),
-            *((s.key, s.state, s.error, s.note, s.attempts, s.blocked, s.late) for s in self.steps),
-            *((p.pk, p.removed_reason, p.evidence, p.waived_reason, p.agreed_at, p.note) for p in self.participants),
-            *(self._row_facts(row) for row in self.rows),
-            sorted(map(str, self.settleable)) if not self.is_draft else "",
-        ]
-        return version_token(facts)
+        """Return a token that changes when the page would look different, except for elapsed time."""
+        return self._token
 
-    @staticmethod
-    def _row_facts(row: PartnerRow) -> tuple[object, ...]:
-        """Return what the table shows of a partner in addition to its steps."""
-        p = row.participant
-        looks = (p.fetched_at, p.opened_at, p.file_fetched_at, p.downloaded_at)
-        answers = (p.announced_at, *looks, p.proposed_at, p.proposed_start, p.works_at)
-        slots = [(answer.slot_id, answer.can) for answer in p.slot_answers.all()]
-        return (row.status, row.announced_at, row.reminded_at, row.response, slots, *answers)
+
+def _with_contacts(participants: QuerySet[Participant]) -> list[Participant]:
+    """Return participants with what their rows show."""
+    return list(participants.select_related("partner").prefetch_related("partner__contacts", "slot_answers"))

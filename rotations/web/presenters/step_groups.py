@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
 
@@ -16,6 +16,9 @@ from rotations.planning.states import SETTLED, StepState
 
 #: Steps of this many partners or more become one group.
 MIN_GROUP_SIZE = 2
+#: A group of more steps than this shows only the first few of them, those that need a person first.
+MAX_GROUP_SHOWN = 60
+MAX_OF_LARGE_GROUP = 10
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,24 @@ class StepGroup:
         return max((step.done_at for step in self.steps if step.done_at), default=None)
 
     @property
+    def count(self) -> int:
+        return len(self.steps)
+
+    @property
+    def shown(self) -> Sequence[Step]:
+        """Return the steps that the page lists: all, or of many the failed, running and open ones first."""
+        if len(self.steps) <= MAX_GROUP_SHOWN:
+            return self.steps
+        order = (StepState.FAILED, StepState.RUNNING, StepState.WAITING, StepState.DONE, StepState.SKIPPED)
+        by_need = sorted(self.steps, key=lambda step: (order.index(StepState(step.state)), step.blocked))
+        return by_need[:MAX_OF_LARGE_GROUP]
+
+    @property
+    def left_out(self) -> int:
+        """Return how many steps the page does not list."""
+        return len(self.steps) - len(self.shown)
+
+    @property
     def state(self) -> str:
         """Return the state of the whole group: failed, running, done, part or waiting."""
         states = {step.state for step in self.steps}
@@ -51,6 +72,52 @@ class StepGroup:
         if states <= SETTLED:
             return str(StepState.DONE)
         return "part" if states & SETTLED else str(StepState.WAITING)
+
+
+@dataclass(frozen=True)
+class GroupSummary:
+    """A group of a runbook without its steps, except those that the page lists, by their primary keys."""
+
+    key: str
+    title: str
+    tally: str
+    state: str
+    count: int
+    last_done: datetime | None
+    first_pk: int
+    shown_pks: tuple[int, ...]
+
+    #: The loaded steps, set by ``load``.
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def first(self) -> Step:
+        return next(step for step in self.steps if step.pk == self.first_pk)
+
+    @property
+    def step(self) -> Step | None:
+        """Return the only step; None for a group of several."""
+        return self.first if self.count == 1 else None
+
+    @property
+    def shown(self) -> list[Step]:
+        return [step for step in self.steps if step.pk in self.shown_pks]
+
+    @property
+    def left_out(self) -> int:
+        return self.count - len(self.shown_pks)
+
+    def load(self, steps: Mapping[int, Step]) -> GroupSummary:
+        """Return the group with its listed steps, from steps by primary key."""
+        pks = dict.fromkeys((self.first_pk, *self.shown_pks))
+        return replace(self, steps=tuple(steps[pk] for pk in pks if pk in steps))
+
+    @classmethod
+    def of(cls, group: StepGroup) -> GroupSummary:
+        shown = tuple(step.pk for step in group.shown)
+        return cls(
+            group.key, group.title, group.tally, group.state, group.count, group.last_done, group.first.pk, shown
+        )
 
 
 def group_steps(rotation: Rotation, steps: Iterable[Step]) -> list[StepGroup]:

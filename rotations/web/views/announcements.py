@@ -22,10 +22,10 @@ from rotations.letters import announcements
 from rotations.letters.announcements import AnnouncementPreview
 from rotations.letters.compose import ComposedLetter
 from rotations.models import Letter, Participant, Rotation
-from rotations.web.forms.partners import AnnounceForm, selected_uids
+from rotations.web.forms.partners import LISTED_OF_MANY, MAX_LISTED, AnnounceForm
 from rotations.web.presenters.rotation_text import count_noun
 from rotations.web.views.bulk_messages import report_refusals
-from rotations.web.views.lookups import get_participant_or_404, get_rotation_or_404
+from rotations.web.views.lookups import get_participant_or_404, get_rotation_or_404, selected_partners
 
 
 @require_permissions("rotations.change_rotation")
@@ -42,15 +42,14 @@ def rotation_announce(request: HttpRequest, uid: UUID) -> HttpResponse:
         messages.error(request, f"No mail can be written: {error} Mend the wording first.")
         return redirect(rotation)
     if request.method != "POST" or "seen" not in request.POST:
-        params = request.POST if request.method == "POST" else request.GET
-        return _render_page(request, rotation, previews, selected_uids(params.getlist("partner"), participants))
+        return _render_page(request, rotation, previews, selected_partners(request, rotation, participants))
     form = AnnounceForm(participants, request.POST, rotation=rotation, now=now)
     outdated: dict[str, str] = {}
     if form.is_valid():
         outdated = _outdated_previews(previews, form)
         if not outdated:
             return _send(request, rotation, form)
-    selected = selected_uids(request.POST.getlist("partner"), participants)
+    selected = selected_partners(request, rotation, participants)
     return _render_page(request, rotation, previews, selected, form=form, outdated=outdated)
 
 
@@ -104,16 +103,29 @@ def _render_page(
         for preview in previews
         if not preview.obstacle and (str(preview.participant.uid) in selected if selected else preview.is_due)
     ]
-    ready = [preview for preview in previews if not preview.obstacle and (preview.is_due or preview in chosen)]
+    picked = {preview.participant.pk for preview in chosen}
+    ready = [p for p in previews if not p.obstacle and (p.is_due or p.participant.pk in picked)]
+    blocked = [preview for preview in previews if preview.obstacle and not preview.was_announced]
+    is_ready = {preview.participant.pk for preview in ready}
+    announced = [p for p in previews if not p.obstacle and p.participant.pk not in is_ready]
+    # The ids of many go into one field; then only those that are chosen are sent, without a tick for each.
+    is_long = len(previews) > MAX_LISTED
+    size = LISTED_OF_MANY if is_long else None
     context = {
         "rotation": rotation,
         "environment": rotation.environment,
         "form": form,
         "outdated": outdated or {},
-        "ready": ready,
+        "ready": (chosen if is_long else ready)[:size],
+        "ready_count": len(chosen if is_long else ready),
         "chosen": chosen,
-        "blocked": [preview for preview in previews if preview.obstacle and not preview.was_announced],
-        "announced": [preview for preview in previews if not preview.obstacle and preview not in ready],
+        "chosen_uids": " ".join(str(preview.participant.uid) for preview in chosen) if is_long else "",
+        "is_long": is_long,
+        "blocked": blocked[:size],
+        "blocked_count": len(blocked),
+        "blocked_more": len(blocked[LISTED_OF_MANY:]) if is_long else 0,
+        "announced": [] if is_long else announced,
+        "told_count": len(announced),
         "open_preview": _initially_open(ready, outdated or {}),
         "mails": sum(len(preview.contents) for preview in chosen),
         "seen": AnnounceForm.write_seen((preview.participant.uid, preview.version) for preview in previews),

@@ -21,11 +21,18 @@ from rotations.exchange.partner_evidence import ParticipantHistory, load_histori
 from rotations.execution import confirmations
 from rotations.letters.announcements import load_participants
 from rotations.models import Participant, Rotation
-from rotations.web.forms.partners import ExtendForm, PartnerSelectionForm, WaiveForm, selected_uids
+from rotations.web.forms.partners import (
+    LISTED_OF_MANY,
+    MAX_LISTED,
+    ExtendForm,
+    PartnerSelectionForm,
+    WaiveForm,
+)
 from rotations.web.presenters.rotation_text import count_noun, join_names
 from rotations.web.views.announcements import rotation_announce
 from rotations.web.views.bulk_messages import report_refusals
-from rotations.web.views.lookups import get_rotation_or_404, load_detail
+from rotations.web.views.lookups import get_rotation_or_404, load_detail, selected_partners
+from rotations.web.views.participant_table import ParticipantTable
 
 
 @dataclass(frozen=True)
@@ -125,22 +132,30 @@ def rotation_bulk_action(request: HttpRequest, uid: UUID) -> HttpResponseBase:
         raise Http404("Nothing of this name is done for several partners.")
     action, rotation, now = BULK_ACTIONS[act], get_rotation_or_404(uid), database_now()
     participants = load_participants(rotation)
-    previews = _previews(action, rotation, participants, selected_uids(params.getlist("partner"), participants), now)
+    previews = _previews(action, rotation, participants, selected_partners(request, rotation, participants), now)
     if not previews:
         messages.info(request, "Tick the partners first.")
         return redirect(f"{rotation.get_absolute_url()}#partners")
     confirmed = request.method == "POST" and "sure" in request.POST
     form = action.form(participants, request.POST if confirmed else None, rotation=rotation, now=now)
     if confirmed and form.is_valid():
-        return _apply(request, rotation, action, form)
+        left = _apply(request, rotation, action, form)
+        if not left:
+            return redirect(f"{rotation.get_absolute_url()}#partners")
+        # What was entered stays in the form, and only those that are left in the list.
+        previews = _previews(action, rotation, participants, {str(participant.uid) for participant in left}, now)
     possible = [preview for preview in previews if not preview.obstacle]
+    is_long = len(previews) > MAX_LISTED
     context = {
         "rotation": rotation,
         "environment": rotation.environment,
         "act": act,
         "action": action,
-        "previews": previews,
+        "previews": previews[:LISTED_OF_MANY] if is_long else previews,
+        "unlisted": len(previews) - LISTED_OF_MANY if is_long else 0,
+        "chosen": " ".join(str(preview.participant.uid) for preview in possible) if is_long else "",
         "possible": len(possible),
+        "total": len(previews),
         "label": action.label(count_noun(len(possible), "partner")),
         "template": action.label("{partners}"),
         "form": form,
@@ -164,8 +179,13 @@ def _previews(
     ]
 
 
-def _apply(request: HttpRequest, rotation: Rotation, action: BulkAction, form: PartnerSelectionForm) -> HttpResponse:
-    """Apply the action to each partner in a transaction of its own, and report the result."""
+def _apply(
+    request: HttpRequest, rotation: Rotation, action: BulkAction, form: PartnerSelectionForm
+) -> list[Participant]:
+    """Apply the action to each partner in a transaction of its own, and report the result.
+
+    Returns the partners for which no time was left.
+    """
     by = Actor.of(request)
     outcome = run_for_each(form.chosen, lambda participant: action.apply(participant, form.cleaned_data, by))
     if outcome.done and action.finish is not None:
@@ -174,9 +194,9 @@ def _apply(request: HttpRequest, rotation: Rotation, action: BulkAction, form: P
         messages.success(request, action.success(join_names(outcome.names)))
     report_refusals(request, outcome, action.refusal)
     if outcome.left:
-        left = ", ".join(participant.partner.name for participant in outcome.left)
-        messages.warning(request, f"No time was left for these; tick them again: {left}.")
-    return redirect(f"{rotation.get_absolute_url()}#partners")
+        names = join_names([participant.partner.name for participant in outcome.left])
+        messages.warning(request, f"No time was left for {names}: they are listed below, go on with them.")
+    return outcome.left
 
 
 @require_permissions("rotations.view_rotation")
@@ -184,11 +204,12 @@ def rotation_print(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Render a rotation for printing, with all partners, those of a filter or the selected ones."""
     params = request.POST if request.method == "POST" else request.GET
     detail = load_detail(request, get_rotation_or_404(uid), show=params.get("show", ""))
-    selected = selected_uids(params.getlist("partner"), detail.taking_part)
+    selected = selected_partners(request, detail.rotation, detail.taking_part)
     rows = [row for row in detail.filtered_rows if not selected or str(row.participant.uid) in selected]
     context = {
         "detail": detail,
         "rows": rows,
+        "table": ParticipantTable([]),
         "rotation": detail.rotation,
         "environment": detail.rotation.environment,
         "now": detail.now,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from django.http import HttpRequest
@@ -12,6 +13,7 @@ from as2certs.accounts.access import current_user
 from as2certs.clock import database_now
 from rotations.execution.transitions import ROTATION_RELATIONS
 from rotations.models import Participant, Rotation, Step
+from rotations.web.forms.partners import selected_uids, ticked_uids
 from rotations.web.presenters.rotation_detail import RotationDetail
 
 _VIA_ROTATION = tuple(f"rotation__{name}" for name in ROTATION_RELATIONS)
@@ -39,3 +41,13 @@ def load_detail(request: HttpRequest, rotation: Rotation, *, show: str = "") -> 
         zone=timezone.get_current_timezone_name(),
         show=show,
     )
+
+
+def selected_partners(request: HttpRequest, rotation: Rotation, participants: Sequence[Participant]) -> set[str]:
+    """Return the ids of the ticked partners, or of all that match the filter of the table, on whichever page."""
+    params = request.POST if request.method == "POST" else request.GET
+    if "all" not in params:
+        return selected_uids(ticked_uids(params), participants)
+    detail = load_detail(request, rotation, show=params.get("show", ""))
+    detail.words = params.get("q", "")
+    return {entry.uid for entry in detail.filtered_entries}

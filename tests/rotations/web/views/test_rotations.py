@@ -227,7 +227,7 @@ def test_the_live_part_is_empty_when_nothing_changed(viewer: Client, company: Co
     rotation.steps.filter(act="cut_over").update(state="running")
     response = viewer.get(url, {"seen": seen})
     assert response.status_code == 200
-    assert 'id="rotation-body"' in page_text(response)
+    assert 'id="part-runbook"' in page_text(response)
     assert 'id="rotation-head" hx-swap-oob="true"' in page_text(response)
 
 
