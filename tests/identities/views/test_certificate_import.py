@@ -345,12 +345,20 @@ def test_the_page_of_an_expired_certificate_in_use_warns(operator: Client) -> No
 FIRST_DAY = NOW + timedelta(days=20, minutes=5)
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the pages of the upload and of the draft read the fixed moment, before the first day."""
+    for module in ("identities.views.certificate_import", "rotations.web.views.drafts"):
+        monkeypatch.setattr(f"{module}.database_now", lambda: NOW)
+
+
 def upload_later(client: Client, identity: Identity, **fields: Any) -> Any:
     later = make_pair("NEXT", not_before=FIRST_DAY, not_after=NOW + timedelta(days=700))
     given = {"certificate_file": file(p12(later)), "password": "secret", "despite_warnings": "on"}
     return upload(client, identity, **given | fields)
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_certificate_valid_later_waits_for_a_rotation_on_that_day(operator: Client) -> None:
     identity = make_identity()
     answer = upload_later(operator, identity)
@@ -368,6 +376,7 @@ def test_a_certificate_valid_later_waits_for_a_rotation_on_that_day(operator: Cl
     assert "is taken in and not in use: it is valid from" in page.content.decode()
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_certificate_valid_later_is_used_at_once_if_that_is_ticked(operator: Client) -> None:
     identity = make_identity()
     answer = upload_later(operator, identity, at_once="on")
@@ -375,6 +384,7 @@ def test_a_certificate_valid_later_is_used_at_once_if_that_is_ticked(operator: C
     assert sorted(row.role for row in identity.service.open()) == ["decrypt", "sign"]
 
 
+@pytest.mark.usefixtures("clock")
 def test_the_choice_is_offered_with_the_warning_where_a_role_is_free(operator: Client) -> None:
     identity = make_identity()
     add_certificate(identity, roles=("sign",))
@@ -384,6 +394,7 @@ def test_the_choice_is_offered_with_the_warning_where_a_role_is_free(operator: C
     assert 'name="at_once"' not in not_offered.content.decode()
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_free_role_is_rotated_to_it_although_another_role_is_taken(operator: Client) -> None:
     identity = make_identity()
     add_certificate(identity, roles=("sign",))
