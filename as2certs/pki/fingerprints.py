@@ -57,8 +57,7 @@ def normalise_fingerprint(text: str, *, sha1: bool = False) -> str:
     digits = max(runs, key=len, default="")
     if not _WORD.search(plain):
         raise PkiError("There is no fingerprint here: paste the SHA-256 fingerprint, 64 hex digits.")
-    if len(digits) < 16 or (odd := _odd_character(plain, digits)):
-        odd = _odd_character(plain, digits) or plain.strip()[0]
+    if odd := _odd_character(plain, digits):
         raise PkiError(
             "A fingerprint has only the digits 0 to 9 and the letters A to F, and this one has "
             f"“{_display_character(odd)}”:"

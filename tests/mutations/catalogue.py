@@ -40,8 +40,8 @@ MUTATIONS = (
     Mutation(
         "a reminder goes out once per threshold and address",
         "rotations/reminders.py",
-        "if last is None or threshold < last:",
-        "if last is None or threshold <= last:",
+        "if one.threshold < sent.get((key, reader.key), one.threshold + 1)]",
+        "if one.threshold <= sent.get((key, reader.key), one.threshold + 1)]",
         ("tests/rotations/test_reminders.py",),
     ),
     Mutation(
@@ -298,8 +298,8 @@ MUTATIONS = (
     Mutation(
         "nothing is asked of a partner before all that comes before is done, directly or through others",
         "rotations/execution/transitions.py",
-        "any(one.state not in SETTLED or self.precede(one) for one in before)",
-        "any(one.state not in SETTLED for one in before)",
+        "return step.state not in SETTLED or self.precede(step)",
+        "return step.state not in SETTLED",
         ("tests/rotations/statements",),
     ),
     Mutation(
