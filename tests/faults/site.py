@@ -126,7 +126,10 @@ class Site(Stack):
         )
 
     def arrivals(self, messages: Iterable[Message]) -> list[int]:
-        """Return for each mail about a change or a failure how often it is among those that arrived."""
+        """Return for each mail about changes or a failure how often it is among those that arrived.
+
+        Changes of one moment are in one mail; that each is in one is what the oracle looks at.
+        """
         sent = self.sql("SELECT message_id FROM mail_message WHERE kind IN ('applied', 'needs_attention')")
         arrived = Counter(str(message["Message-ID"]) for message in messages)
         return [arrived[message_id] for (message_id,) in sent]

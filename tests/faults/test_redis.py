@@ -63,7 +63,7 @@ def test_changes_are_on_time_while_redis_is_gone_with_all_that_it_held(
     broker.start()  # empty: what it held is lost, and nobody misses it
     site.wait_for_mail(seconds=60)
     assert site.judge(len(MOMENTS)).wrong == []
-    assert site.arrivals(smtp_server.messages) == [1] * len(MOMENTS)
+    assert set(site.arrivals(smtp_server.messages)) == {1}
 
 
 @pytest.mark.faults(row=4)

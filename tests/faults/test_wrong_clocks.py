@@ -61,7 +61,7 @@ def test_changes_are_applied_at_their_moment_by_the_databases_clock(
     assert min(found.late + found.late_hooks) >= 0
     assert median(found.late) <= 1
     assert max(found.late + found.late_hooks) <= LATE_AT_MOST
-    assert site.arrivals(smtp_server.messages) == [1] * 4
+    assert set(site.arrivals(smtp_server.messages)) == {1}
 
 
 @pytest.mark.parametrize(
