@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from django.db.models import Count, Min, Q
 from django.template import Engine
 from django.urls import reverse
+from django.utils.formats import localize
 
 from as2certs.background import suppress_wakeups
 from as2certs.clock import database_now
@@ -94,6 +95,7 @@ def _notify_applied(now: datetime) -> None:
 def warm_up() -> None:
     """Load once per process what the first step would otherwise load at its moment, for a quarter of a second."""
     reverse("home")  # all addresses, and so all views
+    localize(1)  # the formats of numbers, which mails about several changes hold
     for kind in ("applied", "applied_together", "needs_attention"):
         for suffix in (".subject.txt", ".txt", ".html"):
             Engine.get_default().get_template(f"emails/{kind}{suffix}")

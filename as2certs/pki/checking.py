@@ -318,7 +318,7 @@ def _compare_with_predecessor(
             "It has the same key as the certificate that it replaces.",
             "Check that the key is to be kept: whoever may have got hold of it can use this certificate, too.",
         )
-    if d.not_after <= predecessor.not_after:
+    if d.not_after.date() < predecessor.not_after.date():
         yield _warning(
             "ends-before-predecessor",
             f"It ends on {d.not_after:%Y-%m-%d}, and the one it replaces on {predecessor.not_after:%Y-%m-%d}.",
