@@ -170,7 +170,7 @@ def _quiet() -> Iterator[None]:
 
 
 @some_or_all
-@pytest.mark.parametrize("role", ["root", "viewer"])
+@pytest.mark.parametrize("role", ["root", pytest.param("viewer", marks=pytest.mark.extended)])
 def test_no_question_breaks_a_page(world: World, role: str, every: int) -> None:
     client = client_like(role)
     addresses = everywhere(world) if role == "root" else of_application(world)
@@ -215,7 +215,7 @@ def fields_of(answer: Any) -> set[str]:
 
 
 @some_or_all
-@pytest.mark.parametrize("role", ["root", "viewer"])
+@pytest.mark.parametrize("role", ["root", pytest.param("viewer", marks=pytest.mark.extended)])
 def test_no_answer_to_a_form_breaks_it(world: World, role: str, every: int) -> None:
     client = client_like(role)
     addresses = everywhere(world) if role == "root" else of_application(world)

@@ -87,6 +87,7 @@ def test_nothing_is_loaded_at_the_moment_of_the_first_step(make_stack: Callable[
     assert late == []
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", ["worker", "beat"])
 def test_a_process_ends_in_order_when_it_is_asked_to(make_stack: Callable[..., Stack], name: str) -> None:
     assert f"as2certs.{name}" in COMMANDS[name]

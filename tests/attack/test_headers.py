@@ -94,7 +94,7 @@ def test_an_address_of_another_host_is_not_believed() -> None:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("proxies", ["198.51.100.0/24", "127.0.0.0/8"])
+@pytest.mark.parametrize("proxies", ["198.51.100.0/24", pytest.param("127.0.0.0/8", marks=pytest.mark.extended)])
 def test_gunicorn_believes_the_proxies_of_the_settings_and_moves_links_for_nobody(
     make_stack: Callable[..., Stack], proxies: str
 ) -> None:

@@ -113,6 +113,7 @@ def test_a_killed_sealer_leaves_complete_batches(make_stack: Callable[..., Stack
     assert verify_intact(stack) == KILLED_AMONG
 
 
+@pytest.mark.extended
 def test_tampering_by_sql_makes_the_command_fail(make_stack: Callable[..., Stack], postgres: Postgres) -> None:
     stack = make_stack(postgres=postgres)
     stack.python(ADD.format(count=5))

@@ -370,6 +370,7 @@ def test_the_content_of_an_entry_cannot_forge_lines(trail: Partner) -> None:
     assert "x��[2KThe trail is whole" in found
 
 
+@pytest.mark.extended
 def test_memory_does_not_grow_with_the_trail(partner: Partner) -> None:
     def peak() -> int:
         tracemalloc.start()

@@ -51,7 +51,8 @@ def running(**options: Any) -> Iterator[SmtpServer]:
         office.close()
 
 
-@pytest.mark.parametrize("tls", ["starttls", pytest.param("implicit", marks=pytest.mark.extended)])
+@pytest.mark.extended
+@pytest.mark.parametrize("tls", ["starttls", "implicit"])
 def test_it_sends_over_tls_with_a_login(make_stack: Callable[..., Stack], tmp_path: Path, tls: str) -> None:
     shown = make_server_certificates(tmp_path)
     scheme = {"starttls": "smtp+tls", "implicit": "smtp+ssl"}[tls]

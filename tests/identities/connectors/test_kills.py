@@ -33,7 +33,7 @@ from tests.identities.connectors.changes import (
 
 ROLES = ("decrypt", "sign")
 #: How many disk operations lie between two kills.
-some_or_all = pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.extended)])
+some_or_all = pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.extended)])
 #: What Python tells its audit hooks about, as far as it changes a disk; fsync is not among it and is wrapped.
 EVENTS = {"open", "os.rename", "os.symlink", "os.mkdir", "os.remove", "os.rmdir", "subprocess.Popen"}
 

@@ -71,7 +71,7 @@ def test_two_concurrent_uploads_leave_one_certificate_in_each_role(
     [
         ("last_confirmation", {"scheduled"}),
         pytest.param("waived", {"waived", "passed"}, marks=pytest.mark.extended),
-        ("crosswise", {"scheduled"}),
+        pytest.param("crosswise", {"scheduled"}, marks=pytest.mark.extended),
         pytest.param("taken_back", {"applied", "exchanging"}, marks=pytest.mark.extended),
     ],
 )

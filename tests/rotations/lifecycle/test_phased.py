@@ -274,6 +274,7 @@ def test_a_waived_partner_that_confirms_after_all_is_changed_over_for_at_once(
     assert entry.new["waiver withdrawn"] == "It has no time."
 
 
+@pytest.mark.extended
 def test_an_answer_after_the_last_moment_needs_a_person(company: Company, clock: FakeClock) -> None:
     rotation = announced(company, clock)
     run_until(clock, LAST + HOUR, every=DAY)
@@ -284,6 +285,7 @@ def test_an_answer_after_the_last_moment_needs_a_person(company: Company, clock:
     assert "The window ended" in step.error
 
 
+@pytest.mark.extended
 def test_a_waived_partner_is_changed_over_for_just_before_the_last_moment(company: Company, clock: FakeClock) -> None:
     rotation = announced(company, clock)
     confirmations.waive(part(rotation, "Initech"), reason="It has no time.", by=company.by, now=NOW + HOUR)

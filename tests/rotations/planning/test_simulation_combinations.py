@@ -68,7 +68,7 @@ def under_way(message: DisruptedMessage) -> Iterator[tuple[datetime, datetime]]:
 
 
 @pytest.mark.parametrize("skew", [timedelta(0), 3 * MINUTE, -3 * MINUTE, 40 * MINUTE], ids=str)
-@pytest.mark.parametrize(("which", "ours", "theirs", "many", "per_partner"), sample(EVERY, 40))
+@pytest.mark.parametrize(("which", "ours", "theirs", "many", "per_partner"), sample(EVERY, 16))
 def test_messages_fail_only_between_two_simultaneous_switches(
     which: str, ours: Capacity, theirs: Capacity, many: bool, per_partner: bool, skew: timedelta
 ) -> None:
@@ -221,6 +221,7 @@ def test_the_command_writes_a_line_for_each_combination_in_aligned_columns() -> 
         assert "hold both" not in row or counts[1:] == [0, 0, 0, 0]
 
 
+@pytest.mark.extended
 def test_the_command_ends_with_an_error_if_the_rules_are_violated() -> None:
     out, err = StringIO(), StringIO()
     with pytest.raises(CommandError, match=r"The law is broken in \d+ of 107 combinations") as raised:
