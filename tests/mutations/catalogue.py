@@ -321,6 +321,6 @@ MUTATIONS = (
         "rotations/lifecycle/changeover_evidence.py",
         "if all(step.act == Act.TEST for step in open_steps) and participant.has_moved():",
         "if False:",
-        ("tests/rotations/web/test_told_scenarios.py",),
+        ("tests/rotations/lifecycle/test_changeover_evidence.py",),
     ),
 )
