@@ -8,7 +8,6 @@ from crispy_forms.layout import Column, Fieldset, Row
 from django import forms
 from django.db.models import Q, QuerySet
 
-from as2certs import pki
 from as2certs.accounts.forms import TimeZoneField, form_helper, offer_current_zone, validate_work_hours
 from as2certs.forms import SafeForm, SafeModelForm
 from identities.certificates.forms import CertificateImportForm
@@ -192,9 +191,6 @@ class PartnerUploadForm(CertificateImportForm):
             "What they sent: .pem, .crt, .cer, .der, .p7b or .p7c, at most 1 MiB. Never a file with a private key."
         )
         text.help_text = "PEM: the block from BEGIN to END."
-
-    def read(self, data: bytes) -> pki.Material:
-        return pki.read_public(data, partner=True)
 
 
 class PartnershipForm(SafeForm):

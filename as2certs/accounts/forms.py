@@ -223,8 +223,8 @@ class InstallationForm(SafeModelForm[Installation]):
         }
         help_texts = {
             "four_eyes_production": "Whoever set up or changed a rotation of a production station can’t approve it: "
-            "somebody else has to, and once more when it is changed afterwards. Switching it off asks who you are and "
-            "wants another administrator to agree, and is told to approvers and administrators by mail.",
+            "somebody else has to, and once more when it is changed afterwards. To switch it off, confirm that it is "
+            "you; another administrator has to agree, and approvers and administrators are notified by mail.",
             "four_eyes_test": "The same for rotations of test stations.",
             "require_rehearsal": "Where there is a test counterpart, a change is not scheduled before it was made and "
             "tested there. An approver can let one go on without, with a reason.",

@@ -36,7 +36,7 @@ MAX_UNSEALED_COUNTED = 1000
 #: Reminders run every ten minutes; a busy worker may miss two runs.
 MAX_REMINDER_AGE = timedelta(minutes=35)
 BROKER_TIMEOUT_SECONDS = 1.0
-#: A process that ended is told of for so long after it was started again.
+#: How long after its restart a process that ended is still reported.
 ENDED_LATELY = timedelta(minutes=10)
 
 OK = "ok"
