@@ -11,7 +11,7 @@ from django.http import HttpRequest
 
 from as2certs import pki
 from as2certs.audit.admin import AuditedAdmin, ReadOnlyAdmin, ReadOnlyInline
-from identities.forms import IdentityForm, SystemForm
+from identities.forms import CAPABILITY_FIELDS, IdentityForm, SystemForm
 from identities.models import (
     AS2System,
     CertificateRequest,
@@ -58,8 +58,9 @@ class AS2SystemAdmin(AuditedAdmin):
     fields = (
         "name",
         "environment",
-        "overlap",
-        "signs_per_partner",
+        *CAPABILITY_FIELDS,
+        "switches_by_date",
+        "drain_hours",
         "connector",
         "folder",
         "hook",
@@ -71,11 +72,11 @@ class AS2SystemAdmin(AuditedAdmin):
         "check_message",
     )
     readonly_fields = ("uid", "archived_at", "checked_at", "check_ok", "check_message")
-    list_display = ("name", "environment", "connector", "overlap", "checked_at", "check_ok", "archived_at")
+    list_display = ("name", "environment", "connector", "software", "checked_at", "check_ok", "archived_at")
     list_filter = (
         "environment",
         "connector",
-        "overlap",
+        "software",
         "check_ok",
         ("archived_at", admin.EmptyFieldListFilter),
     )

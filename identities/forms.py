@@ -13,6 +13,7 @@ from django.db.models import Q
 
 from as2certs.accounts.forms import ReminderDaysField, form_helper
 from as2certs.forms import SafeForm, SafeModelForm
+from identities.capabilities import QUESTIONS, Support, answers_of
 from identities.connectors import CONNECTOR_CHOICES, may_sign_per_partner
 from identities.models import AS2System, Identity
 from identities.stations import AbstractStation, Environment
@@ -47,6 +48,27 @@ SUBJECT_ROWS = (
         Column("country", css_class="col-md-4"),
     ),
 )
+
+
+#: Fields of ``AbstractCapabilities``.
+CAPABILITY_FIELDS = ("software", *QUESTIONS)
+
+
+def capability_fieldset(legend: str, *fields: str) -> Fieldset:
+    """Return the part of a form about an AS2 system: which product it is, the five questions, and further fields."""
+    return Fieldset(
+        legend,
+        Row(Column("software", css_class="col-md-6")),
+        Row(*(Column(name, css_class="col-md-6") for name in QUESTIONS)),
+        *fields,
+    )
+
+
+def fill_in_capabilities(cleaned: dict[str, Any]) -> None:
+    """Replace the answers that are not known by what is known of the product that was chosen."""
+    for name, answer in answers_of(cleaned.get("software", "")).items():
+        if cleaned.get(name) == Support.UNKNOWN:
+            cleaned[name] = answer
 
 
 class CountryField(forms.CharField):
@@ -230,8 +252,8 @@ class SystemForm(SafeModelForm[AS2System]):
         "environment",
         "connector",
         "config",
-        "overlap",
-        "signs_per_partner",
+        *CAPABILITY_FIELDS,
+        "switches_by_date",
         "drain_hours",
         "notes",
     )
@@ -254,16 +276,21 @@ class SystemForm(SafeModelForm[AS2System]):
 
     class Meta:
         model = AS2System
-        fields = ["name", "environment", "overlap", "signs_per_partner", "drain_hours", "connector", "notes"]
+        fields = [
+            "name",
+            "environment",
+            *CAPABILITY_FIELDS,
+            "switches_by_date",
+            "drain_hours",
+            "connector",
+            "notes",
+        ]
         widgets = {"notes": forms.Textarea(attrs={"rows": 3})}
         help_texts = {
             "name": "Such as “OpenAS2 production”.",
-            "overlap": "How many certificates it can decrypt and verify with at a time. It decides the order in "
-            "which a change is made. When in doubt, leave “not known”: that is the careful choice.",
-            "signs_per_partner": "Then each partner changes over at its own moment, and nobody waits for the "
-            "slowest. It needs a way to make such a change: by hand, or a connector that can.",
+            "signs_messages_per_partner": "With this and the next, each partner changes over at its own moment, and "
+            "nobody waits for the slowest. The connector has to be able to make such a change.",
         }
-        labels = {"signs_per_partner": "It can sign with a different certificate for each partner"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -275,7 +302,7 @@ class SystemForm(SafeModelForm[AS2System]):
         self.fields["hook"].initial = config.get("hook", "")
         self.helper = form_helper(
             Row(Column("name", css_class="col-md-8"), Column("environment", css_class="col-md-4")),
-            Fieldset("What it can hold", "overlap", "signs_per_partner", "drain_hours"),
+            capability_fieldset("What it can do", "switches_by_date", "drain_hours"),
             Fieldset(
                 "Connector",
                 "connector",
@@ -300,11 +327,12 @@ class SystemForm(SafeModelForm[AS2System]):
         cleaned = super().clean() or self.cleaned_data
         if cleaned.get("connector") == "directory" and "folder" in cleaned:
             self._check_folder(cleaned["folder"])
+        fill_in_capabilities(cleaned)
         kind = cleaned.get("connector")
-        if kind and cleaned.get("signs_per_partner") and not may_sign_per_partner(kind):
+        if kind and cleaned.get("signs_messages_per_partner") == Support.YES and not may_sign_per_partner(kind):
             self.add_error(
-                "signs_per_partner",
-                f"“{dict(CONNECTOR_CHOICES)[kind]}” writes one certificate for all partners: leave this off, or let a "
+                "signs_messages_per_partner",
+                f"“{dict(CONNECTOR_CHOICES)[kind]}” writes one certificate for all partners: choose “no”, or let a "
                 "person apply the changes.",
             )
         environment = cleaned.get("environment")

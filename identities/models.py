@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models import Q
 from django.urls import reverse
 
+from identities.capabilities import AbstractCapabilities, Support
 from identities.stations import (
     AbstractCertificate,
     AbstractService,
@@ -27,14 +28,8 @@ class OwnRole(models.TextChoices):
     DECRYPT = "decrypt", "decrypt"
 
 
-class AS2System(Archivable):
+class AS2System(AbstractCapabilities, Archivable):
     """A product that carries the traffic of some of our identities."""
-
-    class Overlap(models.TextChoices):
-        UNKNOWN = "unknown", "not known (treated as one)"
-        NONE = "none", "one certificate at a time"
-        READERS = "readers", "accepts the old and the new side by side"
-        DATED = "dated", "several, each with its own dates"
 
     #: First part of the verbs in the audit trail: "system.created".
     TRAIL_NOUN: ClassVar[str] = "system"
@@ -43,15 +38,8 @@ class AS2System(Archivable):
     environment = models.CharField(max_length=10, choices=Environment, default=Environment.PRODUCTION)
     connector = models.CharField(max_length=30, default="manual")
     config = models.JSONField(default=dict, blank=True, help_text="What the connector needs; no secrets.")
-    overlap = models.CharField(
-        "holds",
-        max_length=10,
-        choices=Overlap,
-        default=Overlap.UNKNOWN,
-        help_text="For what it reads with: decrypting, and verifying signatures.",
-    )
-    signs_per_partner = models.BooleanField(
-        default=False, help_text="It can sign with a different certificate for each partner."
+    switches_by_date = models.BooleanField(
+        default=False, help_text="Each certificate is stored with dates, at which the system changes by itself."
     )
     drain_hours = models.PositiveSmallIntegerField(
         "late messages come within (hours)",
@@ -74,9 +62,13 @@ class AS2System(Archivable):
     def get_absolute_url(self) -> str:
         return reverse("system-detail", args=[self.uid])
 
-    @property
-    def holds_several(self) -> bool:
-        return self.overlap in (self.Overlap.READERS, self.Overlap.DATED)
+    def keeps_both(self, side: str) -> Support:
+        """Return whether it can have the old and the new certificate for a while, in a change of a side.
+
+        Where our certificate changes ("own"), it decrypts with both; where a partner's does ("partner"), it verifies
+        with both.
+        """
+        return self.reads_with_two("decrypt" if side == "own" else "verify")
 
 
 class Identity(AbstractStation):

@@ -58,7 +58,7 @@ class IdentityTable(StationTable):
 class SystemTable(CompactTable):
     name = template_column("identities/_cell_station.html", order_by=("name", "id"))
     connector = tables.Column(verbose_name="How changes get there")
-    overlap = tables.Column(verbose_name="Holds")
+    software = tables.Column(verbose_name="AS2 software")
     state = template_column("identities/_cell_check.html", verbose_name="Last check", order_by=("checked_at", "id"))
 
     def render_connector(self, value: str) -> str:
@@ -67,7 +67,7 @@ class SystemTable(CompactTable):
     class Meta(CompactTable.Meta):
         model = AS2System
         fields: tuple[str, ...] = ()
-        sequence = ("name", "connector", "overlap", "state")
+        sequence = ("name", "connector", "software", "state")
         order_by = "name"
         empty_text = "No AS2 system is like that."
 

@@ -58,14 +58,14 @@ class PartnerAdmin(StationAdmin):
         "as2_id",
         "environment",
         "time_zone",
-        "holds",
+        "software",
         "notify_expiry",
         "accept_by_rule",
         "archived_at",
     )
     list_filter = (
         "environment",
-        "holds",
+        "software",
         "notify_expiry",
         "accept_by_rule",
         "wants_pkcs7",

@@ -11,7 +11,15 @@ from django.db.models import Q, QuerySet
 from as2certs.accounts.forms import TimeZoneField, form_helper, offer_current_zone, validate_work_hours
 from as2certs.forms import SafeForm, SafeModelForm
 from identities.certificates.forms import CertificateImportForm
-from identities.forms import REMINDER_FIELDSET, STATION_ROWS, STATION_WIDGETS, StationForm
+from identities.forms import (
+    CAPABILITY_FIELDS,
+    REMINDER_FIELDSET,
+    STATION_ROWS,
+    STATION_WIDGETS,
+    StationForm,
+    capability_fieldset,
+    fill_in_capabilities,
+)
 from identities.models import Identity
 from identities.stations import AbstractStation
 from partners.models import Contact, Partner, Partnership
@@ -33,7 +41,7 @@ class PartnerForm(StationForm):
             "works_from",
             "works_until",
             "lead_days",
-            "holds",
+            *CAPABILITY_FIELDS,
             "wants_pkcs7",
             "notify_expiry",
             "accept_by_rule",
@@ -44,7 +52,6 @@ class PartnerForm(StationForm):
         ]
         widgets = {
             **STATION_WIDGETS,
-            "holds": forms.RadioSelect,
             "works_from": forms.TimeInput(format="%H:%M", attrs={"type": "time"}),
             "works_until": forms.TimeInput(format="%H:%M", attrs={"type": "time"}),
         }
@@ -57,8 +64,6 @@ class PartnerForm(StationForm):
             "name": "As you call them among yourselves, such as “Northwind”.",
             "environment": "A test partner is connected with test identities only.",
             "url": "Where we send our messages to.",
-            "holds": "Can their system keep our old and our new certificate side by side for a while? It decides "
-            "the order of a change. When in doubt, leave “not known”: that is the careful choice.",
             "wants_pkcs7": "Our certificate goes to them as .p7b too, beside PEM and DER.",
             "notify_expiry": "Their contacts get a mail before their certificate ends, at the same days as our people, "
             "with a link by which they hand in the new one. The last one goes out when it ends.",
@@ -81,7 +86,7 @@ class PartnerForm(StationForm):
                 Column("works_until", css_class="col-6 col-md-3"),
             ),
             Row(Column("lead_days", css_class="col-md-6")),
-            Fieldset("What their system can hold", "holds", "wants_pkcs7"),
+            capability_fieldset("What their system can do", "wants_pkcs7"),
             Fieldset("Their own certificates", "notify_expiry", "accept_by_rule"),
             Fieldset("Where a change is tried first", Row(Column("rehearsal_partner", css_class="col-md-8"))),
             REMINDER_FIELDSET,
@@ -91,6 +96,7 @@ class PartnerForm(StationForm):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
         validate_work_hours(self, cleaned)
+        fill_in_capabilities(cleaned)
         environment = cleaned.get("environment")
         if environment and self.instance.pk:
             connected = self.instance.partnerships.active().exclude(identity__environment=environment)

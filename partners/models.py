@@ -10,6 +10,7 @@ from django.db.models import Exists, OuterRef, Prefetch, Q
 from django.urls import reverse
 
 from as2certs.accounts.models import validate_time_zone
+from identities.capabilities import AbstractCapabilities, Support
 from identities.models import Identity, IdentityCertificate
 from identities.stations import (
     AbstractCertificate,
@@ -30,24 +31,12 @@ class PartnerRole(models.TextChoices):
     ENCRYPT = "encrypt", "encrypt"
 
 
-class Partner(AbstractStation):
+class Partner(AbstractCapabilities, AbstractStation):
     """A trading partner's AS2 station."""
-
-    class Holds(models.TextChoices):
-        UNKNOWN = "unknown", "not known (treated as one)"
-        ONE = "one", "one certificate at a time"
-        SEVERAL = "several", "can keep the old and the new for a while"
 
     ROLES: ClassVar[tuple[str, ...]] = (PartnerRole.VERIFY.value, PartnerRole.ENCRYPT.value)
 
     time_zone = models.CharField(max_length=64, default="UTC", validators=[validate_time_zone])
-    holds = models.CharField(
-        "their system holds",
-        max_length=10,
-        choices=Holds,
-        default=Holds.UNKNOWN,
-        help_text="Can their system keep our old and our new certificate side by side for a while?",
-    )
     works_from = models.TimeField(
         "at work from", null=True, blank=True, help_text="On the clock of their time zone. Empty: as we are."
     )
@@ -84,6 +73,14 @@ class Partner(AbstractStation):
 
     def get_absolute_url(self) -> str:
         return reverse("partner-detail", args=[self.uid])
+
+    def keeps_both(self, side: str) -> Support:
+        """Return whether its system can have the old and the new certificate for a while, in a change of a side.
+
+        Where our certificate changes ("own"), it verifies with both; where its own does ("partner"), it decrypts with
+        both.
+        """
+        return self.reads_with_two("verify" if side == "own" else "decrypt")
 
     @property
     def counterpart(self) -> Partner | None:

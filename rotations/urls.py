@@ -88,8 +88,8 @@ urlpatterns = [
     path("rotations/partners/<uuid:uid>/remind/", follow_up.participant_nudge, name="participant-nudge"),
     path("rotations/partners/<uuid:uid>/", participant_detail.participant_detail, name="participant-detail"),
     path("rotations/partners/<uuid:uid>/stay/", participant_detail.participant_stay, name="participant-stay"),
-    path("rotations/partners/<uuid:uid>/holds/", capability.participant_holds, name="participant-holds"),
-    path("partners/<uuid:uid>/holds-both/", capability.partner_holds_both, name="partner-holds-both"),
+    path("rotations/partners/<uuid:uid>/capability/", capability.participant_capability, name="participant-capability"),
+    path("partners/<uuid:uid>/keeps-both/", capability.partner_keeps_both, name="partner-keeps-both"),
     path("rotations/partners/<uuid:uid>/moment/", single_partner.participant_move, name="participant-move"),
     path(
         "rotations/partners/<uuid:uid>/take-back/",

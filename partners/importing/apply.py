@@ -17,6 +17,7 @@ from as2certs import pki
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, AuditEvent, record, record_many
 from as2certs.rows import in_batches, insert_objects
+from identities.capabilities import QUESTIONS, answers_of
 from identities.certificates.bulk_import import (
     BATCH_SIZE,
     CertificateIndex,
@@ -260,6 +261,8 @@ class _ImportRun:
             environment=row.environment,
             url=row.url,
             time_zone=row.time_zone or "UTC",
+            software=row.software,
+            **answers_of(row.software),
         )
         if row.station in self.archived:
             findings.errors.append(
@@ -322,7 +325,9 @@ class _ImportRun:
 
     def _store(self) -> None:
         new_partners = list(self.new_partners.values())
-        insert_objects(new_partners, ("uid", "name", "as2_id", "environment", "url", "time_zone"))
+        insert_objects(
+            new_partners, ("uid", "name", "as2_id", "environment", "url", "time_zone", "software", *QUESTIONS)
+        )
         for rows in (self.new_contacts, self.new_partnerships):
             for row in rows:
                 row.partner = row.partner  # sets the primary key, which the partner has only now
@@ -347,7 +352,7 @@ class _ImportRun:
 
 
 #: The fields that the audit trail keeps of new objects, as after a form.
-_PARTNER_AUDIT_FIELDS = ("name", "environment", "as2_id", "url", "time_zone", "holds")
+_PARTNER_AUDIT_FIELDS = ("name", "environment", "as2_id", "url", "time_zone", "software")
 _CONTACT_AUDIT_FIELDS = ("name", "email", "phone")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from as2certs import pki
 from as2certs.one_line import is_one_line
+from identities.capabilities import SOFTWARE_CHOICES
 from partners.errors import UnreadableList
 
 #: Maximum size of a list; 20,000 rows take 2 to 4 MiB.
@@ -26,6 +27,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "environment": ("env",),
     "url": ("as2 url",),
     "time_zone": ("zone", "timezone"),
+    "software": ("as2 software",),
     "contact_name": ("contact",),
     "contact_email": ("email", "e mail", "contact e mail"),
     "contact_phone": ("phone", "telephone"),
@@ -62,6 +64,7 @@ class ListRow:
     environment: str
     url: str
     time_zone: str
+    software: str
     contact_name: str
     contact_email: str
     contact_phone: str
@@ -196,10 +199,16 @@ def _parse_row(line: int, cells: dict[str, str]) -> ListRow | list[RowProblem]:
         )
     if environment not in ("production", "test"):
         errors.append(f"“{_display_text(environment)}” is no environment: write production or test, or leave it empty.")
+    software = _parse_software(cells.get("software", ""))
+    if software is None:
+        errors.append(
+            f"“{_display_text(cells['software'])}” is no AS2 software that is known here: write one of "
+            f"{', '.join(name for _, name in SOFTWARE_CHOICES)}, or leave the cell empty."
+        )
     if errors or roles is None:
         return [RowProblem(line, text) for text in errors]
     given = {name: cells.get(name, "") for name in COLUMNS if name != "side"}
-    return ListRow(line, **(given | {"environment": environment, "roles": roles}))  # type: ignore[arg-type]
+    return ListRow(line, **(given | {"environment": environment, "roles": roles, "software": software}))  # type: ignore[arg-type]
 
 
 def _cell_errors(cells: dict[str, str]) -> Iterator[str]:
@@ -226,6 +235,14 @@ def _cell_errors(cells: dict[str, str]) -> Iterator[str]:
             "own identities are "
             "set up on their page, where a private key is sealed at once."
         )
+
+
+def _parse_software(text: str) -> str | None:
+    """Return the key of a product in a cell, by key or name; None for an unknown one."""
+    if not text:
+        return ""
+    known = {spelled.lower(): key for key, name in SOFTWARE_CHOICES for spelled in (key, name)}
+    return known.get(text.lower())
 
 
 def _parse_roles(text: str) -> tuple[str, ...] | None:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
+from identities.capabilities import Support
 from rotations.execution import stored_plan
 from rotations.execution.stored_plan import PAST_PREFIX, ROLL_BACK
 from rotations.execution.version_token import version_token
 from rotations.models import Participant, Rotation, Step
 from rotations.planning import change as plan_parts
 from rotations.planning import plan
-from rotations.planning.change import SWITCH_ACTS, Act, Capacity, Move
+from rotations.planning.change import SWITCH_ACTS, Act, Move
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, StepState
 
 #: A step without times and texts: its key without the partner, whether both sides do it at once, and its moves.
@@ -84,20 +85,17 @@ def planned_shape(
     rotation: Rotation,
     participants: Sequence[Participant],
     *,
-    holding: Mapping[int, str],
+    answers: Mapping[int, Support],
     excluded: Collection[int],
     now: datetime,
 ) -> PlanShape:
     """Return the shape of the plan that would be made now, without the ``excluded`` participants (primary keys).
 
-    ``holding`` maps partners (primary keys) to capacities of their systems that replace the stored ones. At most two
-    queries. Raises PlanError where nothing can be planned.
+    ``answers`` as in ``stored_plan.party_for_partner``. At most two queries. Raises PlanError where nothing can be
+    planned.
     """
     parties = {
-        participant.pk: replace(
-            stored_plan.party_for_partner(participant.partner),
-            holds=Capacity(holding.get(participant.partner_id, participant.partner.holds)),
-        )
+        participant.pk: stored_plan.party_for_partner(participant.partner, rotation.side, answers)
         for participant in participants
     }
     kinds = {party.holds.fits_both: party for party in parties.values()}
@@ -112,16 +110,16 @@ def planned_shape(
     return PlanShape({SHARED: frozenset(parts[SHARED]), **own})
 
 
-def planned_capabilities(steps: Iterable[Step], participants: Iterable[Participant]) -> dict[int, str]:
-    """Return the capacities of partners' systems (by primary key) with which their steps were planned."""
+def planned_capabilities(steps: Iterable[Step], participants: Iterable[Participant]) -> dict[int, Support]:
+    """Return whether partners' systems (by primary key) can keep both certificates, as their steps were planned."""
     partners = {participant.pk: participant.partner_id for participant in participants}
-    found: dict[int, str] = {}
+    found: dict[int, Support] = {}
     for step in steps:
         if step.participant_id in partners:
             for effect in step.effects:
                 if effect["at"].startswith(PARTNER_SIDE) and effect["move"] != Move.SWITCH:
                     both = effect["move"] != Move.REPLACE
-                    found[partners[step.participant_id]] = Capacity.SEVERAL if both else Capacity.ONE
+                    found[partners[step.participant_id]] = Support.YES if both else Support.NO
     return found
 
 

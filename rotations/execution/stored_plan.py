@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from django.db.models import Q
 
+from identities.capabilities import Support
 from identities.connectors import may_sign_per_partner
 from identities.models import AS2System
 from partners.models import Partner
@@ -29,6 +30,12 @@ from rotations.planning.states import SETTLED, RotationState, StepState
 
 #: Key of "our side" in a plan where no AS2 system is connected: only the inventory changes then.
 NO_SYSTEM = "none"
+
+CAPACITIES = {
+    Support.YES: Capacity.SEVERAL,
+    Support.NO: Capacity.ONE,
+    Support.UNKNOWN: Capacity.UNKNOWN,
+}
 
 #: Act of the steps that roll a rotation back; they are not part of a plan.
 ROLL_BACK = "roll_back"
@@ -53,11 +60,11 @@ def build_change(
     if rotation.new is None and not awaited:
         raise PlanError("The plan needs the successor: generate, upload or choose the new certificate.")
     if parties is None:
-        parties = [party_for_participant(participant) for participant in active_participants(rotation)]
+        parties = [party_for_participant(p, rotation.side) for p in active_participants(rotation)]
     return CertificateChange(
         side=rotation.side,
         roles=frozenset(Role(role) for role in rotation.roles),
-        systems=tuple(planned_system(system) for system in rotation.affected_systems()),
+        systems=tuple(planned_system(system, rotation.side) for system in rotation.affected_systems()),
         parties=tuple(parties),
         starts=rotation.window_start,
         ends=rotation.window_end,
@@ -72,51 +79,52 @@ def build_change(
     )
 
 
-def active_participants(rotation: Rotation, holding: Mapping[int, str] | None = None) -> list[Participant]:
-    """Return the participants that were not removed, with the capacities in ``holding`` in place of the stored ones."""
-    found = list(rotation.participants.filter(removed_reason="").select_related("partner"))
-    for participant in found:
-        participant.partner.holds = (holding or {}).get(participant.partner_id, participant.partner.holds)
-    return found
+def active_participants(rotation: Rotation) -> list[Participant]:
+    """Return the participants that were not removed."""
+    return list(rotation.participants.filter(removed_reason="").select_related("partner"))
 
 
-def party_for_partner(partner: Partner) -> Party:
-    """Return a partner as the planner takes it."""
-    return Party(key=str(partner.uid), name=partner.name, holds=Capacity(partner.holds))
+def party_for_partner(partner: Partner, side: str, answers: Mapping[int, Support] | None = None) -> Party:
+    """Return a partner as the planner takes it, in a change of a side ("own" or "partner").
+
+    ``answers`` maps partners (primary keys) to whether their systems can keep both certificates, in place of what is
+    stored.
+    """
+    answer = (answers or {}).get(partner.pk) or partner.keeps_both(side)
+    return Party(key=str(partner.uid), name=partner.name, holds=CAPACITIES[answer])
 
 
-def party_for_participant(participant: Participant) -> Party:
+def party_for_participant(participant: Participant, side: str, answers: Mapping[int, Support] | None = None) -> Party:
     """Return a participant as the planner takes it, with its own window where it has one."""
-    party = party_for_partner(participant.partner)
+    party = party_for_partner(participant.partner, side, answers)
     return replace(party, starts=participant.window_start, ends=participant.window_end)
 
 
-def planned_system(system: AS2System | None) -> System:
-    """Return an AS2 system of ours as the planner takes it."""
+def planned_system(system: AS2System | None, side: str) -> System:
+    """Return an AS2 system of ours as the planner takes it, in a change of a side ("own" or "partner")."""
     if system is None:
         return System(key=NO_SYSTEM, name="our AS2 system", holds=Capacity.UNKNOWN)
-    several = Capacity.SEVERAL if system.holds_several else Capacity.ONE
     return System(
         key=str(system.uid),
         name=system.name,
-        holds=Capacity.UNKNOWN if system.overlap == AS2System.Overlap.UNKNOWN else several,
+        holds=CAPACITIES[system.keeps_both(side)],
         signs_per_partner=system.signs_per_partner and may_sign_per_partner(system.connector),
         automatic=system.connector != "manual",
-        dated=system.overlap == AS2System.Overlap.DATED,
+        dated=system.switches_by_date,
         drain=timedelta(hours=system.drain_hours),
     )
 
 
 def preview_steps(
-    rotation: Rotation, *, now: datetime, awaited: bool = False, holding: Mapping[int, str] | None = None
+    rotation: Rotation, *, now: datetime, awaited: bool = False, answers: Mapping[int, Support] | None = None
 ) -> list[Step]:
     """Return the steps that approving the rotation now would store, unsaved.
 
-    ``holding`` maps partners (primary keys) to capacities of their systems that replace the stored ones. Raises
-    PlanError when the change can't be planned; with ``awaited``, the successor may be missing.
+    ``answers`` as in ``party_for_partner``. Raises PlanError when the change can't be planned; with ``awaited``, the
+    successor may be missing.
     """
-    participants = {str(p.partner.uid): p for p in active_participants(rotation, holding)}
-    parties = [party_for_participant(participant) for participant in participants.values()]
+    participants = {str(p.partner.uid): p for p in active_participants(rotation)}
+    parties = [party_for_participant(p, rotation.side, answers) for p in participants.values()]
     steps = plan.plan(build_change(rotation, now=now, awaited=awaited, parties=parties))
     systems = {str(s.uid): s for s in rotation.affected_systems() if s is not None}
     predecessors = _Predecessors(steps)

@@ -1,7 +1,7 @@
-"""How many certificates a partner's system can hold: what the partner states, and what a past change has shown.
+"""Whether a partner's system can keep two certificates: what the partner states, and what a past change has shown.
 
-Neither takes effect by itself: with "several", a change is made in two steps instead of simultaneously, and anybody
-with a link can state it. An operator has to look at what it changes, and decide.
+Neither takes effect by itself: where it can, a change is made in two steps instead of simultaneously, and anybody with
+a link can state it. An operator has to look at what it changes, and decide.
 """
 
 from __future__ import annotations
@@ -16,23 +16,18 @@ from django.db.models import Min, OuterRef, Subquery
 from as2certs.audit.models import Entry, object_reference
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.time_format import format_moment
+from identities.capabilities import SOFTWARE_CHOICES, Support, answers_of
 from partners.models import Partner
 from rotations.errors import ActionRefused, EditConflict
 from rotations.execution.confirmations import lock_for_answer
 from rotations.execution.stored_plan import PAST_PREFIX
 from rotations.lifecycle.replanning import AlternativePlan, assumed_capability
-from rotations.models import Participant, Rotation, Step
+from rotations.models import ASKED_CAPABILITIES, CAPABILITY_PHRASES, Participant, Rotation, Step
 from rotations.notifications import exchange_mail
 from rotations.notifications.exchange_mail import News, PartnerNews
 from rotations.planning.change import WRITER_ROLES, Act, Role
 from rotations.planning.states import RotationState, StepState
 
-#: How a sentence about a partner's system goes on.
-CAPABILITY_PHRASES = {
-    Partner.Holds.SEVERAL: "can keep both certificates for a while",
-    Partner.Holds.ONE: "holds one certificate at a time",
-    Partner.Holds.UNKNOWN: "can hold what its people don’t know",
-}
 #: How long the new certificate has to have been installed before we switched, as evidence that the old one was kept:
 #: without it, messages would have failed all that time.
 MIN_OVERLAP = timedelta(days=1)
@@ -44,35 +39,54 @@ def is_relevant(rotation: Rotation) -> bool:
 
 
 @transaction.atomic
-def record_capability(participant: Participant, holds: str, *, by: Actor, now: datetime) -> None:
+def record_capability(
+    participant: Participant, keeps_both: str, software: str = "", *, by: Actor, now: datetime
+) -> None:
     """Record what a partner states about its system; nothing else changes before an operator decides.
 
-    Notify the owners if it differs from what the inventory says. Raises ActionRefused.
+    What is known of the ``software`` (a key of SOFTWARE_CHOICES, or empty) goes before the partner's own answer, which
+    may be empty then. Notify the owners if it differs from what the inventory says. Raises ActionRefused.
     """
     rotation, participant = lock_for_answer(participant)
-    if holds not in Partner.Holds.values:
+    if software and software not in dict(SOFTWARE_CHOICES):
+        raise ActionRefused("Choose your AS2 software from the list, or “Another one”.")
+    keeps_both = known_capability(software, rotation.side) or keeps_both
+    if keeps_both not in Support.values:
         raise ActionRefused("Say whether your system can keep both certificates for a while.")
-    before = participant.says_holds
-    if holds != before:
-        participant.holds_decided_at = None
-    participant.says_holds, participant.says_holds_at = holds, now
-    participant.save(update_fields=["says_holds", "says_holds_at", "holds_decided_at"])
+    before = (participant.says_software, participant.says_keeps_both)
+    is_new = (software, keeps_both) != before
+    if is_new:
+        participant.capability_decided_at = None
+    participant.says_software, participant.says_keeps_both = software, keeps_both
+    participant.capability_stated_at = now
+    participant.save(
+        update_fields=["says_software", "says_keeps_both", "capability_stated_at", "capability_decided_at"]
+    )
     partner = participant.partner
     record(
         AuditEvent(
             "participant.capability_stated",
             rotation,
             also=[rotation.holder, partner],
-            new={"holds": participant.get_says_holds_display()},
+            new={"says": participant.stated_capability},
         ),
         by=by,
         now=now,
     )
-    if holds != before and participant.holds_undecided:
-        text = f"{partner} says that its system {CAPABILITY_PHRASES[Partner.Holds(holds)]}."
+    if is_new and participant.is_capability_undecided:
+        text = f"{partner} says that its system {CAPABILITY_PHRASES[Support(keeps_both)]}."
         advice = "Nothing has changed by that: look at what it would mean for the plan, and decide."
-        news = PartnerNews(News.CAPABILITY, text, advice=advice, about=holds)
+        news = PartnerNews(News.CAPABILITY, text, advice=advice, about=keeps_both)
         exchange_mail.notify_partner_response(participant, news, at=now)
+
+
+def known_capability(software: str, side: str) -> str:
+    """Return whether a product keeps both certificates in a change of a side; empty if that is not known."""
+    known = answers_of(software)
+    answers = {known.get(name, Support.UNKNOWN) for name in ASKED_CAPABILITIES[side]}
+    if Support.NO in answers:
+        return Support.NO
+    return "" if Support.UNKNOWN in answers else Support.YES
 
 
 def capability_entry(participant: Participant) -> Entry | None:
@@ -84,7 +98,7 @@ def capability_entry(participant: Participant) -> Entry | None:
 
 def compare_with_capability(participant: Participant, *, now: datetime) -> AlternativePlan:
     """Return the plan of a participant's rotation if its statement is accepted."""
-    return AlternativePlan.of(participant.rotation, now=now, holding=assumed_capability(participant))
+    return AlternativePlan.of(participant.rotation, now=now, answers=assumed_capability(participant))
 
 
 @dataclass(frozen=True)
@@ -118,7 +132,7 @@ def observed_capabilities(partners: Collection[Partner]) -> Mapping[int, Observe
     Evidence is a fingerprint that matched at least a day before we switched, and the partner's later report that
     messages flow, with no contrary evidence after that.
     """
-    unknown = {partner.pk: partner for partner in partners if partner.holds == Partner.Holds.UNKNOWN}
+    unknown = {partner.pk: partner for partner in partners if partner.keeps_both("own") == Support.UNKNOWN}
     if not unknown:
         return {}
     cut_overs = Step.objects.filter(rotation=OuterRef("rotation"), act=Act.CUT_OVER, state=StepState.DONE).exclude(
@@ -160,20 +174,22 @@ def observed_capabilities(partners: Collection[Partner]) -> Mapping[int, Observe
 
 @transaction.atomic
 def accept_observed_capability(partner: Partner, *, by: Actor, now: datetime) -> None:
-    """Record that a partner's system holds several, as a past change showed. Raises ActionRefused."""
+    """Record that a partner's system verifies with two certificates, as a past change showed. Raises ActionRefused."""
     shown = observed_capabilities([partner]).get(partner.pk)
     if shown is None:
-        raise ActionRefused(f"No past change shows that {partner} holds both, or what it holds is known by now.")
-    unknown = Partner.objects.filter(pk=partner.pk, holds=Partner.Holds.UNKNOWN)
-    if not unknown.update(holds=Partner.Holds.SEVERAL):
+        raise ActionRefused(f"No past change shows that {partner} holds both, or what it can do is known by now.")
+    names = ASKED_CAPABILITIES["own"]
+    before = {name: getattr(partner, name) for name in names}
+    after = dict.fromkeys(names, Support.YES.value)
+    if not Partner.objects.filter(pk=partner.pk, **before).update(**after):
         raise EditConflict(str(partner))
     record(
         AuditEvent(
-            "partner.holds_learnt",
+            "partner.capability_observed",
             partner,
             also=[shown.participant.rotation],
-            old={"holds": Partner.Holds.UNKNOWN.label},
-            new={"holds": Partner.Holds.SEVERAL.label},
+            old=before,
+            new=after,
             reason=shown.sentence,
         ),
         by=by,

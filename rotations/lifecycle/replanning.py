@@ -14,6 +14,7 @@ from functools import cached_property
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, AuditEvent, record
+from identities.capabilities import Support
 from partners.models import Partner
 from rotations.errors import ActionRefused, EditConflict, PlanError
 from rotations.execution import changeover_moment, stored_plan, transitions
@@ -38,7 +39,7 @@ from rotations.planning.states import SETTLED, RotationState, StepState
 
 @dataclass(frozen=True)
 class AlternativePlan:
-    """The stored plan of a rotation, and the plan that would be made now with the capabilities in ``holding``.
+    """The stored plan of a rotation, and the plan that would be made now with the given ``answers``.
 
     ``shape`` is None if the plan can't change any more: the change is made, or its window is over.
     """
@@ -46,7 +47,7 @@ class AlternativePlan:
     rotation: Rotation
     participants: Sequence[Participant]
     steps: Sequence[Step]
-    holding: Mapping[int, str]
+    answers: Mapping[int, Support]
     now: datetime
 
     @classmethod
@@ -55,11 +56,11 @@ class AlternativePlan:
         rotation: Rotation,
         *,
         now: datetime,
-        holding: Mapping[int, str] | None = None,
+        answers: Mapping[int, Support] | None = None,
         participants: Sequence[Participant] | None = None,
         steps: Sequence[Step] | None = None,
     ) -> AlternativePlan:
-        """Load the plans of a rotation; ``holding`` as in ``stored_plan.preview_steps``.
+        """Load the plans of a rotation; ``answers`` as in ``stored_plan.party_for_partner``.
 
         Participants and steps that are loaded already can be passed.
         """
@@ -69,7 +70,7 @@ class AlternativePlan:
             steps = list(rotation.steps.select_related("system", "participant__partner"))
         started = started_participants(steps)
         before = planned_capabilities(steps, [p for p in participants if p.pk in started])
-        return cls(rotation, participants, steps, {**(holding or {}), **before}, now)
+        return cls(rotation, participants, steps, {**(answers or {}), **before}, now)
 
     @cached_property
     def started(self) -> set[int]:
@@ -82,7 +83,7 @@ class AlternativePlan:
             return None
         try:
             return planned_shape(
-                self.rotation, self.participants, holding=self.holding, excluded=self.started, now=self.now
+                self.rotation, self.participants, answers=self.answers, excluded=self.started, now=self.now
             )
         except PlanError:
             return None  # its window is over, which the page shows elsewhere
@@ -129,7 +130,7 @@ class AlternativePlan:
     @cached_property
     def fresh(self) -> list[Step]:
         """The unsaved steps of the new plan. Raises PlanError."""
-        return stored_plan.preview_steps(self.rotation, now=self.now, awaited=True, holding=self.holding)
+        return stored_plan.preview_steps(self.rotation, now=self.now, awaited=True, answers=self.answers)
 
     @cached_property
     def after(self) -> list[Step]:
@@ -189,7 +190,7 @@ def adopt_new_plan(
     rotation = transitions.lock_rotation(rotation.pk)
     if participant is not None:
         participant = _participant_to_decide(rotation, participant)
-    other = AlternativePlan.of(rotation, now=now, holding=assumed_capability(participant))
+    other = AlternativePlan.of(rotation, now=now, answers=assumed_capability(participant))
     require_plan_version(other, seen)
     if participant is not None:
         _accept_capability(participant, by=by, now=now, reason=reason)
@@ -219,15 +220,15 @@ def keep_stored_plan(
     rotation = transitions.lock_rotation(rotation.pk)
     if participant is not None:
         participant = _participant_to_decide(rotation, participant)
-    other = AlternativePlan.of(rotation, now=now, holding=assumed_capability(participant))
+    other = AlternativePlan.of(rotation, now=now, answers=assumed_capability(participant))
     require_plan_version(other, seen)
     if not reason.strip():
         raise ActionRefused("Say why it stays as it is: the reason stays in the trail.")
     if participant is not None:
-        rotation.participants.filter(pk=participant.pk).update(holds_decided_at=now)
-        new = {"said": participant.get_says_holds_display()}
+        rotation.participants.filter(pk=participant.pk).update(capability_decided_at=now)
+        new = {"said": participant.stated_capability}
         also = [rotation.holder, participant.partner]
-        record(AuditEvent("participant.holds_left", rotation, also=also, new=new, reason=reason), by=by, now=now)
+        record(AuditEvent("participant.capability_left", rotation, also=also, new=new, reason=reason), by=by, now=now)
         return
     if other.shape is None or not other.differs:
         raise ActionRefused("The plan is the one that would be made now: there is nothing to decide.")
@@ -235,11 +236,11 @@ def keep_stored_plan(
     record(AuditEvent("rotation.plan_kept", rotation, also=[rotation.holder], reason=reason), by=by, now=now)
 
 
-def assumed_capability(participant: Participant | None) -> dict[int, str]:
-    """Return the capability (by partner) if a participant's undecided statement is accepted; else empty."""
-    if participant is None or not participant.holds_undecided:
+def assumed_capability(participant: Participant | None) -> dict[int, Support]:
+    """Return the answer (by partner) if a participant's undecided statement is accepted; else empty."""
+    if participant is None or not participant.is_capability_undecided:
         return {}
-    return {participant.partner_id: participant.says_holds}
+    return {participant.partner_id: Support(participant.says_keeps_both)}
 
 
 def require_plan_version(other: AlternativePlan, seen: str) -> None:
@@ -251,33 +252,34 @@ def _participant_to_decide(rotation: Rotation, participant: Participant) -> Part
     """Return a participant as it is stored now. Raises ActionRefused unless its statement is undecided."""
     found = rotation.participants.select_related("partner").get(pk=participant.pk)
     found.rotation = rotation
-    if not found.holds_undecided:
+    if not found.is_capability_undecided:
         raise ActionRefused(f"Nothing that {found.partner} said of its system is left to decide.")
-    if found.says_holds != participant.says_holds:
+    if found.stated_capability != participant.stated_capability:
         raise EditConflict(f"What {found.partner} said of its system")
     return found
 
 
 def _accept_capability(participant: Participant, *, by: Actor, now: datetime, reason: str) -> None:
     partner, rotation = participant.partner, participant.rotation
-    before = Partner.Holds(partner.holds)
-    held = Partner.objects.filter(pk=partner.pk, holds=before)
-    if not held.update(holds=participant.says_holds):
+    accepted = participant.stated_answers
+    before = {name: getattr(partner, name) for name in accepted}
+    if not Partner.objects.filter(pk=partner.pk, **before).update(**accepted):
         raise EditConflict(str(partner))
-    rotation.participants.filter(pk=participant.pk).update(holds_decided_at=now)
+    rotation.participants.filter(pk=participant.pk).update(capability_decided_at=now)
     record(
         AuditEvent(
-            "participant.holds_taken_over",
+            "participant.capability_accepted",
             rotation,
             also=[rotation.holder, partner],
-            old={"holds": before.label},
-            new={"holds": participant.get_says_holds_display()},
+            old=before,
+            new=accepted,
             reason=reason,
         ),
         by=by,
         now=now,
     )
-    partner.holds = participant.says_holds
+    for name, value in accepted.items():
+        setattr(partner, name, value)
 
 
 def _replace_plan(

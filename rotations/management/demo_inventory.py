@@ -11,6 +11,7 @@ from django.contrib.auth.models import Group
 from as2certs import pki
 from as2certs.accounts.models import Installation, User
 from as2certs.audit.recording import Actor
+from identities.capabilities import Support, answers_of
 from identities.certificates.single_import import import_certificate
 from identities.models import AS2System, Identity, IdentityCertificate
 from partners.models import Contact, Partner, PartnerCertificate, Partnership
@@ -19,44 +20,47 @@ from rotations.models import Freeze
 DAY = timedelta(days=1)
 
 
+#: A product of which nothing is known, on a system that reads with two certificates.
+BOTH = "other"
+KEEPS_BOTH = dict.fromkeys(("decrypts_with_two", "verifies_messages_with_two", "verifies_mdns_with_two"), Support.YES)
+
+
 @dataclass(frozen=True)
 class ExamplePartner:
-    """A partner, the days until its certificate expires, and how many its system can hold."""
+    """A partner, the days until its certificate expires, and its AS2 software; BOTH has all the answers “yes”."""
 
     name: str
     as2_id: str
     zone: str
     contact: str
     ends_in: int
-    holds: str = "several"
+    software: str = ""
     environment: str = "production"
 
 
 PARTNERS = (
-    ExamplePartner("Northwind Retail", "NORTHWIND-AS2", "America/Chicago", "Dana Whitfield", 412),
-    ExamplePartner("Fabrikam Wholesale", "FABRIKAM", "America/New_York", "Luis Ortega", 28),
-    ExamplePartner("Contoso Logistics", "CONTOSO_LOG", "Europe/London", "Priya Nair", 190),
-    ExamplePartner("Alpine Dairy", "ALPINE-DAIRY", "Europe/Zurich", "Reto Gasser", 655),
-    ExamplePartner("Tailspin Toys", "TAILSPIN", "America/Los_Angeles", "Kim Okafor", 12, "unknown"),
-    ExamplePartner("Adventure Cycles", "ADVCYCLES", "Europe/Amsterdam", "Joost de Wit", -2, "one"),
-    ExamplePartner("Wide World Importers", "WWI-EDI", "Asia/Singapore", "Mei Lin Tan", 88, "unknown"),
-    ExamplePartner("Lamna Healthcare", "LAMNA", "Australia/Sydney", "Ruth Carey", 240, "one"),
-    ExamplePartner("Proseware Paper", "PROSEWARE", "Europe/Warsaw", "Ewa Zielińska", 501),
-    ExamplePartner("Humongous Foods", "HUMONGOUS FOODS", "America/Sao_Paulo", "Caio Prado", 55),
-    ExamplePartner("Litware Freight", "LITWARE-FRT", "America/Toronto", "Noor Haddad", 131),
-    ExamplePartner("Woodgrove Bank", "WOODGROVE", "Europe/Berlin", "Jonas Brandt", 3),
+    ExamplePartner("Northwind Retail", "NORTHWIND-AS2", "America/Chicago", "Dana Whitfield", 412, BOTH),
+    ExamplePartner("Fabrikam Wholesale", "FABRIKAM", "America/New_York", "Luis Ortega", 28, BOTH),
+    ExamplePartner("Contoso Logistics", "CONTOSO_LOG", "Europe/London", "Priya Nair", 190, BOTH),
+    ExamplePartner("Alpine Dairy", "ALPINE-DAIRY", "Europe/Zurich", "Reto Gasser", 655, BOTH),
+    ExamplePartner("Tailspin Toys", "TAILSPIN", "America/Los_Angeles", "Kim Okafor", 12),
+    ExamplePartner("Adventure Cycles", "ADVCYCLES", "Europe/Amsterdam", "Joost de Wit", -2, "pyas2"),
+    ExamplePartner("Wide World Importers", "WWI-EDI", "Asia/Singapore", "Mei Lin Tan", 88, "mendelson"),
+    ExamplePartner("Lamna Healthcare", "LAMNA", "Australia/Sydney", "Ruth Carey", 240, "files_com"),
+    ExamplePartner("Proseware Paper", "PROSEWARE", "Europe/Warsaw", "Ewa Zielińska", 501, BOTH),
+    ExamplePartner("Humongous Foods", "HUMONGOUS FOODS", "America/Sao_Paulo", "Caio Prado", 55, BOTH),
+    ExamplePartner("Litware Freight", "LITWARE-FRT", "America/Toronto", "Noor Haddad", 131, BOTH),
+    ExamplePartner("Woodgrove Bank", "WOODGROVE", "Europe/Berlin", "Jonas Brandt", 3, BOTH),
     ExamplePartner(
         "Northwind Retail (test)",
         "NORTHWIND-TEST",
         "America/Chicago",
         "Dana Whitfield",
         300,
-        "several",
+        BOTH,
         "test",
     ),
-    ExamplePartner(
-        "Fabrikam Wholesale (test)", "FABRIKAM-TEST", "America/New_York", "Luis Ortega", 75, "several", "test"
-    ),
+    ExamplePartner("Fabrikam Wholesale (test)", "FABRIKAM-TEST", "America/New_York", "Luis Ortega", 75, BOTH, "test"),
 )
 
 
@@ -89,27 +93,27 @@ class DemoInventory:
             environment=production,
             connector="directory",
             config={"folder": "openas2-production", "hook": ""},
-            overlap=AS2System.Overlap.READERS,
+            **KEEPS_BOTH,
         )
         self.openas2_test = AS2System.objects.create(
             name="OpenAS2 test",
             environment=test,
             connector="directory",
             config={"folder": "openas2-test", "hook": ""},
-            overlap=AS2System.Overlap.READERS,
+            **KEEPS_BOTH,
         )
         self.gateway = AS2System.objects.create(
             name="Freight gateway",
             environment=production,
             connector="manual",
-            overlap=AS2System.Overlap.NONE,
+            **dict.fromkeys(KEEPS_BOTH, Support.NO),
             notes="Keeps one certificate. Changed in its own web console by the logistics team.",
         )
         self.gateway_test = AS2System.objects.create(
             name="Freight gateway (test)",
             environment=test,
             connector="manual",
-            overlap=AS2System.Overlap.READERS,
+            **KEEPS_BOTH,
         )
 
     def identities(self) -> None:
@@ -144,7 +148,8 @@ class DemoInventory:
                 url=f"https://as2.{domain}/inbound",
                 environment=example.environment,
                 time_zone=example.zone,
-                holds=example.holds,
+                software=example.software,
+                **(KEEPS_BOTH if example.software == BOTH else answers_of(example.software)),
             )
             partner.owners.add(self.alice)
             first = example.contact.split()[0].lower()

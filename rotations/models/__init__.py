@@ -8,6 +8,8 @@ from rotations.models.freezes import Freeze
 from rotations.models.notices import AppliedChange, Notice
 from rotations.models.operations import Heartbeat, ReportFile, Tries
 from rotations.models.rotation import (
+    ASKED_CAPABILITIES,
+    CAPABILITY_PHRASES,
     CERTIFICATE_FIELDS,
     EVERY,
     AtEnd,
@@ -22,6 +24,8 @@ from rotations.models.rotation import (
 )
 
 __all__ = [
+    "ASKED_CAPABILITIES",
+    "CAPABILITY_PHRASES",
     "CERTIFICATE_FIELDS",
     "EVERY",
     "AppliedChange",

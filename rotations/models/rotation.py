@@ -15,6 +15,7 @@ from django.urls import reverse
 from as2certs.accounts.models import Installation, validate_time_zone
 from as2certs.audit.recording import AuditEvent
 from as2certs.time_format import format_exact_moment, format_window
+from identities.capabilities import SOFTWARE_CHOICES, Support, answers_of
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate
 from rotations.planning import states
@@ -30,6 +31,18 @@ def default_nudge_after() -> list[int]:
 def default_nudge_before() -> list[int]:
     return [7, 3, 1]
 
+
+#: How a sentence about a partner's system goes on.
+CAPABILITY_PHRASES = {
+    Support.YES: "can keep both certificates for a while",
+    Support.NO: "holds one certificate at a time",
+    Support.UNKNOWN: "can do what its people don’t know",
+}
+#: The fields of a partner that an answer to "can your system keep both?" sets, by whose certificate changes.
+ASKED_CAPABILITIES = {
+    "own": ("verifies_messages_with_two", "verifies_mdns_with_two"),
+    "partner": ("decrypts_with_two",),
+}
 
 #: Fields of a rotation that refer to certificates.
 CERTIFICATE_FIELDS = (
@@ -416,11 +429,14 @@ class Participant(models.Model):
     window_zone = models.CharField(max_length=64, blank=True, validators=[validate_time_zone])
     window_local = models.CharField(max_length=80, blank=True)
     # The partner's own statement about its system: it has no effect before somebody here accepts it.
-    says_holds = models.CharField(
-        "says that its system holds", max_length=10, choices=Partner.Holds, blank=True, default=""
+    says_software = models.CharField(
+        "says that it uses", max_length=20, choices=SOFTWARE_CHOICES, blank=True, default=""
     )
-    says_holds_at = models.DateTimeField(null=True, blank=True)
-    holds_decided_at = models.DateTimeField(
+    says_keeps_both = models.CharField(
+        "says that it can keep both", max_length=10, choices=Support, blank=True, default=""
+    )
+    capability_stated_at = models.DateTimeField(null=True, blank=True)
+    capability_decided_at = models.DateTimeField(
         null=True, blank=True, help_text="When somebody here took that over, or left it as it is."
     )
     taken_back_at = models.DateTimeField(
@@ -461,10 +477,33 @@ class Participant(models.Model):
         return self.steps.filter(act=Act.PARTNER_CUT_OVER, state=states.StepState.DONE).exists()
 
     @property
-    def holds_undecided(self) -> bool:
-        """Whether its statement about its system differs from ours, and nobody has decided about that."""
-        differs = self.says_holds not in ("", Partner.Holds.UNKNOWN, self.partner.holds)
-        return differs and self.holds_decided_at is None
+    def keeps_both(self) -> Support:
+        """Whether its system can have the old and the new certificate for a while, as far as we know."""
+        return self.partner.keeps_both(self.rotation.side)
+
+    @property
+    def stated_answers(self) -> dict[str, str]:
+        """The fields of its partner that its statement sets: what is known of its software, and what it says itself."""
+        if not self.says_keeps_both:
+            return {}
+        named = {"software": self.says_software} if self.says_software else {}
+        known = {name: answer for name, answer in answers_of(self.says_software).items() if answer != Support.UNKNOWN}
+        return {**named, **dict.fromkeys(ASKED_CAPABILITIES[self.rotation.side], self.says_keeps_both), **known}
+
+    @property
+    def stated_capability(self) -> str:
+        """Its statement about its system in words; empty if it has made none."""
+        if not self.says_keeps_both:
+            return ""
+        software = self.get_says_software_display()
+        answer = CAPABILITY_PHRASES[Support(self.says_keeps_both)]
+        return f"{software}, {answer}" if software else answer
+
+    @property
+    def is_capability_undecided(self) -> bool:
+        """Whether its statement about its system differs from what we know, and nobody has decided about that."""
+        differs = self.says_keeps_both not in ("", Support.UNKNOWN, self.keeps_both)
+        return differs and self.capability_decided_at is None
 
     @property
     def has_own_window(self) -> bool:

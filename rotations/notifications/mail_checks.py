@@ -177,7 +177,7 @@ def _check_partner_response(message: Message, rotation: Rotation, now: datetime)
         case News.CONTACT:
             is_true = participant.partner.contacts.filter(uid=UUID(about)).exclude(suggested_by="").exists()
         case News.CAPABILITY:
-            is_true = participant.holds_undecided and participant.says_holds == about
+            is_true = participant.is_capability_undecided and participant.says_keeps_both == about
         case News.USES_OLD:
             is_true = participant.straggling_at is not None
         case News.NO_EVIDENCE:

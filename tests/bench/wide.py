@@ -31,6 +31,7 @@ from tests.bench.crowd import _copies
 from tests.bench.figures import Figure, Found, Scale, percentile
 from tests.bench.grounds import DATABASES, Grounds, ask
 from tests.bench.pages import _somebody
+from tests.capabilities import keeps_both
 from tests.rotations.company import make_company, make_draft
 
 #: How many partners answer by the application's own functions; the others are copies of them.
@@ -61,7 +62,9 @@ def fill(partners: int) -> str:
 
 def _connect(identity: Identity, count: int) -> None:
     made = Partner.objects.bulk_create(
-        Partner(name=f"Partner {n:04} of many", as2_id=f"PARTNER-{n:04}", holds="several", time_zone="America/Chicago")
+        Partner(
+            name=f"Partner {n:04} of many", as2_id=f"PARTNER-{n:04}", **keeps_both("yes"), time_zone="America/Chicago"
+        )
         for n in range(count)
     )
     Partnership.objects.bulk_create(Partnership(identity=identity, partner=one) for one in made)

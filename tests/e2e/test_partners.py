@@ -58,7 +58,7 @@ user.save()
 user.groups.set(Group.objects.filter(name__in=["administrator"]))
 by = Actor(name="Olivia", source="command")
 system = AS2System.objects.create(
-    name="OpenAS2", connector="directory", config={{"folder": "openas2"}}, overlap="readers"
+    name="OpenAS2", connector="directory", config={{"folder": "openas2"}}, **keeps_both("yes")
 )
 identity = Identity.objects.create(name="Meridian", as2_id="MERIDIAN", as2_system=system)
 identity.owners.add(user)
@@ -70,7 +70,7 @@ def certify(station, name, days):
 certify(identity, "MERIDIAN", 60)
 certify(identity, "MERIDIAN", 700)
 for name in {NAMES!r}:
-    partner = Partner.objects.create(name=name, as2_id=name.upper(), holds="several", time_zone="America/Chicago")
+    partner = Partner.objects.create(name=name, as2_id=name.upper(), **keeps_both("yes"), time_zone="America/Chicago")
     Partnership.objects.create(identity=identity, partner=partner)
     address = f"pat@{{name.lower()}}.example"
     Contact.objects.create(partner=partner, name=f"Pat of {{name}}", email=address, phone="+1 312 555 0100")

@@ -11,12 +11,14 @@ from as2certs import pki
 from as2certs.accounts.models import User
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from identities.capabilities import Support
 from identities.certificates import private_keys
 from identities.connectors import ConnectorChange, InstallableCertificate, connector_for
 from identities.models import AS2System, Identity, IdentityCertificate
 from rotations.lifecycle import approval, drafts
 from rotations.models import Rotation, Step
 from rotations.planning.windows import Window
+from tests.capabilities import keeps_both
 from tests.certificates import Pair, cert_pem, make_pair, rsa_key
 from tests.role_assignments import begin
 from tests.rotations.company import CHICAGO, confirm_all, make_company, make_draft
@@ -89,7 +91,7 @@ def _stations(
             name=f"System {n}",
             connector="directory",
             config={"folder": f"system-{n}", "hook": "reload"},
-            overlap=AS2System.Overlap.NONE,
+            **keeps_both(Support.NO),
         )
         for n in range(3)
     ]

@@ -22,6 +22,7 @@ from identities.models import (
 )
 from partners import signing_choices
 from partners.models import Contact, Partner, PartnerCertificate, PartnerService, Partnership, SigningChoice
+from tests.capabilities import SIGNS_PER_PARTNER, keeps_both
 from tests.inventory import NOW, add_certificate, count_queries, make_identity, make_partner, trail, verbs
 
 pytestmark = pytest.mark.django_db
@@ -117,7 +118,8 @@ def test_an_added_object_is_recorded(administrator: Client) -> None:
     typed = {
         "name": "OpenAS2",
         "environment": "production",
-        "overlap": "readers",
+        **keeps_both(),
+        **SIGNS_PER_PARTNER,
         "drain_hours": "48",
         "connector": "directory",
         "folder": "openas2",

@@ -16,6 +16,7 @@ from rotations.execution import confirmations
 from rotations.lifecycle import drafts
 from rotations.models import Rotation
 from rotations.planning.windows import Window
+from tests.capabilities import keeps_both
 from tests.certificates import make_pair
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -46,8 +47,8 @@ class Company:
 def make_company(
     *,
     now: datetime = NOW,
-    overlap: str = AS2System.Overlap.READERS,
-    holds: str = Partner.Holds.SEVERAL,
+    system_keeps_both: str = "yes",
+    partners_keep_both: str = "yes",
     connector: str | None = "directory",
     hook: str = "",
     old_days: int = 20,
@@ -62,12 +63,12 @@ def make_company(
         name="OpenAS2 production",
         connector=connector,
         config={"folder": "openas2", "hook": hook},
-        overlap=overlap,
+        **keeps_both(system_keeps_both),
     )
     identity = Identity.objects.create(name="ACME", as2_id="ACME-PROD", as2_system=system or None)
     identity.owners.add(alice)
     partners = [
-        Partner.objects.create(name=name, as2_id=name.upper(), holds=holds, time_zone=CHICAGO)
+        Partner.objects.create(name=name, as2_id=name.upper(), **keeps_both(partners_keep_both), time_zone=CHICAGO)
         for name in ("Fabrikam", "Northwind")
     ]
     for partner in partners:

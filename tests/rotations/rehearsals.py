@@ -13,6 +13,7 @@ from rotations.lifecycle import approval, drafts
 from rotations.models import Rotation
 from rotations.planning.change import Act
 from rotations.planning.states import SETTLED, StepAction
+from tests.capabilities import keeps_both
 from tests.rotations.company import NOW, Company, confirm_all, make_draft, own_certificate, window
 
 #: The window of the rehearsal is open; that of the production change comes later.
@@ -71,7 +72,7 @@ def make_test_side(company: Company, *, now: datetime = NOW) -> TestSide:
     name = company.identity.name
     identity = Identity.objects.create(name=f"{name} test", as2_id=f"{name}-TEST", environment="test")
     as2_id = f"FABRIKAM-{name}"
-    partner = Partner.objects.create(name="Fabrikam test", as2_id=as2_id, environment="test", holds="several")
+    partner = Partner.objects.create(name="Fabrikam test", as2_id=as2_id, environment="test", **keeps_both("yes"))
     Partnership.objects.create(identity=identity, partner=partner)
     company.identity.rehearsal_identity = identity
     company.identity.save()

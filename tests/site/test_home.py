@@ -14,6 +14,7 @@ from as2certs import pki
 from as2certs.audit.recording import Actor
 from as2certs.mail.models import Message
 from as2certs.site import active_rotations, calendar_year, coverage, views
+from identities.capabilities import Support
 from identities.certificates.single_import import stage_certificate
 from identities.models import AS2System, Identity, IdentityCertificate, IdentityService
 from identities.open_tasks import OpenTask
@@ -25,6 +26,7 @@ from rotations.letters.sending import send_letters
 from rotations.lifecycle import approval, drafts
 from rotations.models import Letter, Participant, Rotation
 from rotations.notifications.expiry import OURS, ending_by
+from tests.capabilities import keeps_both
 from tests.certificates import make_pair
 from tests.mail.messages import make_message
 from tests.people import log_in, make_person
@@ -160,7 +162,7 @@ def lines_at(now: datetime) -> list[str]:
 def exchanging(company: Company) -> Rotation:
     """Return a rotation with four partners that were informed, whose window starts in five days, on a Saturday."""
     for name in ("Contoso", "Litware"):
-        partner = Partner.objects.create(name=name, as2_id=name.upper(), holds=Partner.Holds.SEVERAL)
+        partner = Partner.objects.create(name=name, as2_id=name.upper(), **keeps_both(Support.YES))
         Partnership.objects.create(identity=company.identity, partner=partner)
         partner_certificate(partner, by=company.by, now=NOW, ends=NOW + 300 * DAY)
     rotation = approval.approve(make_draft(company, starts=NOW + 5 * DAY), by=company.approver, now=NOW)

@@ -14,6 +14,7 @@ from as2certs.mail.models import Message
 from as2certs.site import views
 from as2certs.site.active_rotations import get_active_rotations
 from as2certs.site.rotation_report import build_report
+from identities.capabilities import Support
 from partners.models import Partner, Partnership
 from rotations.exchange import digest, responses
 from rotations.execution import confirmations
@@ -22,6 +23,7 @@ from rotations.models import Rotation
 from rotations.notifications import window_mail
 from rotations.notifications.texts import format_not_ready
 from rotations.web.presenters.rotation_detail import RotationDetail
+from tests.capabilities import keeps_both
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, make_company, make_draft
 from tests.rotations.pages import STARTS, get_page, page_text
@@ -36,7 +38,7 @@ PARTNERS = ("Blocked", "Declined", "Silent", "Unverified", "Verified", "Waived")
 def company() -> Company:
     company = make_company()
     company.partners = [
-        Partner.objects.create(name=name, as2_id=name.upper(), holds=Partner.Holds.SEVERAL) for name in PARTNERS
+        Partner.objects.create(name=name, as2_id=name.upper(), **keeps_both(Support.YES)) for name in PARTNERS
     ]
     Partnership.objects.all().delete()
     for partner in company.partners:

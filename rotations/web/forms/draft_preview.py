@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import cached_property
+from typing import Literal
 
 from rotations.errors import PlanError
 from rotations.execution import stored_plan
@@ -80,11 +81,12 @@ class DraftPreview:
         if window is None or not roles or window.end <= form.now:
             return ()
         old, new = form.chosen_old, form.chosen_new
+        side: Literal["own", "partner"] = "own" if form.is_own else "partner"
         change = CertificateChange(
-            side="own" if form.is_own else "partner",
+            side=side,
             roles=frozenset(Role(role) for role in roles),
-            systems=tuple(stored_plan.planned_system(system) for system in form.affected_systems()),
-            parties=tuple(stored_plan.party_for_partner(p.partner) for p in self.participants),
+            systems=tuple(stored_plan.planned_system(system, side) for system in form.affected_systems()),
+            parties=tuple(stored_plan.party_for_partner(p.partner, side) for p in self.participants),
             starts=window.start,
             ends=window.end,
             now=form.now,

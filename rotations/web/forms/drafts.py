@@ -307,9 +307,9 @@ class DraftForm(WindowForm):
 
     def _check_phased(self, roles: Sequence[str]) -> None:
         """Add an error if partners can't change one by one, when each is ready."""
-        systems = [stored_plan.planned_system(system) for system in self.affected_systems()]
-        parties = [stored_plan.party_for_participant(participant) for participant in self.participants]
         side: Literal["own", "partner"] = "own" if self.is_own else "partner"
+        systems = [stored_plan.planned_system(system, side) for system in self.affected_systems()]
+        parties = [stored_plan.party_for_participant(participant, side) for participant in self.participants]
         if obstacle := phased_obstacle(side, {Role(role) for role in roles}, systems, parties):
             self.add_error("at_end", obstacle)
 

@@ -28,9 +28,9 @@ from rotations.web.portal.access import PortalVisit, link_required
 from rotations.web.portal.forms import (
     AgreeForm,
     AnswerSlotsForm,
+    CapabilityForm,
     ColleagueForm,
     DeclineForm,
-    HoldsForm,
     InstalledForm,
     PortalForm,
     ProposeForm,
@@ -190,14 +190,15 @@ def portal_decline(request: HttpRequest, visit: PortalVisit, page: PortalPage) -
 
 
 @answer_view
-def portal_holds(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
-    """Record what the partner's system can hold; one of our people decides on it."""
-    form = HoldsForm(request.POST)
+def portal_capability(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
+    """Record what the partner's system can do; one of our people decides on it."""
+    form = CapabilityForm(request.POST)
 
     def apply(participant: Participant) -> None:
-        partner_capability.record_capability(participant, form.cleaned_data["holds"], by=visit.by, now=visit.now)
+        answer, software = form.cleaned_data["keeps_both"], form.cleaned_data["software"]
+        partner_capability.record_capability(participant, answer, software, by=visit.by, now=visit.now)
 
-    return process_answer(request, visit, page, PortalAnswer(form, "holds", apply, texts.holds_message))
+    return process_answer(request, visit, page, PortalAnswer(form, "capability", apply, texts.capability_message))
 
 
 @answer_view

@@ -13,8 +13,8 @@ from django.http import QueryDict
 from as2certs import pki
 from as2certs.forms import SafeForm
 from as2certs.time_format import format_near_moment
+from identities.capabilities import SOFTWARE_CHOICES, Support
 from identities.certificates.file_fields import FileContentField
-from partners.models import Partner
 from rotations.exchange.responses import OPERATOR_ONLY_FINDINGS
 from rotations.models import Rotation, Slot
 from rotations.planning.change import Act
@@ -267,13 +267,19 @@ class DeclineForm(PortalForm):
     )
 
 
-class HoldsForm(PortalForm):
-    """Whether a partner's system can keep both certificates for a while."""
+class CapabilityForm(PortalForm):
+    """Which AS2 software a partner uses, and whether it can keep both certificates for a while."""
 
-    NAME = "holds"
+    NAME = "capability"
 
-    holds = forms.ChoiceField(
-        choices=Partner.Holds.choices,
+    software = forms.ChoiceField(
+        required=False,
+        choices=[("", "I don’t know"), *SOFTWARE_CHOICES],
+        widget=forms.Select(attrs={"class": "form-select"}),
+        error_messages={"invalid_choice": "Choose your software from the list, or “Another one”."},
+    )
+    keeps_both = forms.ChoiceField(
+        choices=Support.choices,
         error_messages={
             "required": "Say yes or no, or that you don’t know.",
             "invalid_choice": "Say yes or no, or that you don’t know.",

@@ -33,7 +33,8 @@ ANSWERS = (
     "proposed_note",
     "works",
     "works_note",
-    "says_holds",
+    "says_software",
+    "says_keeps_both",
 )
 #: How many entries are shown, the newest first.
 MAX_ENTRIES = 60
@@ -82,7 +83,7 @@ PARTNER_VERBS: Mapping[str, Callable[[AuditValues], str]] = {
     "participant.declined": lambda new: "said that it can’t be done",
     "participant.switched": lambda new: f"said that you {new.get('what', 'switched')}",
     "participant.slots": _slots_text,
-    "participant.capability_stated": lambda new: f"said of your system: {new.get('holds', '')}",
+    "participant.capability_stated": lambda new: f"said of your system: {new.get('says', '')}",
     "participant.works": lambda new: "said that messages flow",
     "participant.does_not_work": lambda new: "said that something does not work",
     "contact.suggested": lambda new: f"named {new.get('name', 'somebody')} as the right person",

@@ -12,8 +12,8 @@ from functools import cached_property
 
 from as2certs import pki
 from as2certs.time_format import format_exact_moment, format_moment, format_window
+from identities.capabilities import Support
 from identities.stations import AbstractCertificate
-from partners.models import Partner
 from rotations.exchange.responses import AFTER_CHANGE
 from rotations.execution.transitions import ROTATION_RELATIONS
 from rotations.letters.context import LetterContext
@@ -141,7 +141,7 @@ class PortalPage(ParticipantProgress):
         found = self.question_keys
         found |= {"propose"} if self.can_choose_time else set()
         found |= {"decline"} if self.can_decline else set()
-        found |= {"holds"} if self.can_state_capability else set()
+        found |= {"capability"} if self.can_state_capability else set()
         return found if self.is_over else found | {"colleague"}
 
     # Questions
@@ -149,7 +149,7 @@ class PortalPage(ParticipantProgress):
     @cached_property
     def questions(self) -> list[PortalQuestion]:
         """Return the questions, at most four, in order; the first one that requires an answer is the open one."""
-        before = [self._works(), self._holds(), self._installed(), self._time()]
+        before = [self._works(), self._capability(), self._installed(), self._time()]
         asked = [*before, self._switched(), self._dropped()]
         found = [question for question in asked if question is not None]
         first = next((question for question in found if question.waits), None)
@@ -173,18 +173,18 @@ class PortalPage(ParticipantProgress):
     def stated_capability(self) -> str:
         """Return what the partner stated about its system; empty when it has not."""
         return {
-            Partner.Holds.SEVERAL.value: "it can keep both",
-            Partner.Holds.ONE.value: "it holds one at a time",
-            Partner.Holds.UNKNOWN.value: "you don’t know",
-        }.get(self.participant.says_holds, "")
+            Support.YES.value: "it can keep both",
+            Support.NO.value: "it holds one at a time",
+            Support.UNKNOWN.value: "you don’t know",
+        }.get(self.participant.says_keeps_both, "")
 
-    def _holds(self) -> PortalQuestion | None:
-        """Ask what the partner's system can hold while that is unknown and affects the plan."""
+    def _capability(self) -> PortalQuestion | None:
+        """Ask what the partner's system can do while that is unknown and affects the plan."""
         if self.is_capability_known or self.progress is not ChangeProgress.ASKING or not self.can_state_capability:
             return None
         certificates = "our old and our new" if self.is_own else "the keys of your old and your new"
         title = f"Can your system keep {certificates} certificate for a while?"
-        return PortalQuestion("holds", title, self.stated_capability, is_required=True)
+        return PortalQuestion("capability", title, self.stated_capability, is_required=True)
 
     def _installed(self) -> PortalQuestion | None:
         participant, progress = self.participant, self.progress

@@ -18,9 +18,9 @@ from rotations.models import Participant
 from rotations.web.portal.access import PortalVisit, link_required, record_look
 from rotations.web.portal.forms import (
     AnswerSlotsForm,
+    CapabilityForm,
     ColleagueForm,
     DeclineForm,
-    HoldsForm,
     InstalledForm,
     PortalForm,
     ProposeForm,
@@ -46,7 +46,7 @@ FORM_URL_NAMES = (
     "slots",
     "propose",
     "decline",
-    "holds",
+    "capability",
     "switched",
     "report",
     "colleague",
@@ -134,7 +134,7 @@ def empty_forms(page: PortalPage) -> dict[str, PortalForm]:
         AnswerSlotsForm(slots=slots),
         ProposeForm(page.rotation, page.zone, now=page.now),
         DeclineForm(),
-        HoldsForm(),
+        CapabilityForm(),
         ReportForm(),
         ColleagueForm(),
     ]

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from as2certs.time_format import format_exact_moment, format_moment, format_window
+from identities.capabilities import Support
 from identities.stations import AbstractCertificate
-from partners.models import Partner
 from rotations.exchange.responses import BEFORE_CHANGE, change_has_begun
 from rotations.letters.context import LetterContext
 from rotations.lifecycle import partner_capability
@@ -194,12 +194,12 @@ class ParticipantProgress:
 
     @property
     def is_capability_known(self) -> bool:
-        return self.participant.partner.holds != Partner.Holds.UNKNOWN
+        return self.participant.keeps_both != Support.UNKNOWN
 
     @property
     def can_state_capability(self) -> bool:
-        """Return whether the partner can state, or correct, what its system can hold."""
-        asked = not self.is_capability_known or bool(self.participant.says_holds)
+        """Return whether the partner can state, or correct, what its system can do."""
+        asked = not self.is_capability_known or bool(self.participant.says_keeps_both)
         return (
             asked
             and self.progress in (*BEFORE_CHANGE_PROGRESS, ChangeProgress.MADE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from as2certs.time_format import format_exact_moment, format_moment
-from partners.models import Partner
+from identities.capabilities import Support
 from rotations.letters.texts import format_frozen
 from rotations.models import Participant
 from rotations.planning.partner_actions import ChangeProgress, PartnerAction, WaitReason
@@ -347,11 +347,11 @@ def decline_message(page: PortalPage) -> str:
     return f"{noted} {_kept_back_text(page)}".strip()
 
 
-def holds_message(page: PortalPage) -> str:
+def capability_message(page: PortalPage) -> str:
     """Return the message after a partner stated the capability of its system."""
-    if page.participant.says_holds == Partner.Holds.UNKNOWN:
+    if page.participant.says_keeps_both == Support.UNKNOWN:
         return f"Thank you. Then we plan as if it could hold one only, which is the careful way. {next_step_text(page)}"
-    if not page.participant.holds_undecided:
+    if not page.participant.is_capability_undecided:
         return f"Thank you, noted. Your steps stay as they are. {next_step_text(page)}"
     return (
         "Thank you, noted. Your steps stay as they are for now: if we can make them easier, we write to you. "

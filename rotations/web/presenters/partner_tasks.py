@@ -9,13 +9,14 @@ from django.urls import reverse
 from django.utils import timezone
 
 from as2certs.time_format import format_distance, format_window
+from identities.capabilities import Support
 from identities.open_tasks import OpenTask
 from partners.models import Partner
 from rotations.exchange.partner_status import PartnerStatus
 from rotations.letters.contacts import explain_contact_gap
-from rotations.lifecycle.partner_capability import CAPABILITY_PHRASES, observed_capabilities
+from rotations.lifecycle.partner_capability import observed_capabilities
 from rotations.lifecycle.replanning import AlternativePlan
-from rotations.models import Letter, Participant, Rotation, Step
+from rotations.models import CAPABILITY_PHRASES, Letter, Participant, Rotation, Step
 from rotations.models.readiness import DECISIONS as UNDECIDED
 from rotations.web.presenters.partner_table import CHANGE_ROTATION, PartnerRow
 from rotations.web.presenters.rotation_text import count_noun, join_names
@@ -157,13 +158,13 @@ def announce_label(number: int) -> str:
 def capability_tasks(participants: Sequence[Participant]) -> Iterator[OpenTask]:
     """Yield the answers about their own systems that nobody has decided on yet."""
     for participant in participants:
-        if participant.holds_undecided:
-            holds = Partner.Holds(participant.says_holds)
+        if participant.is_capability_undecided:
+            answer = Support(participant.says_keeps_both)
             yield change_task(
                 "needs_you",
-                f"{participant.partner} says that its system {CAPABILITY_PHRASES[holds]}.",
+                f"{participant.partner} says that its system {CAPABILITY_PHRASES[answer]}.",
                 "Look at both plans …",
-                reverse("participant-holds", args=[participant.uid]),
+                reverse("participant-capability", args=[participant.uid]),
                 "Its plan stays as it is until you have looked at what that changes.",
             )
 
@@ -192,7 +193,7 @@ def observed_capability_tasks(partners: Collection[Partner]) -> Iterator[OpenTas
             "soon",
             f"{observed.partner} seems to be able to keep both certificates for a while.",
             "It can keep both",
-            reverse("partner-holds-both", args=[observed.partner.uid]),
+            reverse("partner-keeps-both", args=[observed.partner.uid]),
             "partners.change_partner",
             observed.sentence,
             is_post=True,
@@ -201,8 +202,8 @@ def observed_capability_tasks(partners: Collection[Partner]) -> Iterator[OpenTas
 
 def partner_capability_tasks(partner: Partner) -> list[OpenTask]:
     """Return the tasks about a partner's capability for the partner's own page; takes two queries."""
-    undecided = partner.participations.filter(holds_decided_at=None, removed_reason="").exclude(says_holds="")
-    participants = list(undecided.order_by("-says_holds_at"))
+    undecided = partner.participations.filter(capability_decided_at=None, removed_reason="").exclude(says_keeps_both="")
+    participants = list(undecided.order_by("-capability_stated_at"))
     for participant in participants:
         participant.partner = partner
     return [*list(capability_tasks(participants))[:1], *observed_capability_tasks([partner])]

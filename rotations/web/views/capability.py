@@ -18,11 +18,12 @@ from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from as2certs.errors import DomainError
+from identities.capabilities import Support
 from identities.views.common import post_data
 from partners.models import Partner
 from rotations.lifecycle import four_eyes, partner_capability, replanning
 from rotations.lifecycle.replanning import AlternativePlan
-from rotations.models import Participant
+from rotations.models import CAPABILITY_PHRASES, Participant
 from rotations.web.forms.actions import PlanDecisionForm
 from rotations.web.presenters.plan_comparison import PlanComparison
 from rotations.web.views.confirm_page import ConfirmPage, confirm
@@ -30,11 +31,11 @@ from rotations.web.views.lookups import get_participant_or_404, get_rotation_or_
 
 
 @require_permissions("rotations.change_rotation")
-def participant_holds(request: HttpRequest, uid: UUID) -> HttpResponse:
+def participant_capability(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Decide on what a partner answered about its system."""
     participant, now = get_participant_or_404(uid), database_now()
     partner = participant.partner
-    phrase = partner_capability.CAPABILITY_PHRASES[Partner.Holds(participant.says_holds or Partner.Holds.UNKNOWN)]
+    phrase = CAPABILITY_PHRASES[Support(participant.says_keeps_both or Support.UNKNOWN)]
     other = partner_capability.compare_with_capability(participant, now=now)
     page = ConfirmPage(
         title=f"{partner} says that its system {phrase}",
@@ -50,9 +51,9 @@ def participant_holds(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 def _decision_obstacle(participant: Participant) -> str:
     partner = participant.partner
-    if participant.holds_undecided:
+    if participant.is_capability_undecided:
         return ""
-    if not participant.says_holds:
+    if not participant.says_keeps_both:
         return f"{partner} has said nothing of its system on its page yet."
     return f"Nothing that {partner} said of its system is left to decide."
 
@@ -69,7 +70,7 @@ def rotation_plan(request: HttpRequest, uid: UUID) -> HttpResponse:
         label="Take over the new plan",
         obstacle=obstacle,
         template="rotations/rotation_plan.html",
-        success="The new plan holds. Whose steps are others is told.",
+        success="The new plan is in force. The partners whose steps changed are told.",
         context=_comparison(other),
     )
     return _decide_plan(request, other, page)
@@ -102,8 +103,8 @@ def _decide_plan(
 
 @require_POST
 @require_permissions("partners.change_partner")
-def partner_holds_both(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Record that a partner's system holds both certificates, as a past change showed."""
+def partner_keeps_both(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Record that a partner's system keeps both certificates, as a past change showed."""
     partner = get_object_or_404(Partner, uid=uid)
     try:
         partner_capability.accept_observed_capability(partner, by=Actor.of(request), now=database_now())

@@ -12,6 +12,7 @@ from django.urls import reverse
 
 from identities.connectors.directory import DirectoryConnector
 from identities.models import AS2System
+from tests.capabilities import SIGNS_ALIKE, SIGNS_PER_PARTNER, keeps_both
 from tests.inventory import (
     NOW,
     add_certificate,
@@ -38,7 +39,8 @@ def form_data(**fields: Any) -> dict[str, Any]:
     return {
         "name": "OpenAS2 production",
         "environment": "production",
-        "overlap": "readers",
+        **keeps_both(),
+        **SIGNS_ALIKE,
         "drain_hours": "48",
         "connector": "manual",
         **fields,
@@ -80,13 +82,13 @@ def test_a_hook_that_the_settings_do_not_name_is_refused(operator: Client) -> No
 
 
 def test_signing_per_partner_needs_a_connector_that_can(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    create(operator, connector="directory", folder="a", signs_per_partner="on")
+    create(operator, connector="directory", folder="a", **SIGNS_PER_PARTNER)
     assert AS2System.objects.get().signs_per_partner
     monkeypatch.setattr(DirectoryConnector, "signs_per_partner", False)
-    refused = create(operator, name="Second", connector="directory", folder="b", signs_per_partner="on")
-    (error,) = refused.context["form"].errors["signs_per_partner"]
+    refused = create(operator, name="Second", connector="directory", folder="b", **SIGNS_PER_PARTNER)
+    (error,) = refused.context["form"].errors["signs_messages_per_partner"]
     assert error.startswith("“Directory and hook” writes one certificate for all partners")
-    create(operator, name="Third", connector="manual", signs_per_partner="on")
+    create(operator, name="Third", connector="manual", **SIGNS_PER_PARTNER)
     assert AS2System.objects.get(name="Third").signs_per_partner
 
 

@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from as2certs.accounts.models import User
 from partners.models import Contact, Partner, Partnership
+from tests.capabilities import SIGNS_PER_PARTNER, keeps_both
 from tests.inventory import (
     NOW,
     add_certificate,
@@ -33,7 +34,9 @@ def form_data(**fields: Any) -> dict[str, Any]:
         "as2_id": "NORTHWIND",
         "environment": "production",
         "time_zone": "America/Chicago",
-        "holds": "several",
+        "software": "",
+        **keeps_both(),
+        **SIGNS_PER_PARTNER,
         **fields,
     }
 
@@ -61,13 +64,13 @@ def test_the_empty_list_explains_partners_and_links_to_the_form(operator: Client
 
 @pytest.mark.on_postgres
 def test_the_list_is_searched_and_filtered(operator: Client) -> None:
-    add_certificate(make_partner("SOON", holds="one"), days=20)
+    add_certificate(make_partner("SOON", **keeps_both("no")), days=20)
     make_partner("TEST", environment="test")
     make_partner("GONE", archived_at=NOW)
     assert listed_names(operator, LIST) == ["Soon", "Test"]
     assert listed_names(operator, LIST, q="soo") == ["Soon"]
     assert listed_names(operator, LIST, environment="test") == ["Test"]
-    assert listed_names(operator, LIST, holds="one") == ["Soon"]
+    assert listed_names(operator, LIST, keeps_both="no") == ["Soon"]
     assert listed_names(operator, LIST, expires="30") == ["Soon"]
     assert listed_names(operator, LIST, archived="only") == ["Gone"]
 
@@ -101,7 +104,7 @@ def test_a_partner_is_created_and_recorded(operator: Client) -> None:
     assert partner.time_zone == "America/Chicago"
     (entry,) = trail()
     assert entry.verb == "partner.created"
-    assert entry.new["holds"] == "several"
+    assert entry.new["decrypts_with_two"] == "yes"
 
 
 def test_the_form_defaults_to_the_users_time_zone_and_the_user_as_owner(operator: Client) -> None:

@@ -11,12 +11,14 @@ from typing import Any
 from as2certs.audit.models import Entry
 from as2certs.clock import database_now
 from as2certs.mail.models import Message
+from identities.capabilities import Support
 from partners.models import Contact, Partner, Partnership
 from rotations.exchange import digest, follow_up
 from rotations.execution.confirmations import PartnerAnswer, confirm_installation
 from rotations.letters.announcements import announce
 from rotations.lifecycle import approval
 from rotations.models import Letter, Link, Participant, Rotation
+from tests.capabilities import keeps_both
 from tests.rotations.company import Company, make_company, make_draft
 from tests.rotations.execution.racing import run_concurrently
 
@@ -55,7 +57,7 @@ def run() -> dict[str, Any]:
 
 def _announced_rotation(company: Company) -> Rotation:
     for n in range(PARTNERS - len(company.partners)):
-        partner = Partner.objects.create(name=f"P{n}", as2_id=f"P{n}", holds=Partner.Holds.SEVERAL)
+        partner = Partner.objects.create(name=f"P{n}", as2_id=f"P{n}", **keeps_both(Support.YES))
         Partnership.objects.create(identity=company.identity, partner=partner)
     for partner in Partner.objects.all():
         Contact.objects.create(partner=partner, name="Pat", email=f"pat@{partner.as2_id.lower()}.example")

@@ -16,6 +16,7 @@ from rotations.planning.change import PREPARATION_ACTS
 from rotations.planning.partner_actions import LEAD_TIME, STARTED_BY
 from rotations.web.portal import texts
 from rotations.web.portal.page import PortalPage
+from tests.capabilities import keeps_both
 from tests.rotations.company import NOW, Company
 from tests.rotations.pages import STARTS
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def one_slot(company: Company) -> None:
     """Let Northwind hold one certificate, and Fabrikam both."""
-    Partner.objects.filter(name="Northwind").update(holds="one")
+    Partner.objects.filter(name="Northwind").update(**keeps_both("no"))
     company.partners[1].refresh_from_db()
 
 

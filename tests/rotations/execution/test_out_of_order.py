@@ -9,7 +9,7 @@ import pytest
 from django.template.loader import render_to_string
 
 from as2certs import pki
-from identities.models import AS2System
+from identities.capabilities import Support
 from partners.models import Contact
 from rotations.errors import ActionRefused
 from rotations.exchange import digest, responses
@@ -35,7 +35,7 @@ HOUR = timedelta(hours=1)
 @pytest.fixture
 def company(db: None) -> Company:
     """A company whose AS2 system is operated by hand, and reads with several keys; its partners hold both too."""
-    return make_company(connector="manual", overlap=AS2System.Overlap.READERS)
+    return make_company(connector="manual", system_keeps_both=Support.YES)
 
 
 @pytest.fixture

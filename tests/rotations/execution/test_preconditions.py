@@ -21,6 +21,7 @@ from rotations.lifecycle import approval, drafts, endings, rescheduling, step_ac
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState, StepState
 from rotations.web.presenters.step_groups import settleable_steps
+from tests.capabilities import SIGNS_PER_PARTNER
 from tests.role_assignments import begin, replace
 from tests.rotations.company import (
     NOW,
@@ -208,7 +209,7 @@ def test_it_waits_for_its_rehearsal_in_its_window(clock: FakeClock) -> None:
 
 def per_partner_company() -> Company:
     company = make_company()
-    AS2System.objects.update(signs_per_partner=True)
+    AS2System.objects.update(**SIGNS_PER_PARTNER)
     assert company.identity.as2_system is not None
     company.identity.as2_system.refresh_from_db()
     return company

@@ -31,6 +31,7 @@ from rotations.lifecycle import (
 from rotations.lifecycle.rescheduling import WindowChange
 from rotations.models import Participant, Rotation, Step
 from rotations.planning.states import ENDED, SETTLED, RotationState
+from tests.capabilities import SIGNS_PER_PARTNER, keeps_both
 from tests.rotations.company import NOW, Company, make_company, partner_certificate, window
 from tests.samples import sample
 
@@ -42,20 +43,20 @@ SequenceCase = tuple[str, tuple[str, ...], str, str, str | None, str]
 #: Own or partner's certificate, its roles, what our AS2 systems and our partners hold, how we are connected; and
 #: whether we sign per partner ("apart"), or what happens at the end of a window without a fixed moment.
 CASES: list[SequenceCase] = [
-    ("own", ("sign", "decrypt"), "readers", "several", "directory", ""),
-    ("own", ("sign", "decrypt"), "none", "one", "directory", ""),
-    ("own", ("sign",), "none", "one", "manual", ""),
-    ("own", ("decrypt",), "readers", "one", None, ""),
-    ("own", ("decrypt",), "readers", "", "directory", ""),  # connected with nobody
-    ("partner", ("verify", "encrypt"), "readers", "several", "directory", ""),
-    ("partner", ("verify", "encrypt"), "none", "one", "manual", ""),
-    ("partner", ("encrypt",), "readers", "one", "directory", ""),
-    ("own", ("sign", "decrypt"), "readers", "several", "directory", "apart"),
-    ("own", ("sign",), "readers", "one", "directory", "apart"),
-    ("own", ("sign",), "readers", "several", "manual", "apart"),
-    ("partner", ("verify", "encrypt"), "readers", "several", "directory", "switch"),
-    ("own", ("sign",), "readers", "several", "directory", "go_back"),
-    ("partner", ("encrypt",), "readers", "several", "directory", "extend"),
+    ("own", ("sign", "decrypt"), "yes", "yes", "directory", ""),
+    ("own", ("sign", "decrypt"), "no", "no", "directory", ""),
+    ("own", ("sign",), "no", "no", "manual", ""),
+    ("own", ("decrypt",), "yes", "no", None, ""),
+    ("own", ("decrypt",), "yes", "", "directory", ""),  # connected with nobody
+    ("partner", ("verify", "encrypt"), "yes", "yes", "directory", ""),
+    ("partner", ("verify", "encrypt"), "no", "no", "manual", ""),
+    ("partner", ("encrypt",), "yes", "no", "directory", ""),
+    ("own", ("sign", "decrypt"), "yes", "yes", "directory", "apart"),
+    ("own", ("sign",), "yes", "no", "directory", "apart"),
+    ("own", ("sign",), "yes", "yes", "manual", "apart"),
+    ("partner", ("verify", "encrypt"), "yes", "yes", "directory", "switch"),
+    ("own", ("sign",), "yes", "yes", "directory", "go_back"),
+    ("partner", ("encrypt",), "yes", "yes", "directory", "extend"),
 ]
 LENGTH = 22
 
@@ -67,14 +68,14 @@ class RandomSequence:
         side, roles, overlap, holds, connector, more = case
         self.dice, self.now, self.actions = dice, NOW, list[str]()
         self.company: Company = make_company(
-            overlap=overlap,
-            holds=holds,
+            system_keeps_both=overlap,
+            partners_keep_both=holds,
             connector=connector,
             hook="reload" if connector == "directory" else "",
         )
         AS2System.objects.update(drain_hours=4)  # the grace of a day is long enough
         if more == "apart":
-            AS2System.objects.update(signs_per_partner=True)
+            AS2System.objects.update(**SIGNS_PER_PARTNER)
         if not holds:
             Partnership.objects.update(archived_at=NOW)
         self.holder: Identity | Partner = self.company.identity
@@ -85,7 +86,7 @@ class RandomSequence:
             by, ends = self.company.by, NOW + timedelta(days=30)
             old = partner_certificate(self.holder, by=by, now=NOW, ends=ends)
             new = partner_certificate(self.holder, by=by, now=NOW, ends=ends + timedelta(days=700))
-            second = AS2System.objects.create(name="Second", overlap="readers", connector="manual", drain_hours=4)
+            second = AS2System.objects.create(name="Second", **keeps_both("yes"), connector="manual", drain_hours=4)
             other = Identity.objects.create(name="ACME 2", as2_id="ACME-2", as2_system=second)
             Partnership.objects.create(identity=other, partner=self.holder)
         spec = drafts.DraftSpec(

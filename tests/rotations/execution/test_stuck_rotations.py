@@ -10,6 +10,7 @@ from django.conf import LazySettings
 
 from as2certs import pki
 from identities import role_assignments
+from identities.capabilities import Support
 from identities.models import AS2System, Identity
 from partners.models import Partner, Partnership
 from rotations.errors import ActionRefused, EditConflict
@@ -18,6 +19,7 @@ from rotations.lifecycle import approval, drafts, endings, rescheduling, step_ac
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState, StepAction, StepState
 from rotations.web.presenters.rotation_detail import RotationDetail
+from tests.capabilities import keeps_both
 from tests.role_assignments import replace
 from tests.rotations.company import (
     NOW,
@@ -81,7 +83,7 @@ def rotation_on_hold(company: Company) -> Rotation:
 def test_a_rotation_of_a_reader_without_writers_ends(clock: FakeClock) -> None:
     company = make_company(connector=None)
     Partnership.objects.update(archived_at=NOW)
-    AS2System.objects.create(name="S", connector="manual", overlap="readers")
+    AS2System.objects.create(name="S", connector="manual", **keeps_both("yes"))
     company.identity.as2_system = AS2System.objects.get()
     company.identity.save()
     rotation = under_way(company, roles=("decrypt",))
@@ -95,7 +97,7 @@ def test_a_rotation_of_a_reader_without_writers_ends(clock: FakeClock) -> None:
 def two_systems(company: Company) -> Rotation:
     """Return Fabrikam's rotation of what we encrypt to, with two systems of ours, checked and scheduled."""
     other = Identity.objects.create(
-        name="ACME 2", as2_id="ACME-2", as2_system=AS2System.objects.create(name="Second", overlap="readers")
+        name="ACME 2", as2_id="ACME-2", as2_system=AS2System.objects.create(name="Second", **keeps_both("yes"))
     )
     Partnership.objects.create(identity=other, partner=company.partners[0])
     return partner_rotation(company, roles=("encrypt",))
@@ -198,7 +200,7 @@ def _as_failed(step: Step) -> Step:
 
 
 def test_no_rotation_ends_while_messages_are_held(clock: FakeClock) -> None:
-    company = make_company(connector="manual", overlap="none", holds=Partner.Holds.ONE)
+    company = make_company(connector="manual", system_keeps_both="no", partners_keep_both=Support.NO)
     rotation = rotation_on_hold(company)
     with pytest.raises(ActionRefused, match="Messages are held back"):
         endings.cancel(rotation, reason="no", by=company.by, now=STARTS)
@@ -214,7 +216,7 @@ def test_no_rotation_ends_while_messages_are_held(clock: FakeClock) -> None:
 
 
 def test_messages_are_held_again_for_a_new_window(clock: FakeClock) -> None:
-    company = make_company(connector="manual", overlap="none", holds=Partner.Holds.ONE)
+    company = make_company(connector="manual", system_keeps_both="no", partners_keep_both=Support.NO)
     rotation = rotation_on_hold(company)
     complete_step(step_with_act(rotation, "release"), company, STARTS)
     rescheduling.postpone(rotation, rescheduling.WindowChange(window(ENDS), reason="no"), by=company.by, now=STARTS)
@@ -225,7 +227,7 @@ def test_messages_are_held_again_for_a_new_window(clock: FakeClock) -> None:
 def test_rolling_back_includes_partners_that_switched_with_us_and_releases_messages_last(
     clock: FakeClock,
 ) -> None:
-    company = make_company(connector="manual", overlap="none", holds=Partner.Holds.ONE)
+    company = make_company(connector="manual", system_keeps_both="no", partners_keep_both=Support.NO)
     rotation = rotation_on_hold(company)
     complete_step(step_with_act(rotation, "cut_over"), company, STARTS)
     moved = rotation.steps.filter(act="partner_cut_over").order_by("position")[0]
@@ -347,7 +349,7 @@ def test_a_rotation_closes_when_the_old_certificate_was_removed_by_hand(clock: F
 def test_the_old_certificate_stays_until_the_last_system_drops_it(clock: FakeClock) -> None:
     company = make_company(connector="manual")  # holds both
     other = Identity.objects.create(
-        name="ACME 2", as2_id="ACME-2", as2_system=AS2System.objects.create(name="Second", overlap="none")
+        name="ACME 2", as2_id="ACME-2", as2_system=AS2System.objects.create(name="Second", **keeps_both("no"))
     )
     Partnership.objects.create(identity=other, partner=company.partners[0])
     rotation = partner_rotation(company, roles=("verify",))

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from identities.capabilities import Support
+from identities.models import AS2System
 from partners.models import Contact, Partner
 from rotations.letters import announcements
 from rotations.lifecycle import approval, partner_capability, step_actions
 from rotations.models import Participant, Rotation
+from tests.capabilities import SIGNS_PER_PARTNER, keeps_both
 from tests.rotations.company import NOW, Company, make_company, make_draft
 from tests.rotations.pages import STARTS
 
 
-def company_with_unknown_capability(*, holds: str = Partner.Holds.UNKNOWN, signs_per_partner: bool = False) -> Company:
+def company_with_unknown_capability(*, holds: str = Support.UNKNOWN, signs_per_partner: bool = False) -> Company:
     """Return a company whose own system holds both, without a connector; Northwind's capability is ``holds``."""
     company = make_company(connector="manual")
     assert company.system is not None
-    company.system.signs_per_partner = signs_per_partner
-    company.system.save()
+    if signs_per_partner:
+        AS2System.objects.update(**SIGNS_PER_PARTNER)
     northwind = company.partners[1]
-    northwind.holds = holds
-    northwind.save()
+    Partner.objects.filter(pk=northwind.pk).update(**keeps_both(holds))
+    northwind.refresh_from_db()
     for partner, name in zip(company.partners, ("Fay", "Nora"), strict=True):
         Contact.objects.create(partner=partner, name=name, email=f"{name.lower()}@example.com")
     return company
@@ -39,7 +42,7 @@ def participant_of(rotation: Rotation, name: str = "Northwind") -> Participant:
     return Participant.objects.select_related("partner", "rotation").get(rotation=rotation, partner__name=name)
 
 
-def state_capability(rotation: Rotation, company: Company, holds: str = Partner.Holds.SEVERAL) -> Participant:
+def state_capability(rotation: Rotation, company: Company, holds: str = Support.YES) -> Participant:
     """Record Northwind's statement about its system."""
     partner_capability.record_capability(participant_of(rotation), holds, by=company.by, now=NOW)
     return participant_of(rotation)

@@ -19,6 +19,7 @@ from as2certs.audit.recording import Actor
 from as2certs.mail.models import Message
 from as2certs.site.active_rotations import get_active_rotations
 from identities import role_assignments
+from identities.capabilities import Support
 from identities.forms import IdentityForm
 from identities.models import Identity
 from partners.models import Contact, Partner
@@ -131,7 +132,7 @@ def give_one_a_moment_of_its_own(rotation: Rotation, by: Actor) -> None:
 
 def take_over_another_plan(rotation: Rotation, by: Actor) -> None:
     participant = part(rotation, "Northwind")
-    other = AlternativePlan.of(participant.rotation, now=NOW, holding=replanning.assumed_capability(participant))
+    other = AlternativePlan.of(participant.rotation, now=NOW, answers=replanning.assumed_capability(participant))
     replanning.adopt_new_plan(rotation, seen=other.version, participant=participant, by=by, now=NOW)
 
 
@@ -196,7 +197,7 @@ KEEPING: dict[str, tuple[Callable[[Participant, Actor], object], str]] = {
         "it stops the change, and makes none",
     ),
     "a partner says what its system holds": (
-        lambda p, by: partner_capability.record_capability(p, Partner.Holds.ONE, by=by, now=NOW),
+        lambda p, by: partner_capability.record_capability(p, Support.NO, by=by, now=NOW),
         "an answer changes nothing before somebody here takes it over",
     ),
     "it goes on without a partner": (

@@ -14,6 +14,7 @@ from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
 from as2certs.mail.validity import find_withdrawal
 from identities import role_assignments
+from identities.capabilities import Support
 from identities.models import AS2System
 from partners.models import Partner, PartnerCertificate
 from rotations.errors import ActionRefused, PlanError
@@ -32,6 +33,7 @@ from rotations.planning.change import Act, Capacity
 from rotations.planning.rules import violations
 from rotations.planning.states import RotationState, StepState
 from rotations.web.presenters import rotation_text
+from tests.capabilities import keeps_both
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, confirm_all, make_company, partner_certificate, window
 from tests.rotations.fake_clock import FakeClock
@@ -401,8 +403,8 @@ def test_the_form_says_how_far_a_window_is_extended(company: Company) -> None:
 
 
 def test_an_impossible_fuzzy_window_is_explained_in_the_draft(company: Company) -> None:
-    Partner.objects.update(holds=Partner.Holds.ONE)
-    AS2System.objects.update(overlap=AS2System.Overlap.READERS)
+    Partner.objects.update(**keeps_both(Support.NO))
+    AS2System.objects.update(**keeps_both(Support.YES))
     wish = drafts.DraftSpec(
         roles=("sign",), old=company.old, new=company.new, window=window(STARTS), at_end=AtEnd.SWITCH
     )

@@ -25,6 +25,7 @@ from rotations.planning.states import RotationState, StepState
 from rotations.planning.windows import Window
 from rotations.web.portal import texts
 from rotations.web.portal.page import PortalPage
+from tests.capabilities import keeps_both
 from tests.rotations.company import CHICAGO, NOW, Company, window
 from tests.rotations.fake_clock import FakeClock
 from tests.rotations.lifecycle.test_single_partner import per_partner_company
@@ -48,7 +49,7 @@ def company(tmp_path: Path, settings: LazySettings) -> Company:
     settings.AS2CERTS_DIRECTORY_ROOT = tmp_path
     company = per_partner_company(old_days=40)
     for name in sorted(set(NAMES) - {partner.name for partner in company.partners}):
-        partner = Partner.objects.create(name=name, as2_id=name.upper(), holds="several", time_zone=CHICAGO)
+        partner = Partner.objects.create(name=name, as2_id=name.upper(), **keeps_both("yes"), time_zone=CHICAGO)
         Partnership.objects.create(identity=company.identity, partner=partner)
         company.partners.append(partner)
     for partner in company.partners:
@@ -308,7 +309,7 @@ def test_the_old_certificate_has_to_outlast_the_last_moment(company: Company) ->
 
 
 def test_partners_that_hold_one_are_refused_with_their_names(company: Company) -> None:
-    Partner.objects.filter(name__in=("Initech", "Umbrella")).update(holds="unknown")
+    Partner.objects.filter(name__in=("Initech", "Umbrella")).update(**keeps_both("unknown"))
     rotation = drafts.create_draft(company.identity, spec(company), by=company.by, now=NOW)
     with pytest.raises(PlanError, match="Initech, Umbrella can hold one only, or it is not known"):
         approval.approve(rotation, by=company.approver, now=NOW)

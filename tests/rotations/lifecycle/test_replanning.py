@@ -8,6 +8,7 @@ import pytest
 
 from as2certs import pki
 from as2certs.audit.models import Entry
+from identities.capabilities import Support
 from partners.models import Partner
 from rotations.errors import ActionRefused, EditConflict
 from rotations.execution import confirmations, stored_plan, transitions
@@ -20,6 +21,7 @@ from rotations.planning.simulation.answers import what_if
 from rotations.planning.simulation.timeline import Progress
 from rotations.planning.states import StepAction, StepState
 from rotations.web.presenters.plan_comparison import PlanComparison
+from tests.capabilities import keeps_both
 from tests.rotations.company import NOW, Company
 from tests.rotations.lifecycle.capability import (
     announced_rotation,
@@ -32,7 +34,7 @@ from tests.rotations.pages import stored_state
 
 pytestmark = pytest.mark.django_db
 
-SEVERAL, ONE = Partner.Holds.SEVERAL, Partner.Holds.ONE
+SEVERAL, ONE = Support.YES, Support.NO
 LATER = NOW + timedelta(hours=3)
 
 
@@ -57,7 +59,7 @@ def confirm(participant: Participant, company: Company, *, agreed: bool, now: da
 
 
 def supposed(participant: Participant) -> AlternativePlan:
-    return AlternativePlan.of(participant.rotation, now=LATER, holding=replanning.assumed_capability(participant))
+    return AlternativePlan.of(participant.rotation, now=LATER, answers=replanning.assumed_capability(participant))
 
 
 def take(rotation: Rotation, company: Company, participant: Participant | None = None) -> None:
@@ -68,8 +70,12 @@ def take(rotation: Rotation, company: Company, participant: Participant | None =
 def test_a_statement_alone_changes_neither_partner_nor_plan(rotation: Rotation, company: Company) -> None:
     before = list(rotation.steps.values_list("key", "simultaneous", "after"))
     northwind = state_capability(rotation, company)
-    assert (northwind.says_holds, northwind.says_holds_at, northwind.holds_undecided) == (SEVERAL, NOW, True)
-    assert northwind.partner.holds == Partner.Holds.UNKNOWN
+    assert (northwind.says_keeps_both, northwind.capability_stated_at, northwind.is_capability_undecided) == (
+        SEVERAL,
+        NOW,
+        True,
+    )
+    assert northwind.partner.keeps_both("own") == Support.UNKNOWN
     assert list(rotation.steps.values_list("key", "simultaneous", "after")) == before
     assert not AlternativePlan.of(rotation, now=NOW).differs
 
@@ -80,7 +86,7 @@ def test_a_stored_plan_is_the_one_that_would_be_made_now_at_any_later_time(rotat
 
 
 @pytest.mark.parametrize("per_partner", [False, True])
-@pytest.mark.parametrize("holds", [SEVERAL, ONE, Partner.Holds.UNKNOWN])
+@pytest.mark.parametrize("holds", [SEVERAL, ONE, Support.UNKNOWN])
 def test_the_shape_from_one_partner_of_each_kind_equals_that_of_the_whole_plan(holds: str, per_partner: bool) -> None:
     rotation = announced_rotation(company_with_unknown_capability(holds=holds, signs_per_partner=per_partner))
     other = AlternativePlan.of(rotation, now=LATER)
@@ -97,8 +103,8 @@ def test_an_accepted_statement_lets_the_partner_switch_in_its_own_time(rotation:
     }
     take(rotation, company, state_capability(rotation, company))
     northwind = participant_of(rotation)
-    assert northwind.partner.holds == SEVERAL
-    assert (northwind.holds_decided_at, northwind.holds_undecided) == (LATER, False)
+    assert northwind.partner.keeps_both("own") == SEVERAL
+    assert (northwind.capability_decided_at, northwind.is_capability_undecided) == (LATER, False)
     assert planned_acts(northwind) == {
         "announce": False,
         "install": False,
@@ -178,7 +184,7 @@ def test_the_new_plan_keeps_the_rules_and_loses_nothing_in_the_simulation(rotati
 
 
 def test_a_corrected_capability_offers_a_new_plan_that_can_be_declined(rotation: Rotation, company: Company) -> None:
-    Partner.objects.filter(name="Northwind").update(holds=SEVERAL)
+    Partner.objects.filter(name="Northwind").update(**keeps_both(SEVERAL))
     other = AlternativePlan.of(Rotation.objects.get(pk=rotation.pk), now=LATER)
     assert other.needs_decision
     assert [participant.partner.name for participant in other.changed_participants] == ["Northwind"]
@@ -187,7 +193,7 @@ def test_a_corrected_capability_offers_a_new_plan_that_can_be_declined(rotation:
     replanning.keep_stored_plan(rotation, seen=other.version, reason="The night is agreed", by=company.by, now=LATER)
     left = AlternativePlan.of(Rotation.objects.get(pk=rotation.pk), now=LATER)
     assert (left.differs, left.needs_decision) == (True, False)
-    Partner.objects.filter(name="Fabrikam").update(holds=ONE)
+    Partner.objects.filter(name="Fabrikam").update(**keeps_both(ONE))
     assert AlternativePlan.of(Rotation.objects.get(pk=rotation.pk), now=LATER).needs_decision
     take(Rotation.objects.get(pk=rotation.pk), company)
     assert planned_acts(participant_of(rotation))["partner_cut_over"] is False
@@ -196,7 +202,7 @@ def test_a_corrected_capability_offers_a_new_plan_that_can_be_declined(rotation:
 
 def test_a_changed_system_of_ours_offers_a_new_plan(rotation: Rotation, company: Company) -> None:
     assert company.system is not None
-    company.system.overlap = "none"
+    company.system.decrypts_with_two = Support.NO
     company.system.save()
     other = AlternativePlan.of(Rotation.objects.get(pk=rotation.pk), now=LATER)
     assert other.needs_decision
@@ -207,11 +213,11 @@ def test_a_statement_is_declined_with_a_reason_until_it_changes(rotation: Rotati
     northwind = state_capability(rotation, company)
     seen = supposed(northwind).version
     replanning.keep_stored_plan(rotation, seen=seen, participant=northwind, reason="Odd", by=company.by, now=LATER)
-    assert not participant_of(rotation).holds_undecided
-    assert participant_of(rotation).partner.holds == Partner.Holds.UNKNOWN
-    assert Entry.objects.filter(verb="participant.holds_left", reason="Odd").exists()
-    assert not state_capability(rotation, company).holds_undecided  # repeating a statement changes nothing
-    assert state_capability(rotation, company, ONE).holds_undecided
+    assert not participant_of(rotation).is_capability_undecided
+    assert participant_of(rotation).partner.keeps_both("own") == Support.UNKNOWN
+    assert Entry.objects.filter(verb="participant.capability_left", reason="Odd").exists()
+    assert not state_capability(rotation, company).is_capability_undecided  # repeating a statement changes nothing
+    assert state_capability(rotation, company, ONE).is_capability_undecided
 
 
 def test_one_instead_of_unknown_changes_no_plan(rotation: Rotation, company: Company) -> None:
@@ -219,7 +225,7 @@ def test_one_instead_of_unknown_changes_no_plan(rotation: Rotation, company: Com
     assert "makes no difference" in PlanComparison(supposed(northwind), northwind).unchanged_reason
     keys = set(rotation.steps.values_list("uid", flat=True))
     take(rotation, company, northwind)
-    assert participant_of(rotation).partner.holds == ONE
+    assert participant_of(rotation).partner.keeps_both("own") == ONE
     assert set(rotation.steps.values_list("uid", flat=True)) == keys
     assert not Entry.objects.filter(verb="rotation.replanned").exists()
 
@@ -234,7 +240,7 @@ def test_a_statement_after_the_beginning_affects_only_the_next_rotation(rotation
     assert "counts from the next change on" in PlanComparison(supposed(northwind), northwind).unchanged_reason
     keys = set(rotation.steps.values_list("uid", flat=True))
     take(rotation, company, northwind)
-    assert participant_of(rotation).partner.holds == SEVERAL
+    assert participant_of(rotation).partner.keeps_both("own") == SEVERAL
     assert set(rotation.steps.values_list("uid", flat=True)) == keys
 
 
@@ -248,7 +254,7 @@ def test_partners_that_have_switched_keep_their_steps() -> None:
     )
     assert stored_state(rotation) == "under_way"
     before = list(fabrikam.steps.values_list("uid", "key", "state"))
-    Partner.objects.filter(name="Fabrikam").update(holds=ONE)
+    Partner.objects.filter(name="Fabrikam").update(**keeps_both(ONE))
     rotation.refresh_from_db()
     assert not AlternativePlan.of(rotation, now=LATER).differs  # its change is made
     take(rotation, company, state_capability(rotation, company))
@@ -261,7 +267,7 @@ def test_no_replanning_while_messages_are_held(rotation: Rotation, company: Comp
     rotation.steps.filter(act="hold").update(state="done", done_at=NOW)
     with pytest.raises(ActionRefused, match="Messages are held back"):
         take(rotation, company, northwind)
-    assert participant_of(rotation).partner.holds == Partner.Holds.UNKNOWN
+    assert participant_of(rotation).partner.keeps_both("own") == Support.UNKNOWN
 
 
 def test_no_replanning_while_a_step_runs(rotation: Rotation, company: Company) -> None:
@@ -278,10 +284,10 @@ def test_a_change_in_the_meantime_is_an_edit_conflict(rotation: Rotation, compan
     with pytest.raises(EditConflict):
         replanning.adopt_new_plan(rotation, seen=seen, participant=northwind, by=company.by, now=LATER)
     seen = supposed(northwind).version
-    Partner.objects.filter(name="Fabrikam").update(holds=ONE)  # the new plan differs again
+    Partner.objects.filter(name="Fabrikam").update(**keeps_both(ONE))  # the new plan differs again
     with pytest.raises(EditConflict):
         replanning.adopt_new_plan(rotation, seen=seen, participant=northwind, by=company.by, now=LATER)
-    assert participant_of(rotation).partner.holds == Partner.Holds.UNKNOWN
+    assert participant_of(rotation).partner.keeps_both("own") == Support.UNKNOWN
 
 
 def test_a_statement_that_changed_in_the_meantime_is_not_accepted(rotation: Rotation, company: Company) -> None:
@@ -303,9 +309,10 @@ def test_a_second_decision_is_refused(rotation: Rotation, company: Company) -> N
 
 def test_the_trail_has_the_capability_and_the_affected_partners(rotation: Rotation, company: Company) -> None:
     take(rotation, company, state_capability(rotation, company))
-    taken = Entry.objects.get(verb="participant.holds_taken_over")
-    assert taken.old == {"holds": "not known (treated as one)"}
-    assert taken.new == {"holds": "can keep the old and the new for a while"}
+    taken = Entry.objects.get(verb="participant.capability_accepted")
+    asked = ("verifies_messages_with_two", "verifies_mdns_with_two")
+    assert taken.old == dict.fromkeys(asked, "unknown")
+    assert taken.new == dict.fromkeys(asked, "yes")
     planned = Entry.objects.get(verb="rotation.replanned")
     assert planned.new == {"because of": "Northwind", "other steps for": ["Northwind"]}
 

@@ -14,12 +14,13 @@ from django.conf import LazySettings
 from as2certs import pki
 from as2certs.audit.models import Entry
 from identities import role_assignments
+from identities.capabilities import Support
 from identities.certificates import private_keys
 from identities.connectors import connector_for
 from identities.connectors.base import ConnectorChange, ConnectorOutcome, InstallableCertificate
 from identities.models import AS2System
 from partners import signing_choices
-from partners.models import Contact, Partner, Partnership
+from partners.models import Contact, Partnership
 from rotations.errors import ActionRefused, IllegalTransition
 from rotations.execution import confirmations
 from rotations.letters import announcements
@@ -28,6 +29,7 @@ from rotations.models import Letter, Participant, Rotation, Step
 from rotations.planning.partner_actions import ChangeProgress
 from rotations.planning.states import RotationState, StepState
 from rotations.web.portal.page import PortalPage
+from tests.capabilities import SIGNS_PER_PARTNER
 from tests.rotations.company import NOW, Company, confirm_all, make_company, window
 from tests.rotations.fake_clock import FakeClock
 
@@ -53,10 +55,10 @@ def company(folder: Path) -> Company:
     return per_partner_company()
 
 
-def per_partner_company(*, holds: str = Partner.Holds.SEVERAL, old_days: int = 20) -> Company:
+def per_partner_company(*, holds: str = Support.YES, old_days: int = 20) -> Company:
     """A company whose AS2 system can sign per partner."""
-    company = make_company(holds=holds, old_days=old_days)
-    AS2System.objects.update(signs_per_partner=True)
+    company = make_company(partners_keep_both=holds, old_days=old_days)
+    AS2System.objects.update(**SIGNS_PER_PARTNER)
     assert company.identity.as2_system is not None
     company.identity.as2_system.refresh_from_db()
     _load(company, company.identity.as2_system)
@@ -332,7 +334,7 @@ def test_there_are_no_own_windows_if_all_switch_together(folder: Path, clock: Fa
 
 
 def test_a_one_slot_partner_switches_simultaneously_in_its_own_window(folder: Path, clock: FakeClock) -> None:
-    company = per_partner_company(holds=Partner.Holds.ONE)
+    company = per_partner_company(holds=Support.NO)
     rotation = started(company, roles=("sign",))
     confirm_all(rotation, company)
     move(rotation, "Northwind", company, LATER)

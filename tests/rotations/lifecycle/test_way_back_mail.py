@@ -13,6 +13,7 @@ from as2certs.mail.validity import find_withdrawal
 from identities.models import AS2System
 from rotations.lifecycle import approval, endings, rescheduling, step_actions
 from rotations.models import Rotation
+from tests.capabilities import SIGNS_PER_PARTNER
 from tests.rotations.company import NOW, Company, confirm_all, make_company, make_draft, window
 
 pytestmark = pytest.mark.django_db
@@ -74,7 +75,7 @@ def test_it_is_written_anew_when_the_way_back_is_done_before_it_leaves(company: 
 
 
 def test_the_other_owners_are_told_of_one_partner_that_goes_back(company: Company) -> None:
-    AS2System.objects.update(signs_per_partner=True)
+    AS2System.objects.update(**SIGNS_PER_PARTNER)
     rotation = changed(company)
     northwind = rotation.participants.get(partner__name="Northwind")
     endings.take_back_participant(northwind, reason="They can't read it.", by=company.approver, now=AFTER)

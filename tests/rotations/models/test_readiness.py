@@ -11,6 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from as2certs import pki
+from identities.capabilities import Support
 from partners.models import Partner
 from rotations.exchange import responses
 from rotations.execution import confirmations
@@ -27,6 +28,7 @@ from rotations.models.readiness import (
     find_readiness,
     with_readiness,
 )
+from tests.capabilities import keeps_both
 from tests.rotations.company import NOW, Company, make_company, make_draft
 from tests.rotations.pages import STARTS
 
@@ -179,7 +181,7 @@ def test_a_partner_that_declines_after_its_answer_is_outstanding_and_waited_for(
 
 
 def test_a_partner_with_one_slot_is_verified_by_its_agreement(company: Company) -> None:
-    Partner.objects.update(holds=Partner.Holds.ONE)
+    Partner.objects.update(**keeps_both(Support.NO))
     rotation = approval.approve(make_draft(company, starts=STARTS), by=company.approver, now=NOW)
     assert not rotation.steps.filter(act="install").exists()
     answer(rotation, company, "Fabrikam")

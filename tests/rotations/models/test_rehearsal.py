@@ -20,6 +20,7 @@ from rotations.lifecycle import approval, drafts, endings, rescheduling, step_ac
 from rotations.models import Rotation, rehearsal
 from rotations.models.rehearsal import RehearsalState
 from rotations.planning.change import PREPARATION_ACTS
+from tests.capabilities import keeps_both
 from tests.rotations.company import NOW, Company, confirm_all, make_draft, partner_certificate, window
 from tests.rotations.fake_clock import FakeClock
 from tests.rotations.pages import stored_state
@@ -525,7 +526,7 @@ def test_with_the_setting_it_costs_a_few_queries_however_many_partners_there_are
     few = asked()
     for n in range(20):
         for identity, where in ((company.identity, "production"), (side.identity, "test")):
-            partner = Partner.objects.create(name=f"P{n}", as2_id=f"P{n}", environment=where, holds="several")
+            partner = Partner.objects.create(name=f"P{n}", as2_id=f"P{n}", environment=where, **keeps_both("yes"))
             Partnership.objects.create(identity=identity, partner=partner)
     assert asked() == few
 

@@ -8,7 +8,7 @@ import pytest
 
 from as2certs.mail.models import Message
 from as2certs.mail.validity import find_withdrawal
-from partners.models import Partner
+from identities.capabilities import Support
 from rotations.errors import ActionRefused
 from rotations.exchange import responses
 from rotations.execution import confirmations, transitions
@@ -81,11 +81,11 @@ def take_on_contact(participant: Participant, company: Company) -> None:
 
 
 def say_that_it_holds_one(participant: Participant, company: Company) -> None:
-    partner_capability.record_capability(participant, Partner.Holds.ONE, by=company.by, now=NOW)
+    partner_capability.record_capability(participant, Support.NO, by=company.by, now=NOW)
 
 
 def say_that_it_holds_several(participant: Participant, company: Company) -> None:
-    partner_capability.record_capability(participant, Partner.Holds.SEVERAL, by=company.by, now=NOW)
+    partner_capability.record_capability(participant, Support.YES, by=company.by, now=NOW)
 
 
 Event = Callable[[Participant, Company], None]

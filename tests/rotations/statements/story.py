@@ -41,6 +41,7 @@ from rotations.planning.change import Act
 from rotations.planning.plan import DECISION_LEAD
 from rotations.planning.states import SETTLED, RotationState, StepState
 from rotations.planning.windows import Window
+from tests.capabilities import SIGNS_PER_PARTNER, keeps_both
 from tests.rotations.company import NOW, Company, make_company, partner_certificate, window
 from tests.rotations.rehearsals import make_test_side
 
@@ -54,8 +55,8 @@ class Kind:
     name: str
     side: str
     roles: tuple[str, ...]
-    overlap: str = "readers"
-    holds: tuple[str, str] = ("several", "several")
+    overlap: str = "yes"
+    holds: tuple[str, str] = ("yes", "yes")
     connector: str | None = "manual"
     per_partner: bool = False
     at_end: str = ""
@@ -65,15 +66,15 @@ class Kind:
 
 KINDS = (
     Kind("own, both roles, by hand", "own", ("sign", "decrypt")),
-    Kind("own, both roles, one partner with one slot", "own", ("sign", "decrypt"), holds=("one", "several")),
-    Kind("own, signing, one partner with one slot", "own", ("sign",), holds=("one", "several"), connector=None),
-    Kind("own, both roles, one slot here", "own", ("sign", "decrypt"), overlap="none"),
+    Kind("own, both roles, one partner with one slot", "own", ("sign", "decrypt"), holds=("no", "yes")),
+    Kind("own, signing, one partner with one slot", "own", ("sign",), holds=("no", "yes"), connector=None),
+    Kind("own, both roles, one slot here", "own", ("sign", "decrypt"), overlap="no"),
     Kind("own, decryption", "own", ("decrypt",)),
-    Kind("own, each at its own moment", "own", ("sign", "decrypt"), holds=("one", "several"), per_partner=True),
+    Kind("own, each at its own moment", "own", ("sign", "decrypt"), holds=("no", "yes"), per_partner=True),
     Kind("own, each when it is ready", "own", ("sign", "decrypt"), per_partner=True, at_end="phased"),
     Kind("own, moment not known", "own", ("sign", "decrypt"), connector=None, at_end="extend"),
     Kind("partner, both roles", "partner", ("verify", "encrypt")),
-    Kind("partner, both roles, one slot here", "partner", ("verify", "encrypt"), overlap="none"),
+    Kind("partner, both roles, one slot here", "partner", ("verify", "encrypt"), overlap="no"),
     Kind("partner, signing, moment not known", "partner", ("verify",), connector=None, at_end="switch"),
     Kind("own, signing, approved by a second person", "own", ("sign",), four_eyes=True),
     Kind("own, both roles, rehearsed first", "own", ("sign", "decrypt"), connector=None, rehearsed=True),
@@ -429,11 +430,11 @@ class Story:
 
 
 def _make_company(kind: Kind) -> Company:
-    company = make_company(overlap=kind.overlap, connector=kind.connector, old_days=40)
+    company = make_company(system_keeps_both=kind.overlap, connector=kind.connector, old_days=40)
     User.objects.filter(pk=company.alice.pk).update(time_zone="UTC")
-    AS2System.objects.update(drain_hours=4, signs_per_partner=kind.per_partner)
+    AS2System.objects.update(drain_hours=4, **(SIGNS_PER_PARTNER if kind.per_partner else {}))
     for partner, holds in zip(company.partners, kind.holds, strict=True):
-        Partner.objects.filter(pk=partner.pk).update(holds=holds)
+        Partner.objects.filter(pk=partner.pk).update(**keeps_both(holds))
         partner.refresh_from_db()
         Contact.objects.create(partner=partner, name="Dana", email=f"dana@{partner.name.lower()}.example")
     if kind.side == "partner":

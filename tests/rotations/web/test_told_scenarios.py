@@ -21,6 +21,7 @@ from django.urls import reverse
 from identities.models import AS2System, Identity, IdentityCertificate
 from partners.models import Contact, Partner, PartnerCertificate, Partnership
 from rotations.models import Participant, Rotation
+from tests.capabilities import SIGNS_PER_PARTNER, keeps_both
 from tests.certificates import cert_pem, make_pair, p12
 from tests.people import make_person
 from tests.rotations.company import NOW, Company, make_company, partner_certificate
@@ -140,7 +141,7 @@ def connected(world: World, tmp_path: object, settings: LazySettings) -> Office:
 @pytest.fixture
 def one_slot(world: World) -> Office:
     """Everybody holds one certificate: both sides change together, by hand on our side."""
-    return open_office(world, connector="manual", overlap="none", holds="one")
+    return open_office(world, connector="manual", system_keeps_both="no", partners_keep_both="no")
 
 
 def add_partner(company: Company, name: str, **columns: object) -> Partner:
@@ -292,7 +293,7 @@ def all_counts(text: str) -> set[str]:
 
 def test_page_home_digest_mail_and_report_agree_who_is_ready(by_hand: Office) -> None:
     for name in ("Contoso", "Litware", "Proseware"):
-        add_partner(by_hand.company, name, holds="several")
+        add_partner(by_hand.company, name, **keeps_both())
     rotation = by_hand.start()
     by_hand.do_step(rotation, "Load")
     by_hand.announce(rotation)
@@ -318,7 +319,7 @@ def test_page_home_digest_mail_and_report_agree_who_is_ready(by_hand: Office) ->
 
 @pytest.mark.extended
 def test_partners_that_wait_for_us_are_counted_alike_in_digest_and_mail(by_hand: Office) -> None:
-    add_partner(by_hand.company, "Contoso", holds="several")
+    add_partner(by_hand.company, "Contoso", **keeps_both())
     rotation = by_hand.start()
     by_hand.prove(of(rotation, "Fabrikam"))
     by_hand.world.at(NOW + 2 * DAY)
@@ -840,12 +841,12 @@ def campaign(world: World) -> tuple[Office, Rotation]:
     """Our system signs per partner; five partners may switch until 11 Dec."""
     office = open_office(world, connector=None)
     system = AS2System.objects.create(
-        name="Hub", connector="manual", config={}, overlap="readers", signs_per_partner=True
+        name="Hub", connector="manual", config={}, **keeps_both("yes"), **SIGNS_PER_PARTNER
     )
     Identity.objects.update(as2_system=system)
     office.company.identity.refresh_from_db()
     for name in ("Contoso", "Litware", "Proseware"):
-        add_partner(office.company, name, holds="several")
+        add_partner(office.company, name, **keeps_both())
     rotation = office.start(
         at_end="phased", window_date="", window_from="", window_until="18:00", window_last_date="2026-12-10"
     )
@@ -950,7 +951,7 @@ def test_an_end_on_the_other_side_of_a_clock_change_is_asked_about(world: World)
 
 def test_home_names_what_blocks_a_rotation_and_the_next_action(by_hand: Office) -> None:
     for name in ("Contoso", "Litware", "Proseware"):
-        add_partner(by_hand.company, name, holds="several")
+        add_partner(by_hand.company, name, **keeps_both())
     rotation = by_hand.start()
     by_hand.do_step(rotation, "Load")
     by_hand.announce(rotation)

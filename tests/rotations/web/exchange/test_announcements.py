@@ -21,6 +21,7 @@ from rotations.letters import announcements
 from rotations.lifecycle import approval, endings, rescheduling
 from rotations.models import Letter, Link, Participant, Phrase, Rotation
 from rotations.web.views import announcements as views
+from tests.capabilities import keeps_both
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, window
 from tests.rotations.pages import STARTS, get_page, make_drafted, page_text, post_form
@@ -310,7 +311,7 @@ def test_an_unknown_placeholder_stops_the_announcement(
 def many(company: Company, number: int) -> Rotation:
     """Return an approved rotation with more partners, who can be informed now."""
     for n in range(number):
-        partner = Partner.objects.create(name=f"P{n:03}", as2_id=f"P{n:03}", holds="several", time_zone="UTC")
+        partner = Partner.objects.create(name=f"P{n:03}", as2_id=f"P{n:03}", **keeps_both("yes"), time_zone="UTC")
         Partnership.objects.create(identity=company.identity, partner=partner)
         Contact.objects.create(partner=partner, name="Ann", email=f"ann@p{n:03}.example")
     rotation = approval.approve(make_drafted(company), by=company.approver, now=NOW)

@@ -16,6 +16,7 @@ from rotations.lifecycle import approval
 from rotations.models import Participant, Rotation, Step
 from rotations.web.presenters.cutover_progress import MAX_LANES, Overlap, build_overlap
 from rotations.web.presenters.rotation_detail import RotationDetail
+from tests.capabilities import SIGNS_PER_PARTNER, keeps_both
 from tests.rotations.company import NOW, Company, window
 from tests.rotations.pages import STARTS, get_page, make_drafted, page_text
 
@@ -27,7 +28,7 @@ NORA = Actor(name="Nora North (Northwind)", source="portal")
 @pytest.fixture
 def per_partner(rotation: Rotation) -> Rotation:
     """The rotation of a system that signs per partner."""
-    AS2System.objects.update(signs_per_partner=True)
+    AS2System.objects.update(**SIGNS_PER_PARTNER)
     return Rotation.objects.get(pk=rotation.pk)
 
 
@@ -78,8 +79,8 @@ def test_proposed_and_agreed_times_are_marked(
 
 
 def test_a_partner_that_still_has_to_agree_is_open(company: Company) -> None:
-    Partner.objects.update(holds="one")
-    AS2System.objects.update(signs_per_partner=True)
+    Partner.objects.update(**keeps_both("no"))
+    AS2System.objects.update(**SIGNS_PER_PARTNER)
     rotation = approval.approve(make_drafted(company), by=company.approver, now=NOW)
     assert {kind for _, _, kind in lanes(rotation, company).values()} == {"open"}
 

@@ -22,6 +22,7 @@ from rotations.lifecycle import approval, endings
 from rotations.models import Letter, Rotation, Step
 from rotations.web.presenters import rotation_detail, step_groups
 from rotations.web.views import bulk
+from tests.capabilities import keeps_both
 from tests.rotations.company import NOW, Company
 from tests.rotations.pages import make_drafted, page_text
 
@@ -44,7 +45,7 @@ def connect(company: Company, count: int) -> None:
     """Connect that many more partners, each with somebody who reads mail."""
     there = Partner.objects.count()
     for n in range(there, there + count):
-        partner = Partner.objects.create(name=f"P{n:03}", as2_id=f"P{n:03}", holds="several", time_zone="UTC")
+        partner = Partner.objects.create(name=f"P{n:03}", as2_id=f"P{n:03}", **keeps_both("yes"), time_zone="UTC")
         Partnership.objects.create(identity=company.identity, partner=partner)
         Contact.objects.create(partner=partner, name="Ann", email=f"ann@p{n:03}.example")
 
@@ -191,7 +192,7 @@ def test_many_are_announced_without_a_field_for_each(
 
 def test_steps_that_wait_for_all_of_an_act_store_one_entry_for_them(company: Company) -> None:
     assert company.identity.as2_system is not None
-    company.identity.as2_system.overlap = "none"
+    company.identity.as2_system.decrypts_with_two = "no"
     company.identity.as2_system.save()
     connect(company, MANY - 2)
     rotation = approval.approve(make_drafted(company), by=company.approver, now=NOW)

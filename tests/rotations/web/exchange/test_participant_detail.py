@@ -19,6 +19,7 @@ from rotations.exchange import responses
 from rotations.letters import access_links, announcements
 from rotations.lifecycle import rescheduling
 from rotations.models import Letter, Participant, Rotation
+from tests.capabilities import keeps_both
 from tests.rotations.company import NOW, Company, window
 from tests.rotations.pages import STARTS, get_page, page_text, post_form, stored_state
 
@@ -39,7 +40,7 @@ def announced(company: Company, rotation: Rotation) -> Rotation:
 @pytest.fixture
 def together(company: Company) -> None:
     """Both partners hold one certificate, so each has to agree to the window."""
-    Partner.objects.update(holds="one")
+    Partner.objects.update(**keeps_both("no"))
 
 
 def propose(participant: Participant) -> None:

@@ -30,6 +30,7 @@ from rotations.models import Letter, Participant, Rotation
 from rotations.web.presenters import partner_table
 from rotations.web.presenters.rotation_actions import RotationActions
 from rotations.web.presenters.rotation_detail import RotationDetail
+from tests.capabilities import keeps_both
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, window
 from tests.rotations.pages import STARTS, get_page, make_drafted, page_text, post_form
@@ -267,7 +268,7 @@ def test_every_response_changes_the_version_of_the_page(
 def more(company: Company, number: int) -> Rotation:
     """Return a rotation of more partners, all informed, with different answers."""
     for n in range(number):
-        partner = Partner.objects.create(name=f"P{n:03}", as2_id=f"P{n:03}", holds="several", time_zone="UTC")
+        partner = Partner.objects.create(name=f"P{n:03}", as2_id=f"P{n:03}", **keeps_both("yes"), time_zone="UTC")
         Partnership.objects.create(identity=company.identity, partner=partner)
         Contact.objects.create(partner=partner, name="Ann", email=f"ann@p{n:03}.example")
     rotation = approval.approve(make_drafted(company), by=company.approver, now=NOW)

@@ -22,6 +22,7 @@ from rotations.letters import announcements
 from rotations.lifecycle import approval, endings, rescheduling
 from rotations.models import Freeze, Letter, Participant, Rotation, Slot
 from rotations.web.presenters.rotation_detail import RotationDetail
+from tests.capabilities import keeps_both
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, window
 from tests.rotations.pages import STARTS, get_page, make_drafted, page_text, post_form, stored_state
@@ -35,7 +36,7 @@ FIRST, SECOND, THIRD = (window(STARTS + timedelta(days=n)) for n in range(3))
 @pytest.fixture
 def company(company: Company) -> Company:
     """Both partners hold one certificate, so each has to agree to the window."""
-    Partner.objects.update(holds="one")
+    Partner.objects.update(**keeps_both("no"))
     return company
 
 
@@ -304,7 +305,7 @@ def test_only_operators_offer_and_take_times(role: str, company: Company, announ
 def test_the_page_takes_as_many_queries_for_two_partners_as_for_twenty(operator: Client, company: Company) -> None:
     def queries(number: int) -> int:
         for n in range(number):
-            partner = Partner.objects.create(name=f"P{n:03}", as2_id=f"P{n:03}", holds="one", time_zone="UTC")
+            partner = Partner.objects.create(name=f"P{n:03}", as2_id=f"P{n:03}", **keeps_both("no"), time_zone="UTC")
             Partnership.objects.create(identity=company.identity, partner=partner)
             Contact.objects.create(partner=partner, name="Ann", email=f"ann@p{n:03}.example")
         rotation = approval.approve(make_drafted(company), by=company.approver, now=NOW)

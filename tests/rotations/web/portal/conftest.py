@@ -8,7 +8,8 @@ from datetime import datetime
 import pytest
 
 from as2certs.audit.recording import Actor
-from partners.models import Contact, Partner
+from identities.capabilities import Support
+from partners.models import Contact
 from rotations.letters import access_links, announcements
 from rotations.lifecycle import approval
 from rotations.models import Participant, Rotation
@@ -70,7 +71,7 @@ def rotation(company: Company) -> Rotation:
 @pytest.fixture
 def one_slot(db: None, clock: Clock) -> Rotation:
     """A rotation with partners that hold one certificate at a time: all change together with us."""
-    return approved(with_contacts(make_company(holds=Partner.Holds.ONE)))
+    return approved(with_contacts(make_company(partners_keep_both=Support.NO)))
 
 
 @pytest.fixture

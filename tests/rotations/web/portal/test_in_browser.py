@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from as2certs import pki
 from as2certs.clock import database_now
+from identities.capabilities import Support
 from partners.models import Partner
 from rotations.exchange.time_slots import offer_slots
 from rotations.letters import access_links, announcements
@@ -35,9 +36,9 @@ PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch":
 class Setting:
     """A rotation at the real time, and the URL of Northwind's page."""
 
-    def __init__(self, url: str, *, holds: str = Partner.Holds.SEVERAL, hours: int = 240) -> None:
+    def __init__(self, url: str, *, holds: str = Support.YES, hours: int = 240) -> None:
         self.now = database_now()
-        self.company: Company = with_contacts(make_company(now=self.now, holds=holds))
+        self.company: Company = with_contacts(make_company(now=self.now, partners_keep_both=holds))
         starts = (self.now + timedelta(hours=hours)).replace(minute=0, second=0, microsecond=0)
         spec = drafts.DraftSpec(
             roles=("sign", "decrypt"),
@@ -138,7 +139,7 @@ def answers(now: datetime) -> list[dict[str, Any]]:
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("holds", [Partner.Holds.SEVERAL, Partner.Holds.ONE])
+@pytest.mark.parametrize("holds", [Support.YES, Support.NO])
 def test_each_state_fits_a_phone_and_a_desktop_and_is_accessible(
     chromium: Browser, live_server: object, holds: str
 ) -> None:
@@ -177,7 +178,7 @@ def test_denied_visitors_get_an_accessible_page(chromium: Browser, live_server: 
 def test_a_partner_answers_on_a_phone_without_javascript(
     browse: Callable[..., Page], live_server: object, tmp_path: Path
 ) -> None:
-    setting = Setting(str(live_server), holds=Partner.Holds.ONE)
+    setting = Setting(str(live_server), holds=Support.NO)
     page = browse(**PHONE, java_script_enabled=False)
     page.goto(setting.path)
     expect(page.get_by_role("heading", level=1)).to_have_text("Our AS2 certificate changes")

@@ -16,6 +16,7 @@ from as2certs import pki
 from as2certs.accounts.models import Installation
 from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
+from identities.capabilities import Support
 from identities.models import AS2System, Identity
 from partners.models import Contact, Partner
 from rotations.exchange import responses
@@ -27,6 +28,7 @@ from rotations.letters.announcements import announce
 from rotations.lifecycle import approval, drafts, endings, rescheduling
 from rotations.models import AtEnd, Participant, Rotation, Step
 from rotations.planning.windows import Window
+from tests.capabilities import SIGNS_PER_PARTNER, keeps_both
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, make_draft, partner_certificate, window
 from tests.rotations.pages import STARTS
@@ -160,7 +162,7 @@ def test_at_most_three_questions_are_asked(
 @pytest.fixture
 def one_slot_too(rotation: Rotation, company: Company) -> Rotation:
     """A second change, of an identity whose partners hold one certificate at a time."""
-    Partner.objects.update(holds=Partner.Holds.ONE)
+    Partner.objects.update(**keeps_both(Support.NO))
     return rotation
 
 
@@ -450,7 +452,7 @@ LAST = NOW + timedelta(days=15)
 @pytest.fixture
 def phased(company: Company) -> Rotation:
     """A change that began days ago, of which both partners were told; each changes when it is ready."""
-    AS2System.objects.update(signs_per_partner=True)
+    AS2System.objects.update(**SIGNS_PER_PARTNER)
     spec = drafts.DraftSpec(
         roles=("sign", "decrypt"),
         old=company.old,

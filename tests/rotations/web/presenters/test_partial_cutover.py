@@ -16,6 +16,7 @@ from rotations.lifecycle import approval, drafts, step_actions
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState
 from rotations.web.presenters.rotation_detail import RotationDetail
+from tests.capabilities import SIGNS_PER_PARTNER, keeps_both
 from tests.people import log_in, make_person
 from tests.rotations.company import (
     NOW,
@@ -46,7 +47,7 @@ def company(tmp_path: Path, settings: LazySettings, clock: FakeClock) -> Company
 
 def two_systems(company: Company, clock: FakeClock) -> Rotation:
     """Return Fabrikam's rotation with a directory that has changed over, and a second, manually operated system."""
-    second = AS2System.objects.create(name="Second", overlap="readers")
+    second = AS2System.objects.create(name="Second", **keeps_both("yes"))
     other = Identity.objects.create(name="ACME 2", as2_id="ACME-2", as2_system=second)
     fabrikam = company.partners[0]
     Partnership.objects.create(identity=other, partner=fabrikam)
@@ -97,7 +98,7 @@ def test_a_failed_endpoint_is_uncertain_and_can_be_retried(company: Company, clo
 
 
 def test_one_partner_can_go_back_when_we_sign_per_partner(company: Company, clock: FakeClock) -> None:
-    AS2System.objects.update(signs_per_partner=True)
+    AS2System.objects.update(**SIGNS_PER_PARTNER)
     company.identity.refresh_from_db()
     spec = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
     rotation = drafts.create_draft(company.identity, spec, by=company.by, now=NOW)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from identities.models import AS2System
+from identities.capabilities import Support
 from rotations.execution.confirmations import waive
 from rotations.lifecycle import approval, step_actions
 from rotations.models import Rotation
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def company(db: None) -> Company:
     """A company with one slot on both sides, where messages are held during the change."""
-    return make_company(connector="manual", overlap=AS2System.Overlap.NONE, holds="one")
+    return make_company(connector="manual", system_keeps_both=Support.NO, partners_keep_both="no")
 
 
 @pytest.fixture

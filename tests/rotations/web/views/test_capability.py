@@ -16,6 +16,7 @@ from rotations.lifecycle import partner_capability
 from rotations.lifecycle.replanning import AlternativePlan, assumed_capability
 from rotations.models import Participant, Rotation
 from rotations.web.presenters.partner_tasks import replanning_tasks
+from tests.capabilities import keeps_both
 from tests.rotations.company import NOW, Company
 from tests.rotations.lifecycle.capability import (
     announced_rotation,
@@ -40,17 +41,19 @@ def rotation(company: Company) -> Rotation:
 
 
 def seen(participant: Participant) -> str:
-    return AlternativePlan.of(participant.rotation, now=NOW, holding=assumed_capability(participant)).version
+    return AlternativePlan.of(participant.rotation, now=NOW, answers=assumed_capability(participant)).version
 
 
 def decide(client: Client, participant: Participant, **data: Any) -> Any:
-    return post_form(client, "participant-holds", participant.uid, **{"seen": seen(participant), "reason": "", **data})
+    return post_form(
+        client, "participant-capability", participant.uid, **{"seen": seen(participant), "reason": "", **data}
+    )
 
 
 def test_a_stated_capability_becomes_a_task(operator: Client, rotation: Rotation, company: Company) -> None:
     northwind = state_capability(rotation, company)
     line = "Northwind says that its system can keep both certificates for a while."
-    where = f"/rotations/partners/{northwind.uid}/holds/"
+    where = f"/rotations/partners/{northwind.uid}/capability/"
     for name, uid in (
         ("rotation-detail", rotation.uid),
         ("participant-detail", northwind.uid),
@@ -65,7 +68,7 @@ def test_both_plans_are_shown_and_the_new_one_is_adopted(
     operator: Client, rotation: Rotation, company: Company
 ) -> None:
     northwind = state_capability(rotation, company)
-    asked = page_text(get_page(operator, "participant-holds", northwind.uid))
+    asked = page_text(get_page(operator, "participant-capability", northwind.uid))
     assert "Said by Alice, " in asked
     assert "from 192.0.2.7. It is an answer from outside: if it is wrong" in asked
     assert "The plan as it is" in asked
@@ -77,7 +80,7 @@ def test_both_plans_are_shown_and_the_new_one_is_adopted(
     assert "Northwind gets a mail with its new steps" in asked
     response = decide(operator, northwind, decision="take")
     assert response.url == f"/rotations/partners/{northwind.uid}/"
-    assert participant_of(rotation).partner.holds == "several"
+    assert participant_of(rotation).partner.keeps_both("own") == "yes"
     assert planned_acts(participant_of(rotation))["partner_cut_over"] is False
     detail = page_text(get_page(operator, "participant-detail", northwind.uid))
     assert "took over what the partner said of its system" in detail
@@ -91,20 +94,20 @@ def test_keeping_the_stored_plan_requires_a_reason(operator: Client, rotation: R
     detail = page_text(get_page(operator, "participant-detail", northwind.uid))
     assert "left aside" in detail
     assert "We know better" in detail
-    assert participant_of(rotation).partner.holds == "unknown"
+    assert participant_of(rotation).partner.keeps_both("own") == "unknown"
 
 
 def test_a_post_without_a_decision_changes_nothing(operator: Client, rotation: Rotation, company: Company) -> None:
     northwind = state_capability(rotation, company)
     assert decide(operator, northwind).status_code == 422
     assert decide(operator, northwind, decision="maybe").status_code == 422
-    assert participant_of(rotation).holds_undecided
+    assert participant_of(rotation).is_capability_undecided
 
 
 def test_an_outdated_comparison_is_refused(operator: Client, rotation: Rotation, company: Company) -> None:
     northwind = state_capability(rotation, company)
     before = seen(northwind)
-    Partner.objects.filter(name="Fabrikam").update(holds="one")
+    Partner.objects.filter(name="Fabrikam").update(**keeps_both("no"))
     response = decide(operator, northwind, decision="take", seen=before)
     assert response.status_code == 422
     assert "has changed in the meantime" in page_text(response)
@@ -113,7 +116,7 @@ def test_an_outdated_comparison_is_refused(operator: Client, rotation: Rotation,
 
 def test_without_a_statement_there_is_nothing_to_decide(operator: Client, rotation: Rotation) -> None:
     northwind = participant_of(rotation)
-    assert "has said nothing of its system" in page_text(get_page(operator, "participant-holds", northwind.uid))
+    assert "has said nothing of its system" in page_text(get_page(operator, "participant-capability", northwind.uid))
     response = decide(operator, northwind, decision="take")
     assert response.status_code == 422
     assert "left to decide" in page_text(response)
@@ -121,7 +124,7 @@ def test_without_a_statement_there_is_nothing_to_decide(operator: Client, rotati
 
 def test_a_change_of_the_partners_capability_asks_about_running_plans(operator: Client, rotation: Rotation) -> None:
     assert "another one now" not in page_text(get_page(operator, "rotation-detail", rotation.uid))
-    Partner.objects.filter(name="Northwind").update(holds="several")
+    Partner.objects.filter(name="Northwind").update(**keeps_both("yes"))
     shown = page_text(get_page(operator, "rotation-detail", rotation.uid))
     assert "The plan would be another one now: something else is known of what Northwind can hold." in shown
     assert f"/rotations/{rotation.uid}/plan/" in shown
@@ -140,7 +143,7 @@ def test_a_change_of_the_partners_capability_asks_about_running_plans(operator: 
 def test_no_new_plan_is_proposed_after_the_cut_over(operator: Client, rotation: Rotation) -> None:
     rotation.steps.filter(act="cut_over").update(state="done", done_at=NOW)
     Rotation.objects.filter(pk=rotation.pk).update(state="under_way")
-    Partner.objects.filter(name="Northwind").update(holds="several")
+    Partner.objects.filter(name="Northwind").update(**keeps_both("yes"))
     assert "another one now" not in page_text(get_page(operator, "rotation-detail", rotation.uid))
 
 
@@ -158,7 +161,7 @@ def test_the_check_takes_as_many_queries_for_any_number_of_partners(rotation: Ro
     before = queries()
     assert before <= 2
     for n in range(20):
-        partner = Partner.objects.create(name=f"P{n}", as2_id=f"P{n}", holds="several")
+        partner = Partner.objects.create(name=f"P{n}", as2_id=f"P{n}", **keeps_both("yes"))
         Partnership.objects.create(identity=company.identity, partner=partner)
         Participant.objects.create(rotation=rotation, partner=partner)
     assert queries() == before
@@ -168,8 +171,8 @@ def test_viewers_see_the_task_and_can_not_decide(viewer: Client, rotation: Rotat
     northwind = state_capability(rotation, company)
     shown = page_text(get_page(viewer, "rotation-detail", rotation.uid))
     assert "Northwind says that its system" in shown
-    assert "/holds/" not in shown
-    assert get_page(viewer, "participant-holds", northwind.uid).status_code == 403
+    assert "/capability/" not in shown
+    assert get_page(viewer, "participant-capability", northwind.uid).status_code == 403
     assert decide(viewer, northwind, decision="take").status_code == 403
     assert get_page(viewer, "rotation-plan", rotation.uid).status_code == 403
 
@@ -197,11 +200,12 @@ def test_a_past_change_suggests_the_capability(operator: Client, rotation: Rotat
     shown = page_text(get_page(operator, "partner-detail", partner.uid))
     assert "Northwind seems to be able to keep both certificates for a while." in shown
     assert "fingerprint came from its system on 21 Nov 2026" in shown
-    assert partner.holds == "unknown"  # never silently
-    assert post_form(operator, "partner-holds-both", partner.uid).status_code == 302
+    assert partner.keeps_both("own") == "unknown"  # never silently
+    assert post_form(operator, "partner-keeps-both", partner.uid).status_code == 302
     partner.refresh_from_db()
-    assert partner.holds == "several"
-    assert Entry.objects.get(verb="partner.holds_learnt").new == {"holds": "can keep the old and the new for a while"}
+    assert partner.keeps_both("own") == "yes"
+    asked = ("verifies_messages_with_two", "verifies_mdns_with_two")
+    assert Entry.objects.get(verb="partner.capability_observed").new == dict.fromkeys(asked, "yes")
     assert "seems to be able" not in page_text(get_page(operator, "partner-detail", partner.uid))
 
 
@@ -234,12 +238,12 @@ def test_weaker_evidence_suggests_nothing(rotation: Rotation, lacking: dict[str,
 def test_one_day_of_overlap_suffices_and_known_capabilities_are_skipped(operator: Client, rotation: Rotation) -> None:
     changed(rotation, there_before=DAY)
     assert shown_by(rotation)
-    Partner.objects.filter(name="Northwind").update(holds="one")
+    Partner.objects.filter(name="Northwind").update(**keeps_both("no"))
     assert not shown_by(rotation)
     partner = Partner.objects.get(name="Northwind")
-    post_form(operator, "partner-holds-both", partner.uid)
+    post_form(operator, "partner-keeps-both", partner.uid)
     partner.refresh_from_db()
-    assert partner.holds == "one"
+    assert partner.keeps_both("own") == "no"
 
 
 def test_a_rolled_back_change_suggests_nothing(rotation: Rotation) -> None:

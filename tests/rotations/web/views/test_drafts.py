@@ -21,6 +21,7 @@ from rotations.execution.version_token import rotation_version
 from rotations.lifecycle import drafts
 from rotations.models import Rotation
 from rotations.planning.windows import Window
+from tests.capabilities import SIGNS_PER_PARTNER, keeps_both
 from tests.certificates import cert_pem, key_pem, make_pair, p12
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, partner_certificate
@@ -539,7 +540,7 @@ PHASED: dict[str, Any] = {
 @pytest.fixture
 def signing_per_partner(company: Company) -> Company:
     company.identity.as2_system = AS2System.objects.create(
-        name="OpenAS2", connector="directory", config={}, overlap="readers", signs_per_partner=True
+        name="OpenAS2", connector="directory", config={}, **keeps_both("yes"), **SIGNS_PER_PARTNER
     )
     company.identity.save()
     return company
@@ -613,7 +614,7 @@ def test_partners_change_when_ready_only_where_our_system_signs_per_partner(oper
 def test_partners_that_hold_one_are_named_where_each_changes_when_ready(
     operator: Client, signing_per_partner: Company
 ) -> None:
-    Partner.objects.filter(name="Northwind").update(holds="one")
+    Partner.objects.filter(name="Northwind").update(**keeps_both("no"))
     page = create(operator, signing_per_partner, **PHASED)
     assert "Northwind can hold one only" in " ".join(page.context["form"].errors["at_end"])
     assert "Fabrikam" not in " ".join(page.context["form"].errors["at_end"])

@@ -12,7 +12,7 @@ from django.urls import reverse
 from playwright.sync_api import Page, expect
 
 from as2certs.clock import database_now
-from identities.models import AS2System
+from identities.capabilities import Support
 from rotations.lifecycle import approval, drafts, step_actions
 from rotations.models import Rotation
 from rotations.planning.windows import Window
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.dates]
 
 @pytest.fixture
 def company(db: None) -> Company:
-    company = make_company(connector="manual", overlap=AS2System.Overlap.READERS, now=database_now())
+    company = make_company(connector="manual", system_keeps_both=Support.YES, now=database_now())
     company.alice.groups.add(Group.objects.get(name="administrator"))
     return company
 

@@ -12,6 +12,7 @@ from django.urls import reverse
 from as2certs.accounts.models import Installation
 from as2certs.audit.models import Entry
 from identities import role_assignments
+from identities.capabilities import Support
 from identities.models import AS2System
 from rotations.exchange import responses
 from rotations.execution import transitions
@@ -20,6 +21,7 @@ from rotations.lifecycle import drafts, rescheduling
 from rotations.models import Rotation
 from rotations.planning.states import StepAction
 from rotations.planning.windows import Window
+from tests.capabilities import keeps_both
 from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, confirm_all
 from tests.rotations.pages import (
@@ -58,7 +60,7 @@ def applied(company: Company) -> Rotation:
 
 def test_the_page_shows_the_effects_of_approving(approver: Client, company: Company) -> None:
     company.identity.as2_system = AS2System.objects.create(
-        name="OpenAS2 production", connector="directory", overlap=AS2System.Overlap.READERS
+        name="OpenAS2 production", connector="directory", **keeps_both(Support.YES)
     )
     company.identity.save()
     rotation = make_drafted(company)
@@ -296,7 +298,7 @@ def test_closing_skips_open_steps_with_a_reason(operator: Client, company: Compa
 
 def test_a_pending_retirement_blocks_closing(operator: Client, company: Company) -> None:
     company.identity.as2_system = AS2System.objects.create(
-        name="OpenAS2", connector="manual", overlap=AS2System.Overlap.READERS
+        name="OpenAS2", connector="manual", **keeps_both(Support.YES)
     )
     company.identity.save()
     rotation = make_approved(company)

@@ -10,12 +10,14 @@ from django.test import Client
 
 from as2certs import pki
 from as2certs.audit.models import Entry
+from identities.capabilities import Support
 from identities.models import AS2System
 from partners.models import Contact, Partner
 from rotations.execution import confirmations
 from rotations.lifecycle import approval, drafts, endings
 from rotations.models import Participant, Rotation
 from rotations.planning.windows import Window
+from tests.capabilities import keeps_both
 from tests.rotations.company import NOW, Company, partner_certificate
 from tests.rotations.pages import (
     STARTS,
@@ -120,7 +122,7 @@ def test_an_empty_answer_is_refused(operator: Client, company: Company) -> None:
 
 
 def test_agreeing_to_the_window_confirms_no_installation(operator: Client, company: Company) -> None:
-    Partner.objects.filter(name="Fabrikam").update(holds="one")
+    Partner.objects.filter(name="Fabrikam").update(**keeps_both("no"))
     participant = first_participant(make_approved(company))
     answer(operator, participant, agreed="on")
     participant = again(participant)
@@ -130,7 +132,7 @@ def test_agreeing_to_the_window_confirms_no_installation(operator: Client, compa
 
 def test_a_partner_that_can_hold_both_is_not_asked_for_the_window(operator: Client, company: Company) -> None:
     company.identity.as2_system = AS2System.objects.create(
-        name="OpenAS2", connector="manual", overlap=AS2System.Overlap.READERS
+        name="OpenAS2", connector="manual", **keeps_both(Support.YES)
     )
     company.identity.save()
     participant = first_participant(make_approved(company))
@@ -139,7 +141,7 @@ def test_a_partner_that_can_hold_both_is_not_asked_for_the_window(operator: Clie
 
 def test_the_last_answer_makes_it_scheduled(operator: Client, company: Company) -> None:
     company.identity.as2_system = AS2System.objects.create(
-        name="OpenAS2", connector="manual", overlap=AS2System.Overlap.READERS
+        name="OpenAS2", connector="manual", **keeps_both(Support.YES)
     )
     company.identity.save()
     rotation = make_approved(company)
@@ -294,7 +296,7 @@ def test_a_statement_does_not_complete_the_fingerprint_check(operator: Client, c
 
 def by_hand(company: Company) -> Rotation:
     company.identity.as2_system = AS2System.objects.create(
-        name="OpenAS2", connector="manual", overlap=AS2System.Overlap.READERS
+        name="OpenAS2", connector="manual", **keeps_both(Support.YES)
     )
     company.identity.save()
     return make_approved(company)

@@ -16,6 +16,7 @@ from partners.models import Partner, Partnership
 from rotations.lifecycle import approval, endings
 from rotations.models import Rotation
 from rotations.web.presenters.rotation_detail import RotationDetail
+from tests.capabilities import keeps_both
 from tests.inventory import count_queries
 from tests.rotations.company import NOW, Company, make_draft
 from tests.rotations.pages import get_page, make_approved, page_text, plan_form, post_form, stored_state
@@ -325,7 +326,7 @@ def test_the_page_takes_as_many_queries_for_any_size_of_the_rehearsal(
     for n in range(8):
         for identity, where in ((company.identity, "production"), (side.identity, "test")):
             name = f"P{n} {where}"
-            partner = Partner.objects.create(name=name, as2_id=name, environment=where, holds="several")
+            partner = Partner.objects.create(name=name, as2_id=name, environment=where, **keeps_both("yes"))
             Partnership.objects.create(identity=identity, partner=partner)
     side.old, side.new = side.new, side.old
     many = make_prepared(company)

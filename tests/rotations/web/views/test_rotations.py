@@ -12,6 +12,7 @@ from django.urls import reverse
 
 from as2certs import pki
 from as2certs.accounts.models import User
+from identities.capabilities import Support
 from identities.models import AS2System
 from partners.models import Contact, Partner, Partnership
 from rotations.execution import confirmations
@@ -20,6 +21,7 @@ from rotations.models import Rotation
 from rotations.web.presenters.rotation_actions import RotationActions
 from rotations.web.presenters.rotation_detail import RotationDetail
 from rotations.web.presenters.step_groups import group_steps
+from tests.capabilities import keeps_both
 from tests.rotations.company import NOW, Company, make_draft
 from tests.rotations.pages import (
     STARTS,
@@ -41,7 +43,7 @@ def detail(rotation: Rotation, *, at: timedelta = timedelta()) -> RotationDetail
 def connect(company: Company, count: int) -> None:
     """Connect that many more partners, each with two contacts."""
     for n in range(count):
-        partner = Partner.objects.create(name=f"Partner {n:03}", as2_id=f"P{n}", holds="several")
+        partner = Partner.objects.create(name=f"Partner {n:03}", as2_id=f"P{n}", **keeps_both("yes"))
         Partnership.objects.create(identity=company.identity, partner=partner)
         for name in ("Dana", "Eli"):
             Contact.objects.create(partner=partner, name=name, phone="+1 555 0100")
@@ -108,7 +110,7 @@ def test_a_window_across_a_dst_change_shows_both_offsets(company: Company) -> No
 def test_the_same_steps_of_partners_are_grouped_with_a_tally(company: Company) -> None:
     connect(company, 3)
     company.identity.as2_system = AS2System.objects.create(
-        name="OpenAS2", connector="manual", overlap=AS2System.Overlap.READERS
+        name="OpenAS2", connector="manual", **keeps_both(Support.YES)
     )
     company.identity.save()
     rotation = make_approved(company)
@@ -134,7 +136,7 @@ def test_the_steps_of_a_single_partner_are_not_grouped(company: Company) -> None
 
 def test_every_step_is_in_exactly_one_group_in_order(company: Company) -> None:
     connect(company, 2)
-    Partner.objects.filter(name="Fabrikam").update(holds="one")
+    Partner.objects.filter(name="Fabrikam").update(**keeps_both("no"))
     rotation = make_approved(company)
     steps = list(rotation.steps.select_related("participant"))
     assert [step for line in group_steps(rotation, steps) for step in line.steps] == steps

@@ -16,6 +16,7 @@ from rotations.lifecycle import rescheduling
 from rotations.models import Participant, Rotation, Step
 from rotations.planning.states import StepAction
 from rotations.planning.windows import Window
+from tests.capabilities import SIGNS_PER_PARTNER, keeps_both
 from tests.rotations.company import CHICAGO, NOW, Company
 from tests.rotations.pages import (
     STARTS,
@@ -36,7 +37,7 @@ NEXT_DAY = Window(STARTS + timedelta(days=1), STARTS + timedelta(days=1, hours=1
 def per_partner(company: Company) -> Company:
     """The company, with a manually operated AS2 system that signs per partner."""
     company.identity.as2_system = AS2System.objects.create(
-        name="OpenAS2 production", connector="manual", overlap="readers", signs_per_partner=True
+        name="OpenAS2 production", connector="manual", **keeps_both("yes"), **SIGNS_PER_PARTNER
     )
     company.identity.save()
     return company
