@@ -55,6 +55,7 @@ class PartnerAction(StrEnum):
     GO_BACK = "go back to the old certificate"
     CONFIRM = "say whether messages flow"
     REMOVE_OLD = "remove the old certificate"
+    HAND_IN = "hand in its new certificate"  #: before its first one ends, if it has one
     NOTHING = "nothing"  #: from then on we change for a partner that changes when it is ready
 
 
@@ -66,6 +67,7 @@ class WaitReason(StrEnum):
     OUR_SIDE = "our own change is held up"
     NOT_PREPARED = "our side can't read or accept the new certificate yet"
     MISSED = "the window is over"
+    COMPARED = "its new certificate is compared with it first"
 
 
 class Question(StrEnum):
@@ -392,6 +394,64 @@ def is_held_up(it: PartnerSituation) -> bool:
 
 def _is_switch_early(it: PartnerSituation) -> bool:
     return any(step.blocked and not step.simultaneous for step in it.open_of(Act.PARTNER_CUT_OVER))
+
+
+# A request for a new certificate of the partner: it takes part in no change yet.
+
+
+@dataclass(frozen=True)
+class UsedCertificate:
+    """The roles that a certificate of a partner serves, and when it ends (UTC)."""
+
+    roles: tuple[str, ...]
+    ends: datetime
+
+
+@dataclass(frozen=True)
+class Successor:
+    """A certificate of a partner that we hold for these roles, and when it ends (UTC).
+
+    ``is_compared``: nobody has to compare its fingerprint with the partner any more.
+    """
+
+    roles: tuple[str, ...]
+    ends: datetime
+    is_compared: bool
+
+
+@dataclass(frozen=True)
+class RequestSituation:
+    """What decides what a partner may do about its own certificates outside a change."""
+
+    used: Sequence[UsedCertificate]
+    successors: Sequence[Successor]
+
+
+def find_request_action(situation: RequestSituation) -> NextAction:
+    """Return what a partner may do about its own certificates while it takes part in no change.
+
+    1. While a certificate in use has no successor, or there is none at all: hand one in.
+    2. Wait while a new certificate has to be compared.
+    3. Otherwise nothing: we agree on a time with it.
+    """
+    used, successors = situation.used, situation.successors
+    ends = [one.ends for one in used if uncovered_roles(one, successors)]
+    if ends or not (used or successors):
+        return NextAction(ChangeProgress.ASKING, PartnerAction.HAND_IN, moment=min(ends, default=None))
+    following = [one for one in successors if not used or any(_follows(one, old) for old in used)]
+    if any(not one.is_compared for one in following):
+        return NextAction(ChangeProgress.ASKING, PartnerAction.WAIT, WaitReason.COMPARED)
+    return NextAction(ChangeProgress.ASKING, PartnerAction.NOTHING)
+
+
+def uncovered_roles(used: UsedCertificate, successors: Sequence[Successor]) -> tuple[str, ...]:
+    """Return the roles of a certificate for which there is no successor that ends later."""
+    following = [one for one in successors if _follows(one, used)]
+    return tuple(role for role in used.roles if not any(role in one.roles for one in following))
+
+
+def _follows(successor: Successor, used: UsedCertificate) -> bool:
+    return successor.ends > used.ends and not set(successor.roles).isdisjoint(used.roles)
 
 
 # The questions of a partner's page, and what it accepts.

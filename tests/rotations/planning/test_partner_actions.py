@@ -20,8 +20,12 @@ from rotations.planning.partner_actions import (
     PartnerAction,
     PartnerSituation,
     Question,
+    RequestSituation,
+    Successor,
+    UsedCertificate,
     WaitReason,
     find_next_action,
+    find_request_action,
 )
 from rotations.planning.states import RotationState
 
@@ -159,6 +163,43 @@ def test_a_waived_partner_that_changes_with_us_waits_too_and_one_that_has_change
     changed = together(now=INSIDE, ours=OURS_DONE, state=APPLIED)
     assert find_next_action(replace(changed, steps=[skipped])).action is PartnerAction.SWITCH_NOW
     assert find_next_action(replace(changed, steps=[skipped], works=True)).action is NOTHING
+
+
+# A request for a new certificate
+
+BOTH = ("verify", "encrypt")
+USED, LATER = UsedCertificate(BOTH, ENDS), ENDS + timedelta(days=700)
+HAND_IN = PartnerAction.HAND_IN
+
+
+@pytest.mark.parametrize(
+    ("used", "successors", "action", "detail"),
+    [
+        ([], [], HAND_IN, None),
+        ([USED], [], HAND_IN, ENDS),
+        ([USED], [Successor(BOTH, LATER, is_compared=False)], WAIT, WaitReason.COMPARED),
+        ([USED], [Successor(BOTH, LATER, is_compared=True)], NOTHING, None),
+        ([], [Successor(BOTH, LATER, is_compared=False)], WAIT, WaitReason.COMPARED),
+        # It ends no later, or serves one role only.
+        ([USED], [Successor(BOTH, ENDS, is_compared=False)], HAND_IN, ENDS),
+        ([USED], [Successor(("verify",), LATER, is_compared=True)], HAND_IN, ENDS),
+        (
+            [UsedCertificate(("verify",), ENDS), UsedCertificate(("encrypt",), STARTS)],
+            [Successor(("encrypt",), LATER, is_compared=False)],
+            HAND_IN,
+            ENDS,
+        ),
+    ],
+)
+def test_a_request_for_a_new_certificate(
+    used: list[UsedCertificate],
+    successors: list[Successor],
+    action: PartnerAction,
+    detail: datetime | WaitReason | None,
+) -> None:
+    answer = find_request_action(RequestSituation(used, successors))
+    assert (answer.action, answer.reason or answer.moment) == (action, detail)
+    assert answer.progress is ChangeProgress.ASKING
 
 
 # The questions of a partner's page, and what it accepts
