@@ -47,6 +47,15 @@ from rotations.notifications.expiry import (
     sent_thresholds,
 )
 from rotations.notifications.thresholds import reached_threshold
+from rotations.planning.partner_actions import (
+    NextAction,
+    PartnerAction,
+    RequestSituation,
+    Successor,
+    UsedCertificate,
+    find_request_action,
+    uncovered_roles,
+)
 from rotations.planning.states import ENDED, RotationState
 
 log = logging.getLogger(__name__)
@@ -118,15 +127,11 @@ def find_due(now: datetime) -> list[DueRequest]:
 def _due_certificate(
     certificate: ExpiringCertificate,
     thresholds: Sequence[int],
-    successors: Collection[tuple[str, datetime]],
+    successors: Sequence[Successor],
     now: datetime,
 ) -> DueCertificate | None:
     """Return a certificate that has reached a threshold, with the roles that no successor covers, if any."""
-    roles = tuple(
-        role
-        for role in certificate.roles
-        if not any(role == served and end > certificate.not_after for served, end in successors)
-    )
+    roles = uncovered_roles(UsedCertificate(certificate.roles, certificate.not_after), successors)
     if certificate.thresholds is not None:
         thresholds = partner_thresholds(certificate.thresholds)
     threshold = reached_threshold(thresholds, certificate.not_after, now)
@@ -145,8 +150,8 @@ def _contacts_by_partner(partners: Collection[int]) -> Mapping[int, list[Contact
     return defaultdict(list, {pk: list(contacts.values()) for pk, contacts in found.items()})
 
 
-def _successors_by_partner(partners: Collection[int]) -> Mapping[int, list[tuple[str, datetime]]]:
-    """Return the roles for which partners have a successor, and when that expires.
+def _successors_by_partner(partners: Collection[int]) -> Mapping[int, list[Successor]]:
+    """Return the certificates that partners have handed in, or that are planned for them.
 
     A successor was submitted and not refused, or belongs to a rotation that is running or was cancelled: we hold it
     still. If a refusal cancelled the rotation, its certificate is no successor.
@@ -155,16 +160,23 @@ def _successors_by_partner(partners: Collection[int]) -> Mapping[int, list[tuple
     refused = HandedIn.objects.filter(certificate=OuterRef("new_partner_certificate"), accepted=False)
     is_held = Q(state=RotationState.CANCELLED) & ~Exists(refused)
     planned = Rotation.objects.filter(~Q(state__in=ENDED) | is_held, new_partner_certificate__isnull=False)
-    found: dict[int, list[tuple[str, datetime]]] = defaultdict(list)
+    found: dict[int, list[Successor]] = defaultdict(list)
     for batch in key_batches(partners):
-        for rows, end in (
-            (submitted, "certificate__not_after"),
-            (planned, "new_partner_certificate__not_after"),
+        for partner, roles, ends, settled_at in submitted.filter(partner_id__in=batch).values_list(
+            "partner_id", "roles", "certificate__not_after", "settled_at"
         ):
-            columns = rows.filter(partner_id__in=batch).values_list("partner_id", "roles", end)
-            for partner, roles, until in columns:
-                found[partner] += [(role, until) for role in roles]
+            found[partner].append(Successor(tuple(roles), ends, is_compared=settled_at is not None))
+        for partner, roles, ends in planned.filter(partner_id__in=batch).values_list(
+            "partner_id", "roles", "new_partner_certificate__not_after"
+        ):
+            found[partner].append(Successor(tuple(roles), ends, is_compared=True))
     return found
+
+
+def request_action(partner: Partner) -> NextAction:
+    """Return what a partner may do about its own certificates, as its page and the requests to it say."""
+    used = [one.as_used for one in certificates_in_use(partner)]
+    return find_request_action(RequestSituation(used, _successors_by_partner([partner.pk])[partner.pk]))
 
 
 # Composing and queueing.
@@ -176,6 +188,10 @@ class CertificateInUse:
 
     certificate: PartnerCertificate
     roles: tuple[str, ...]
+
+    @property
+    def as_used(self) -> UsedCertificate:
+        return UsedCertificate(self.roles, self.certificate.not_after)
 
 
 @dataclass(frozen=True)
@@ -355,8 +371,7 @@ def find_no_longer_requested(partner: Partner, certificates: Collection[int], *,
     left = {
         one.certificate_id
         for one in find_still_expiring(THEIRS, certificates, now=now)
-        for role in one.roles
-        if not any(role == served and end > one.not_after for served, end in successors)
+        if uncovered_roles(UsedCertificate(one.roles, one.not_after), successors)
     }
     return set(certificates) - left
 
@@ -384,7 +399,7 @@ def build_request_preview(partner: Partner, *, now: datetime) -> RequestPreview:
 
     Raises UnknownPlaceholder if the operator's wording contains one.
     """
-    obstacle, certificates = _obstacle(partner), _certificates_in_use(partner)
+    obstacle, certificates = _obstacle(partner), _requested_certificates(partner)
     if obstacle:
         return RequestPreview(partner, (), obstacle)
     contacts, mail = _reachable_contacts(partner), _request_mail(partner, now=now)
@@ -399,8 +414,13 @@ def build_request_preview(partner: Partner, *, now: datetime) -> RequestPreview:
 def _obstacle(partner: Partner) -> str:
     if partner.archived_at is not None:
         return f"{partner} is archived: restore it first."
-    if not _certificates_in_use(partner):
+    if not certificates_in_use(partner):
         return f"No certificate of {partner} is in use, so none ends: make a link, and write to them yourself."
+    found = request_action(partner)
+    if found.action is PartnerAction.WAIT:
+        return f"A new certificate of {partner} is here: compare its fingerprint. For another one, make a link."
+    if found.action is PartnerAction.NOTHING:
+        return f"A new certificate of {partner} is here: plan its rotation. For another one, make a link."
     if nobody := explain_contact_gap(partner, Letter.Kind.HAND_IN):
         return nobody
     if not _reachable_contacts(partner):
@@ -408,9 +428,17 @@ def _obstacle(partner: Partner) -> str:
     return ""
 
 
-def _certificates_in_use(partner: Partner) -> list[CertificateInUse]:
+def certificates_in_use(partner: Partner) -> list[CertificateInUse]:
+    """Return the certificates that a partner uses, the first to end first."""
     found = [CertificateInUse(old, roles) for old, roles in predecessors(partner, partner.ROLES) if old is not None]
     return sorted(found, key=lambda one: one.certificate.not_after)
+
+
+def _requested_certificates(partner: Partner) -> list[CertificateInUse]:
+    """Return the certificates that a partner uses without a successor, with the roles that lack one."""
+    successors = _successors_by_partner([partner.pk])[partner.pk]
+    found = [(one.certificate, uncovered_roles(one.as_used, successors)) for one in certificates_in_use(partner)]
+    return [CertificateInUse(certificate, roles) for certificate, roles in found if roles]
 
 
 def _reachable_contacts(partner: Partner) -> list[Contact]:
@@ -429,7 +457,7 @@ def send_request(partner: Partner, *, by: Actor, now: datetime) -> list[Letter]:
     """
     if obstacle := _obstacle(partner):
         raise ActionRefused(obstacle)
-    certificates, contacts = _certificates_in_use(partner), _reachable_contacts(partner)
+    certificates, contacts = _requested_certificates(partner), _reachable_contacts(partner)
     thresholds = partner_thresholds(
         Installation.current().reminder_days if partner.reminder_days is None else partner.reminder_days
     )

@@ -22,12 +22,14 @@ from rotations.execution.confirmations import (
     open_steps,
     require_participating,
 )
+from rotations.execution.partner_situation import next_action
 from rotations.letters import sending
 from rotations.models import Participant, Rotation
 from rotations.notifications import exchange_mail
 from rotations.notifications.exchange_mail import News, PartnerNews
 from rotations.planning import windows
 from rotations.planning.change import Act
+from rotations.planning.partner_actions import AFTER_CHANGE, ENDED_PROGRESS, Answer, ChangeProgress, NextAction
 from rotations.planning.states import AWAITING_WINDOW, RotationState, StepAction
 
 #: Findings of a window that an operator may accept, but a partner may not propose.
@@ -36,10 +38,65 @@ OPERATOR_ONLY_FINDINGS = (*windows.OUTSIDE_OLD_VALIDITY, "already_open")
 BEFORE_CHANGE = (RotationState.EXCHANGING, RotationState.SCHEDULED)
 #: What a partner has done by itself, as stored in the trail.
 SWITCHED_TEXT, REMOVED_TEXT = "uses the new certificate", "removed the old certificate"
-#: States in which a partner can report the result of the change.
-AFTER_CHANGE = (RotationState.UNDER_WAY, RotationState.APPLIED, RotationState.CLOSED)
 #: How many suggested contacts of a partner may wait for a decision.
 MAX_SUGGESTED = 5
+
+HAS_BEGUN = "The change has begun already: its time can't be chosen any more. Call us if it can't be so."
+HAS_COME = "The agreed time has come: it can't be moved from here any more. Call us."
+HAS_NO_MOMENT = "Each partner changes when it is ready: there is no time to choose."
+NOTHING_TO_DECLINE = "The change has been made already. If something does not work, say that instead."
+NOTHING_TO_SWITCH = "There is nothing to switch at this moment: that step is done, or comes later."
+NOTHING_TO_REPORT = "The change has not been made yet, so it is too early to say whether it works."
+NO_TIMES_OFFERED = "No times are offered any more: look at the page again."
+
+
+def require_possible(participant: Participant, answer: Answer, *, now: datetime) -> None:
+    """Raise ActionRefused for an answer that a partner, whose rotation is loaded, can't give now from its page."""
+    found = next_action(participant, list(participant.steps.all()), now=now)
+    if answer not in found.answers:
+        raise ActionRefused(_explain_impossible(participant, answer, found))
+
+
+def _explain_impossible(participant: Participant, answer: Answer, found: NextAction) -> str:
+    match found.progress:
+        case ChangeProgress.GOING_BACK:
+            return "We are going back to the old certificate: nothing else is asked of you now. Nothing was recorded."
+        case ChangeProgress.WENT_BACK if participant.rotation.ended_at is None:
+            return "We went back to the old certificate, and write to you before we try again. Nothing was recorded."
+        case progress if progress in ENDED_PROGRESS:
+            return "This change is over: nothing has to be answered any more. Nothing was recorded."
+    match answer:
+        case Answer.AGREE | Answer.SLOTS | Answer.PROPOSE:
+            return _explain_fixed_time(participant, answer, found)
+        case Answer.DECLINE if participant.rotation.is_emergency:
+            return "The certificate is replaced at once, and nobody can be waited for. Call us if you can’t do it."
+        case Answer.DECLINE:
+            return NOTHING_TO_DECLINE
+        case Answer.SWITCHED | Answer.DROPPED:
+            return NOTHING_TO_SWITCH
+        case Answer.WORKS:
+            return NOTHING_TO_REPORT
+        case Answer.CAPABILITY:
+            return "It makes no difference to this change any more what your system can hold. Nothing was recorded."
+    return "There is nothing left to confirm: the fingerprint has matched, or the change has been made already."
+
+
+def _explain_fixed_time(participant: Participant, answer: Answer, found: NextAction) -> str:
+    """Return why a partner can't say anything about the time of the change, or not in this way."""
+    if participant.rotation.is_emergency:
+        return "The certificate is replaced at once: there is no time to choose."
+    if participant.changes_when_ready:
+        return HAS_NO_MOMENT
+    if Answer.PROPOSE in found.answers:
+        if answer is Answer.SLOTS:
+            return NO_TIMES_OFFERED
+        return "Several times are offered by now: look at the page again, and say at which of them you can."
+    match found.progress:
+        case ChangeProgress.OPEN | ChangeProgress.MISSED:
+            return HAS_COME
+        case ChangeProgress.ASKING if not (found.we_switch or found.changes_together):
+            return "You switch when it suits you: there is no time to choose."
+    return HAS_BEGUN
 
 
 def change_has_begun(participant: Participant) -> bool:
@@ -53,16 +110,14 @@ def change_has_begun(participant: Participant) -> bool:
 def refuse_begun(rotation: Rotation, *, now: datetime, participant: Participant | None = None) -> None:
     """Raise ActionRefused if the change, or that with one participant, has begun or has no moment to choose."""
     if rotation.is_phased and (participant is None or participant.changes_when_ready):
-        raise ActionRefused("Each partner changes when it is ready: there is no time to choose.")
+        raise ActionRefused(HAS_NO_MOMENT)
     if participant is not None and stored_plan.signs_per_partner(rotation):
         _refuse_begun_for(rotation, participant, now=now)
         return
     if rotation.state not in BEFORE_CHANGE:
-        raise ActionRefused(
-            "The change has begun already: its time can't be chosen any more. Call us if it can't be so."
-        )
+        raise ActionRefused(HAS_BEGUN)
     if rotation.window_start is not None and rotation.window_start <= now:
-        raise ActionRefused("The agreed time has come: it can't be moved from here any more. Call us.")
+        raise ActionRefused(HAS_COME)
 
 
 def _refuse_begun_for(rotation: Rotation, participant: Participant, *, now: datetime) -> None:
@@ -72,7 +127,7 @@ def _refuse_begun_for(rotation: Rotation, participant: Participant, *, now: date
             "We have changed over for you already: its time can't be chosen any more. Call us if it can't be so."
         )
     if participant.starts is not None and participant.starts <= now and participant.taken_back_at is None:
-        raise ActionRefused("The agreed time has come: it can't be moved from here any more. Call us.")
+        raise ActionRefused(HAS_COME)
 
 
 @transaction.atomic
@@ -151,7 +206,7 @@ def decline(participant: Participant, *, reason: str, by: Actor, now: datetime) 
     if rotation.state == RotationState.ROLLING_BACK:
         raise ActionRefused("We are going back to the old certificate already: there is nothing left to decline.")
     if change_has_begun(participant):
-        raise ActionRefused("The change has been made already. If something does not work, say that instead.")
+        raise ActionRefused(NOTHING_TO_DECLINE)
     if not reason.strip():
         raise ActionRefused("Say why it can’t be done, so that we can find another way.")
     participant.declined_at, participant.declined_reason = now, reason
@@ -179,7 +234,7 @@ def report_switched(participant: Participant, act: str, *, by: Actor, now: datet
     _, participant = lock_for_answer(participant)
     steps = [step for step in open_steps(participant, act) if not step.blocked and not step.simultaneous]
     if act not in (Act.PARTNER_CUT_OVER, Act.PARTNER_RETIRE) or not steps:
-        raise ActionRefused("There is nothing to switch at this moment: that step is done, or comes later.")
+        raise ActionRefused(NOTHING_TO_SWITCH)
     clear_refusal(participant)
     clear_proposal(participant)
     participant.save()
@@ -206,7 +261,7 @@ def report_result(participant: Participant, *, works: bool, note: str, by: Actor
     rotation = transitions.lock_rotation(participant.rotation_id)
     require_participating(rotation, participant)
     if rotation.state not in AFTER_CHANGE:
-        raise ActionRefused("The change has not been made yet, so it is too early to say whether it works.")
+        raise ActionRefused(NOTHING_TO_REPORT)
     if not works and not note.strip():
         raise ActionRefused("Say what does not work, such as the error that your system shows.")
     participant = rotation.participants.select_related("partner").get(pk=participant.pk)

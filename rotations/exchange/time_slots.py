@@ -11,7 +11,7 @@ from django.db import transaction
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.time_format import format_utc
 from rotations.errors import ActionRefused
-from rotations.exchange.responses import OPERATOR_ONLY_FINDINGS, refuse_begun
+from rotations.exchange.responses import NO_TIMES_OFFERED, OPERATOR_ONLY_FINDINGS, refuse_begun
 from rotations.execution import transitions
 from rotations.execution.confirmations import lock_for_answer, record_agreement, require_approved
 from rotations.lifecycle import drafts, rescheduling
@@ -123,7 +123,7 @@ def answer_slots(participant: Participant, can: Collection[Slot], *, by: Actor, 
     refuse_begun(rotation, now=now)
     slots = list(rotation.slots.all())
     if not slots:
-        raise ActionRefused("No times are offered any more: look at the page again.")
+        raise ActionRefused(NO_TIMES_OFFERED)
     able = {slot.pk for slot in can}
     for slot in slots:
         SlotAnswer.objects.update_or_create(

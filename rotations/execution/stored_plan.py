@@ -7,8 +7,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from django.db.models import Q
-
 from identities.capabilities import Support
 from identities.connectors import may_sign_per_partner
 from identities.models import AS2System
@@ -17,7 +15,6 @@ from rotations.errors import NoOwnWindow, PlanError
 from rotations.models import Participant, Rotation, Step, every_key
 from rotations.planning import plan
 from rotations.planning.change import (
-    PREPARATION_ACTS,
     Act,
     Capacity,
     CertificateChange,
@@ -26,7 +23,7 @@ from rotations.planning.change import (
     Role,
     System,
 )
-from rotations.planning.states import SETTLED, RotationState, StepState
+from rotations.planning.states import SETTLED, StepState
 
 #: Key of "our side" in a plan where no AS2 system is connected: only the inventory changes then.
 NO_SYSTEM = "none"
@@ -294,17 +291,6 @@ def copy_step(step: Step) -> Step:
 def signs_per_partner(rotation: Rotation) -> bool:
     """Return whether our signature changes for each partner at a moment of its own in this rotation."""
     return rotation.steps.for_one_partner().exists()
-
-
-def awaits_preparation(participant: Participant) -> bool:
-    """Return whether our change still waits for preparations or a decision; for this partner's alone if it can."""
-    rotation = participant.rotation
-    if not signs_per_partner(rotation):
-        return rotation.state == RotationState.EXCHANGING
-    if participant.has_objection and not rotation.is_emergency:
-        return True
-    before = rotation.steps.filter(act__in=PREPARATION_ACTS).exclude(state__in=SETTLED)
-    return before.filter(Q(participant=participant) | Q(participant=None)).exists()
 
 
 def last_window_end(rotation: Rotation) -> datetime | None:

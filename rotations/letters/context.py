@@ -13,7 +13,7 @@ from as2certs.accounts.models import Installation
 from as2certs.mail.outbox import AttachedFile
 from as2certs.time_format import format_exact_moment, format_moment
 from identities.certificates.public_files import public_file
-from rotations.execution.partner_situation import load_freezes, next_action, our_cut_overs
+from rotations.execution.partner_situation import SharedFacts, next_action
 from rotations.letters import mail_templates
 from rotations.letters.contacts import SupportContact, support_for_rotation
 from rotations.letters.instructions import Instruction, PartnerTask, build_instructions
@@ -31,16 +31,20 @@ CERTIFICATE_FORMATS = ("pem", "der", "zip", "p7b")
 class RotationContext:
     """What all letters about a rotation have in common, read once for all its partners."""
 
-    rotation: Rotation
+    facts: SharedFacts
     support: SupportContact
     texts: mail_templates.MailTextSet
     now: datetime
 
     @classmethod
-    def of(cls, rotation: Rotation, *, now: datetime) -> RotationContext:
-        """Read the context of a rotation's letters."""
+    def of(cls, rotation: Rotation, *, now: datetime, only: Participant | None = None) -> RotationContext:
+        """Read the context of a rotation's letters; with ``only``, of those to one participant."""
         texts = mail_templates.MailTextSet.of(rotation.participants.values("partner"))
-        return cls(rotation, support_for_rotation(rotation), texts, now)
+        return cls(SharedFacts(rotation, only), support_for_rotation(rotation), texts, now)
+
+    @property
+    def rotation(self) -> Rotation:
+        return self.facts.rotation
 
     @cached_property
     def answer_lead(self) -> AnswerLead:
@@ -51,18 +55,6 @@ class RotationContext:
         """Return our AS2 IDs that the change concerns."""
         rotation = self.rotation
         return rotation.holder.as2_id if rotation.side == "own" else _our_ids(rotation)
-
-    @cached_property
-    def cut_overs(self) -> Mapping[int | None, Sequence[Step]]:
-        """Return our cut-overs by the participant (primary key) for which they are; None for those for all."""
-        found: dict[int | None, list[Step]] = {}
-        for step in self.rotation.steps.filter(act=Act.CUT_OVER).defer("evidence", "effects", "checkpoint"):
-            found.setdefault(step.participant_id, []).append(step)
-        return found
-
-    @cached_property
-    def freezes(self) -> Sequence[Freeze]:
-        return load_freezes(self.rotation)
 
     @cached_property
     def files(self) -> Mapping[str, AttachedFile]:
@@ -79,7 +71,6 @@ class LetterContext:
     participant: Participant
     steps: Sequence[Step]
     shared: RotationContext
-    is_one_of_many: bool = False
 
     @classmethod
     def of(cls, participant: Participant, *, now: datetime, shared: RotationContext | None = None) -> LetterContext:
@@ -87,10 +78,8 @@ class LetterContext:
 
         With ``shared``, it is one of many, and what decides their next actions is read once for all.
         """
-        steps = list(participant.steps.all())
-        if shared is None:
-            return cls(participant, steps, RotationContext.of(participant.rotation, now=now))
-        return cls(participant, steps, shared, is_one_of_many=True)
+        shared = shared or RotationContext.of(participant.rotation, now=now, only=participant)
+        return cls(participant, list(participant.steps.all()), shared)
 
     @property
     def our_name(self) -> str:
@@ -112,19 +101,15 @@ class LetterContext:
     def zone(self) -> str:
         return self.participant.partner.time_zone
 
-    @cached_property
+    @property
     def cut_overs(self) -> Sequence[Step]:
         """Return our own cut-overs that affect the participant."""
-        if not self.is_one_of_many:
-            return our_cut_overs(self.participant)
-        found = self.shared.cut_overs
-        return found.get(self.participant.pk) or found.get(None, [])
+        return self.shared.facts.cut_overs_for(self.participant)
 
     @cached_property
     def next_action(self) -> NextAction:
         """Return what the partner may do next, from which all texts are chosen."""
-        freezes = self.shared.freezes if self.is_one_of_many and self.participant.changes_when_ready else None
-        return next_action(self.participant, self.steps, now=self.now, cut_overs=self.cut_overs, freezes=freezes)
+        return next_action(self.participant, self.steps, now=self.now, shared=self.shared.facts)
 
     @property
     def frozen_until(self) -> datetime | None:

@@ -22,20 +22,15 @@ from rotations.errors import ActionRefused, EditConflict
 from rotations.execution.confirmations import lock_for_answer
 from rotations.execution.stored_plan import PAST_PREFIX
 from rotations.lifecycle.replanning import AlternativePlan, assumed_capability
-from rotations.models import ASKED_CAPABILITIES, CAPABILITY_PHRASES, Participant, Rotation, Step
+from rotations.models import ASKED_CAPABILITIES, CAPABILITY_PHRASES, Participant, Step
 from rotations.notifications import exchange_mail
 from rotations.notifications.exchange_mail import News, PartnerNews
-from rotations.planning.change import WRITER_ROLES, Act, Role
+from rotations.planning.change import Act, Role
 from rotations.planning.states import RotationState, StepState
 
 #: How long the new certificate has to have been installed before we switched, as evidence that the old one was kept:
 #: without it, messages would have failed all that time.
 MIN_OVERLAP = timedelta(days=1)
-
-
-def is_relevant(rotation: Rotation) -> bool:
-    """Return whether partners read with the certificate, so that their capability makes a difference."""
-    return not WRITER_ROLES.isdisjoint(rotation.roles)
 
 
 @transaction.atomic

@@ -19,7 +19,7 @@ from identities.capabilities import SOFTWARE_CHOICES, Support, answers_of
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate
 from partners.models import Partner, PartnerCertificate
 from rotations.planning import states
-from rotations.planning.change import CHECK_ACTS, PREPARATION_ACTS, Act, StepOwner
+from rotations.planning.change import CHECK_ACTS, PREPARATION_ACTS, WRITER_ROLES, Act, StepOwner
 from rotations.planning.plan import DECISION_LEAD
 from rotations.planning.windows import MAX_EXTENSIONS
 
@@ -339,6 +339,11 @@ class Rotation(models.Model):
     def preparation_acts(self) -> frozenset[Act]:
         """The acts for which our cut-over waits; in an emergency, nobody is waited for."""
         return CHECK_ACTS if self.is_emergency else PREPARATION_ACTS
+
+    @property
+    def depends_on_capability(self) -> bool:
+        """Whether partners read with the certificate, so that it makes a difference how many their systems can hold."""
+        return not WRITER_ROLES.isdisjoint(self.roles)
 
     @property
     def is_withdrawn(self) -> bool:

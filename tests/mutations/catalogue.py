@@ -296,6 +296,13 @@ MUTATIONS = (
         ),
     ),
     Mutation(
+        "a page accepts only what its partner may answer now",
+        "rotations/exchange/responses.py",
+        "    if answer not in found.answers:",
+        "    if False:",
+        ("tests/rotations/web/portal/test_answers.py",),
+    ),
+    Mutation(
         "nothing is asked of a partner before all that comes before is done, directly or through others",
         "rotations/execution/transitions.py",
         "return step.state not in SETTLED or self.precede(step)",

@@ -188,7 +188,7 @@ class WindowForm(SafeForm):
         again = None if last_day else windows.same_night_end(first, until, self.cleaned_data["window_zone"])
         answer = self._answer("until_which")
         if again is not None and (start is None or start < again.at or answer == SECOND):
-            self._offer("until_which", _same_night_choices(again, first, until, self.cleaned_data["window_zone"]))
+            self._offer_nights(again, first, until, self.cleaned_data["window_zone"])
             if answer == SECOND:
                 return again.at
             if answer != NEXT_DAY:
@@ -231,11 +231,16 @@ class WindowForm(SafeForm):
         self._offer("from_which", _choices(first, zone))
         again = None if last_day else windows.same_night_end(first, until, zone)
         if again is not None:
-            self._offer("until_which", _same_night_choices(again, first, until, zone))
+            self._offer_nights(again, first, until, zone)
             return
         if last_day is None:
             last_day = day + timedelta(days=1 if until < start else 0)
         self._offer("until_which", _choices(datetime.combine(last_day, until), zone))
+
+    def _offer_nights(self, again: Candidate, first: datetime, until: time, zone: str) -> None:
+        """Ask on which day the window ends, instead of saying that it is the next one."""
+        self._offer("until_which", _same_night_choices(again, first, until, zone))
+        self["window_until"].help_text = ""
 
     def _offer(self, which: str, choices: list[tuple[str, str]]) -> None:
         field = self.fields[which]

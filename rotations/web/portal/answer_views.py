@@ -22,7 +22,8 @@ from rotations.execution import transitions
 from rotations.execution.confirmations import PartnerAnswer, agree_to_window, confirm_installation
 from rotations.lifecycle import partner_capability
 from rotations.models import Participant
-from rotations.planning import states
+from rotations.planning.change import Act
+from rotations.planning.partner_actions import Answer
 from rotations.web.portal import history, texts
 from rotations.web.portal.access import PortalVisit, link_required
 from rotations.web.portal.forms import (
@@ -42,9 +43,8 @@ from rotations.web.portal.page_views import RejectedForm, render_page
 
 AnswerView = Callable[..., HttpResponse]
 
-CANCELLED = states.RotationState.CANCELLED
-#: The forms that are still accepted after a change is complete.
-ALLOWED_AFTER_END = (ReportForm.NAME, ColleagueForm.NAME)
+#: The sections of the page with the forms of answers, where they are named otherwise.
+SECTIONS = {Answer.AGREE: "time", Answer.SLOTS: "time"}
 
 
 def answer_view(view: Callable[[HttpRequest, PortalVisit, PortalPage], HttpResponse]) -> AnswerView:
@@ -64,12 +64,17 @@ def answer_view(view: Callable[[HttpRequest, PortalVisit, PortalPage], HttpRespo
 
 @dataclass(frozen=True)
 class PortalAnswer:
-    """A posted form, its section of the page, how to apply it, and the message after that."""
+    """A posted form, what it answers, how to apply it, and the message after that."""
 
     form: PortalForm
-    section: str
+    answer: Answer
     apply: Callable[[Participant], Any]
     message: Callable[[PortalPage], str]
+
+    @property
+    def section(self) -> str:
+        """Return the section of the page with the form."""
+        return SECTIONS.get(self.answer, self.answer.value)
 
 
 def process_answer(request: HttpRequest, visit: PortalVisit, page: PortalPage, answer: PortalAnswer) -> HttpResponse:
@@ -78,7 +83,8 @@ def process_answer(request: HttpRequest, visit: PortalVisit, page: PortalPage, a
     if not form.holds_key:
         try:
             with transaction.atomic():
-                participant = _lock_unchanged(page.participant, request.POST.get("seen", ""), form.NAME)
+                participant = _lock_unchanged(page.participant, request.POST.get("seen", ""))
+                responses.require_possible(participant, answer.answer, now=visit.now)
                 if is_valid:
                     answer.apply(participant)
         except FingerprintMismatch as error:
@@ -91,10 +97,10 @@ def process_answer(request: HttpRequest, visit: PortalVisit, page: PortalPage, a
     return redirect("portal", visit.token)
 
 
-def _lock_unchanged(participant: Participant, seen: str, form_name: str) -> Participant:
+def _lock_unchanged(participant: Participant, seen: str) -> Participant:
     """Return the current participant with its rotation locked, if it has not changed since the page was rendered.
 
-    Raises PageOutdated, and ActionRefused when the change is over or the partner was left out of it.
+    Raises PageOutdated, and ActionRefused when the partner was left out of the change.
     """
     rotation = transitions.lock_rotation(participant.rotation_id)
     participant = rotation.participants.select_related("partner").get(pk=participant.pk)
@@ -102,8 +108,6 @@ def _lock_unchanged(participant: Participant, seen: str, form_name: str) -> Part
     history.require_current_page(participant, seen)
     if participant.is_removed:
         raise ActionRefused("This change no longer concerns you: you have nothing to do.")
-    if rotation.state in states.ENDED and (form_name not in ALLOWED_AFTER_END or rotation.state == CANCELLED):
-        raise ActionRefused("This change is over: nothing has to be answered any more. Nothing was recorded.")
     return participant
 
 
@@ -139,7 +143,7 @@ def portal_installed(request: HttpRequest, visit: PortalVisit, page: PortalPage)
         )
         confirm_installation(participant, answer, fingerprint=form.proof)
 
-    return process_answer(request, visit, page, PortalAnswer(form, "installed", apply, texts.installed_message))
+    return process_answer(request, visit, page, PortalAnswer(form, Answer.INSTALLED, apply, texts.installed_message))
 
 
 @answer_view
@@ -148,11 +152,10 @@ def portal_window(request: HttpRequest, visit: PortalVisit, page: PortalPage) ->
     form = AgreeForm(request.POST)
 
     def apply(participant: Participant) -> None:
-        responses.refuse_begun(participant.rotation, now=visit.now, participant=participant)
         answer = PartnerAnswer(visit.link.whose, by=visit.by, now=visit.now, note=None, another_channel=False)
         agree_to_window(participant, answer)
 
-    return process_answer(request, visit, page, PortalAnswer(form, "time", apply, texts.time_message))
+    return process_answer(request, visit, page, PortalAnswer(form, Answer.AGREE, apply, texts.time_message))
 
 
 @answer_view
@@ -163,7 +166,7 @@ def portal_slots(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> 
     def apply(participant: Participant) -> None:
         answer_slots(participant, form.chosen, by=visit.by, now=visit.now)
 
-    return process_answer(request, visit, page, PortalAnswer(form, "time", apply, texts.slots_message))
+    return process_answer(request, visit, page, PortalAnswer(form, Answer.SLOTS, apply, texts.slots_message))
 
 
 @answer_view
@@ -175,7 +178,7 @@ def portal_propose(request: HttpRequest, visit: PortalVisit, page: PortalPage) -
         assert form.window is not None  # a valid form has one
         responses.propose_window(participant, form.window, note=form.cleaned_data["note"], by=visit.by, now=visit.now)
 
-    return process_answer(request, visit, page, PortalAnswer(form, "propose", apply, texts.proposal_message))
+    return process_answer(request, visit, page, PortalAnswer(form, Answer.PROPOSE, apply, texts.proposal_message))
 
 
 @answer_view
@@ -186,7 +189,7 @@ def portal_decline(request: HttpRequest, visit: PortalVisit, page: PortalPage) -
     def apply(participant: Participant) -> None:
         responses.decline(participant, reason=form.cleaned_data["reason"], by=visit.by, now=visit.now)
 
-    return process_answer(request, visit, page, PortalAnswer(form, "decline", apply, texts.decline_message))
+    return process_answer(request, visit, page, PortalAnswer(form, Answer.DECLINE, apply, texts.decline_message))
 
 
 @answer_view
@@ -198,19 +201,19 @@ def portal_capability(request: HttpRequest, visit: PortalVisit, page: PortalPage
         answer, software = form.cleaned_data["keeps_both"], form.cleaned_data["software"]
         partner_capability.record_capability(participant, answer, software, by=visit.by, now=visit.now)
 
-    return process_answer(request, visit, page, PortalAnswer(form, "capability", apply, texts.capability_message))
+    return process_answer(request, visit, page, PortalAnswer(form, Answer.CAPABILITY, apply, texts.capability_message))
 
 
 @answer_view
 def portal_switched(request: HttpRequest, visit: PortalVisit, page: PortalPage) -> HttpResponse:
     """Record that the partner switched, or removed the old certificate."""
     form = SwitchedForm(request.POST)
-    section = "dropped" if request.POST.get("act") == "partner_retire" else "switched"
+    which = Answer.DROPPED if request.POST.get("act") == Act.PARTNER_RETIRE else Answer.SWITCHED
 
     def apply(participant: Participant) -> None:
         responses.report_switched(participant, form.cleaned_data["act"], by=visit.by, now=visit.now)
 
-    return process_answer(request, visit, page, PortalAnswer(form, section, apply, texts.switch_message))
+    return process_answer(request, visit, page, PortalAnswer(form, which, apply, texts.switch_message))
 
 
 @answer_view
@@ -222,7 +225,7 @@ def portal_report(request: HttpRequest, visit: PortalVisit, page: PortalPage) ->
         works = form.cleaned_data["works"] == "yes"
         responses.report_result(participant, works=works, note=form.cleaned_data["note"], by=visit.by, now=visit.now)
 
-    return process_answer(request, visit, page, PortalAnswer(form, "works", apply, texts.report_message))
+    return process_answer(request, visit, page, PortalAnswer(form, Answer.WORKS, apply, texts.report_message))
 
 
 @answer_view
@@ -234,4 +237,4 @@ def portal_colleague(request: HttpRequest, visit: PortalVisit, page: PortalPage)
         suggestion = responses.SuggestedContact(**form.cleaned_data)
         responses.suggest_contact(participant, suggestion, by=visit.by, now=visit.now)
 
-    return process_answer(request, visit, page, PortalAnswer(form, "colleague", apply, texts.colleague_message))
+    return process_answer(request, visit, page, PortalAnswer(form, Answer.COLLEAGUE, apply, texts.colleague_message))

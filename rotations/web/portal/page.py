@@ -6,7 +6,7 @@ Read in a number of queries that does not depend on the number of partners. It c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
@@ -14,15 +14,12 @@ from as2certs import pki
 from as2certs.time_format import format_exact_moment, format_moment, format_window
 from identities.capabilities import Support
 from identities.stations import AbstractCertificate
-from rotations.exchange.responses import AFTER_CHANGE
 from rotations.execution.transitions import ROTATION_RELATIONS
 from rotations.letters.context import LetterContext
 from rotations.letters.instructions import Instruction
 from rotations.letters.texts import format_timing
 from rotations.models import Participant
-from rotations.planning.change import Act
-from rotations.planning.partner_actions import BEFORE_CHANGE_PROGRESS, ChangeProgress, PartnerAction
-from rotations.planning.states import SETTLED, StepState
+from rotations.planning.partner_actions import AskedQuestion, ChangeProgress, PartnerAction, Question
 from rotations.web.portal.history import PartnerHistoryEntry, partner_history
 from rotations.web.portal.progress import ParticipantProgress
 
@@ -34,23 +31,33 @@ _RELATED = ("partner", "rotation__set_up_by", *(f"rotation__{name}" for name in 
 
 @dataclass(frozen=True)
 class PortalQuestion:
-    """A question to the partner. ``answer`` is empty while it is open; ``later`` says when it can be answered."""
+    """A question to the partner in words. ``answer`` is empty while it is open; ``later`` says when it can be answered.
 
-    key: str
+    ``is_now``: it is the open one.
+    """
+
+    asked: AskedQuestion
     title: str
-    answer: str = ""
-    later: str = ""
-    is_required: bool = False
-    is_now: bool = False
+    answer: str
+    later: str
+    is_now: bool
+
+    @property
+    def key(self) -> str:
+        return self.asked.question.value
 
     @property
     def template(self) -> str:
         return f"portal/_{self.key}.html"
 
     @property
+    def is_required(self) -> bool:
+        return self.asked.is_required
+
+    @property
     def waits(self) -> bool:
         """Return whether an answer is required and possible now."""
-        return self.is_required and not self.answer and not self.later
+        return self.asked.is_open
 
 
 @dataclass(frozen=True)
@@ -138,22 +145,14 @@ class PortalPage(ParticipantProgress):
     @property
     def sections(self) -> set[str]:
         """Return the names of the sections with a form."""
-        found = self.question_keys
-        found |= {"propose"} if self.can_choose_time else set()
-        found |= {"decline"} if self.can_decline else set()
-        found |= {"capability"} if self.can_state_capability else set()
-        return found if self.is_over else found | {"colleague"}
+        return self.question_keys | {answer.value for answer in self.answers}
 
     # Questions
 
     @cached_property
     def questions(self) -> list[PortalQuestion]:
-        """Return the questions, at most four, in order; the first one that requires an answer is the open one."""
-        before = [self._works(), self._capability(), self._installed(), self._time()]
-        asked = [*before, self._switched(), self._dropped()]
-        found = [question for question in asked if question is not None]
-        first = next((question for question in found if question.waits), None)
-        return [replace(question, is_now=question is first) for question in found]
+        """Return the questions in their order; the first one that requires an answer is the open one."""
+        return [self._question(asked) for asked in self.next_action.questions]
 
     @property
     def question_keys(self) -> set[str]:
@@ -167,7 +166,7 @@ class PortalPage(ParticipantProgress):
     @property
     def is_answered(self) -> bool:
         """Return whether every answer that is required now has been given."""
-        return self.open_question is None
+        return self.next_action.open_question is None
 
     @property
     def stated_capability(self) -> str:
@@ -178,38 +177,42 @@ class PortalPage(ParticipantProgress):
             Support.UNKNOWN.value: "you don’t know",
         }.get(self.participant.says_keeps_both, "")
 
-    def _capability(self) -> PortalQuestion | None:
-        """Ask what the partner's system can do while that is unknown and affects the plan."""
-        if self.is_capability_known or self.progress is not ChangeProgress.ASKING or not self.can_state_capability:
-            return None
-        certificates = "our old and our new" if self.is_own else "the keys of your old and your new"
-        title = f"Can your system keep {certificates} certificate for a while?"
-        return PortalQuestion("capability", title, self.stated_capability, is_required=True)
-
-    def _installed(self) -> PortalQuestion | None:
-        participant, progress = self.participant, self.progress
-        installs = bool(self._steps(Act.INSTALL))
-        strong = participant.evidence == Participant.Evidence.STRONG
-        if progress not in BEFORE_CHANGE_PROGRESS and not (
-            progress is ChangeProgress.MADE and self.is_own and not strong
-        ):
-            return None
-        if not self.is_own:
-            answer = "you have loaded it" if participant.confirmed_at else ""
-            title = "Load the key of your new certificate"
-            return PortalQuestion("installed", title, answer, is_required=True) if installs else None
-        answer = ""
-        if participant.evidence:
-            answer = "the fingerprint matches" if strong else "as you told us"
-        elif self.changes_together and progress is ChangeProgress.ASKING and participant.downloaded_at:
-            answer = "you have downloaded it"
-        waits = progress in (ChangeProgress.ASKING, ChangeProgress.OPEN) or (
-            progress is ChangeProgress.MISSED and not self.changes_together
+    def _question(self, asked: AskedQuestion) -> PortalQuestion:
+        title, answer = self._question_texts(asked.question)
+        later = "We tell you when."
+        if asked.not_before is not None:
+            later = f"Not before {format_exact_moment(asked.not_before, self.zone)}."
+        return PortalQuestion(
+            asked,
+            title,
+            answer=answer if asked.is_answered else "",
+            later=later if asked.is_later else "",
+            is_now=asked.question is self.next_action.open_question,
         )
-        return PortalQuestion("installed", self._installed_title(installs), answer, is_required=waits)
 
-    def _installed_title(self, installs: bool) -> str:
-        if installs:
+    def _question_texts(self, question: Question) -> tuple[str, str]:
+        """Return the title of a question, and the answer in case that there is one."""
+        match question:
+            case Question.WORKS:
+                answer = "you say that it does" if self.participant.works else "you say that it does not"
+                return "Tell us whether messages flow", answer
+            case Question.CAPABILITY:
+                certificates = "our old and our new" if self.is_own else "the keys of your old and your new"
+                return f"Can your system keep {certificates} certificate for a while?", self.stated_capability
+            case Question.INSTALLED:
+                return self._installed_title(), self._installed_answer()
+            case Question.TIME:
+                return "Say whether the time suits you", self._time_answer()
+            case Question.SWITCHED:
+                return self._switched_title(), "you have switched"
+            case Question.DROPPED:
+                title = "Remove our old certificate" if self.is_own else "Remove the key of your old certificate"
+                return title, "you have removed it"
+
+    def _installed_title(self) -> str:
+        if not self.is_own:
+            return "Load the key of your new certificate"
+        if self.context.task.installs_before:
             return "Add our new certificate beside the old one"
         if not self.changes_together:
             return "Take our new certificate"
@@ -220,60 +223,29 @@ class PortalPage(ParticipantProgress):
                 return "Confirm that the new certificate is in its place"
         return "Get our new certificate ready"
 
-    def _time(self) -> PortalQuestion | None:
-        if not self.can_choose_time:
-            return None
-        participant = self.participant
-        required = bool(self._steps(Act.AGREE)) or bool(self.slots)
-        answer = ""
-        if participant.proposed_at and participant.proposed_start and participant.proposed_end:
-            answer = f"you proposed {self.proposed}"
-        elif participant.agreed_at:
-            answer = "agreed"
-        elif self.has_answered_slots:
-            answer = f"you can at {len(self.available_slots)} of {len(self.slots)} times"
-        return PortalQuestion("time", "Say whether the time suits you", answer, is_required=required)
+    def _installed_answer(self) -> str:
+        if not self.is_own:
+            return "you have loaded it"
+        match self.participant.evidence:
+            case Participant.Evidence.STRONG:
+                return "the fingerprint matches"
+            case Participant.Evidence.WEAK:
+                return "as you told us"
+        return "you have downloaded it"
 
-    def _works(self) -> PortalQuestion | None:
-        if self.rotation.state not in AFTER_CHANGE or self.progress not in (
-            ChangeProgress.MADE,
-            ChangeProgress.COMPLETE,
-        ):
-            return None
-        works = self.participant.works
-        answer = "" if works is None else "you say that it does" if works else "you say that it does not"
-        required = self.progress is ChangeProgress.MADE
-        return PortalQuestion("works", "Tell us whether messages flow", answer, is_required=required)
+    def _time_answer(self) -> str:
+        if self.proposed:
+            return f"you proposed {self.proposed}"
+        if self.participant.agreed_at:
+            return "agreed"
+        return f"you can at {len(self.available_slots)} of {len(self.slots)} times"
 
-    def _switched(self) -> PortalQuestion | None:
-        """Ask for the switch that a partner makes on its own."""
-        steps = [step for step in self._steps(Act.PARTNER_CUT_OVER) if not step.simultaneous]
-        if not steps or self.progress not in (*BEFORE_CHANGE_PROGRESS, ChangeProgress.MADE):
-            return None
-        title = (
+    def _switched_title(self) -> str:
+        if self.rotation.is_emergency:
+            return "Replace our old certificate now" if self.is_own else "Use your new certificate only"
+        return (
             "Encrypt your messages to us with the new certificate" if self.is_own else "Sign with your new certificate"
         )
-        if self.rotation.is_emergency:
-            title = "Replace our old certificate now" if self.is_own else "Use your new certificate only"
-        if all(step.state == StepState.SKIPPED for step in steps):
-            return None
-        answer = "you have switched" if all(step.state in SETTLED for step in steps) else ""
-        later = "We tell you when." if any(step.blocked for step in steps) else ""
-        return PortalQuestion("switched", title, answer, later, is_required=True)
-
-    def _dropped(self) -> PortalQuestion | None:
-        steps = self._steps(Act.PARTNER_RETIRE)
-        if self.progress is not ChangeProgress.MADE or not steps or steps[0].state == StepState.SKIPPED:
-            return None
-        step = steps[0]
-        title = "Remove our old certificate" if self.is_own else "Remove the key of your old certificate"
-        answer = "you have removed it" if step.state == StepState.DONE else ""
-        later = ""
-        if step.earliest_at is not None and self.now < step.earliest_at:
-            later = f"Not before {format_exact_moment(step.earliest_at, self.zone)}."
-        elif step.blocked:
-            later = "We tell you when."
-        return PortalQuestion("dropped", title, answer, "" if answer else later, is_required=True)
 
     @property
     def instructions(self) -> list[PortalStep]:

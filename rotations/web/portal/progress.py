@@ -1,4 +1,4 @@
-"""How far a change is for one partner, and what the partner can still answer."""
+"""How far a change is for one partner, and what the partner can still answer, in its time zone."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from as2certs.time_format import format_exact_moment, format_moment, format_window
-from identities.capabilities import Support
 from identities.stations import AbstractCertificate
-from rotations.exchange.responses import BEFORE_CHANGE, change_has_begun
 from rotations.letters.context import LetterContext
-from rotations.lifecycle import partner_capability
 from rotations.models import Participant, Rotation, Slot, Step
-from rotations.planning.partner_actions import BEFORE_CHANGE_PROGRESS, ENDED_PROGRESS, ChangeProgress, NextAction
-from rotations.planning.states import AWAITING_WINDOW, SETTLED
+from rotations.planning.partner_actions import (
+    BEFORE_CHANGE_PROGRESS,
+    ENDED_PROGRESS,
+    Answer,
+    ChangeProgress,
+    NextAction,
+)
+from rotations.planning.states import SETTLED
 
 #: From this long before the window, the page shows a countdown.
 SOON = timedelta(hours=24)
@@ -120,7 +123,7 @@ class ParticipantProgress:
     @property
     def changes_together(self) -> bool:
         """Return whether both sides change at the same time."""
-        return self.context.task.changes_together
+        return self.next_action.changes_together
 
     @property
     def proposed(self) -> str:
@@ -142,13 +145,18 @@ class ParticipantProgress:
         return self.next_action.progress
 
     @property
+    def answers(self) -> frozenset[Answer]:
+        """Return what the page accepts, and therefore has a form for."""
+        return self.next_action.answers
+
+    @property
     def cut_overs(self) -> Sequence[Step]:
         return self.context.cut_overs
 
     @property
     def we_switch(self) -> bool:
         """Return whether we change over for this partner, so that the change has a time."""
-        return bool(self.cut_overs)
+        return self.next_action.we_switch
 
     @property
     def made_at(self) -> datetime | None:
@@ -168,48 +176,11 @@ class ParticipantProgress:
         return is_near and not self.next_action.must_keep_old
 
     @property
-    def can_decline(self) -> bool:
-        return (
-            self.progress in BEFORE_CHANGE_PROGRESS
-            and not change_has_begun(self.participant)
-            and not self.rotation.is_emergency
-        )
-
-    @property
-    def can_choose_time(self) -> bool:
-        """Return whether the partner can still answer to the time of the change."""
-        if self.rotation.is_emergency or self.changes_when_ready:
-            return False
-        per_partner = any(step.participant_id for step in self.cut_overs)
-        if self.progress is not ChangeProgress.ASKING or self.rotation.state not in (
-            AWAITING_WINDOW if per_partner else BEFORE_CHANGE
-        ):
-            return False
-        return self.we_switch or self.changes_together or bool(self.slots)
-
-    @property
     def gives_files(self) -> bool:
         """Return whether our certificate can be downloaded."""
         return self.is_own and not self.is_over and self.progress is not ChangeProgress.GOING_BACK
 
     @property
-    def is_capability_known(self) -> bool:
-        return self.participant.keeps_both != Support.UNKNOWN
-
-    @property
-    def can_state_capability(self) -> bool:
-        """Return whether the partner can state, or correct, what its system can do."""
-        asked = not self.is_capability_known or bool(self.participant.says_keeps_both)
-        return (
-            asked
-            and self.progress in (*BEFORE_CHANGE_PROGRESS, ChangeProgress.MADE)
-            and partner_capability.is_relevant(self.rotation)
-        )
-
-    @property
     def shows_steps(self) -> bool:
         """Return whether the steps of the plan still apply to the partner."""
         return self.progress in (*BEFORE_CHANGE_PROGRESS, ChangeProgress.MADE)
-
-    def _steps(self, *acts: str) -> list[Step]:
-        return [step for step in self.context.steps if step.act in acts]

@@ -11,7 +11,7 @@ from as2certs.time_format import format_exact_moment, format_moment
 from identities.capabilities import Support
 from rotations.letters.texts import format_frozen
 from rotations.models import Participant
-from rotations.planning.partner_actions import ChangeProgress, PartnerAction, WaitReason
+from rotations.planning.partner_actions import Answer, ChangeProgress, PartnerAction, Question, WaitReason
 from rotations.web.portal.page import PortalPage
 
 #: What happens next after a partner proposed another time.
@@ -168,7 +168,7 @@ def _when_ready_text(page: PortalPage) -> str:
 
 def _kept_back_text(page: PortalPage) -> str:
     """Return that we don't change before a person has decided about this partner's objection; "" if we do."""
-    if not page.participant.has_objection or not page.we_switch or page.rotation.is_emergency:
+    if not page.next_action.awaits_decision:
         return ""
     together = " Please keep the old certificate, too." if page.changes_together else ""
     return f"Until then, we don’t change over for you.{together}"
@@ -193,7 +193,8 @@ def _open_headline(page: PortalPage) -> Headline:
             "Go on with the old certificate. If the agreed time suits you after all, call us.",
             "soon",
         )
-    if page.participant.confirmed_at is None and page.open_question is not None:
+    installed = page.next_action.find_question(Question.INSTALLED)
+    if page.open_question is not None and not (installed and installed.is_answered):
         return Headline(
             "It is time, and we don’t have your answer",
             f"We change over between now and {page.last_moment}. Please answer now, or call us.",
@@ -236,17 +237,18 @@ def _made_headline(page: PortalPage) -> Headline:
     else:
         title = "We use your new certificate" if made else "We begin to use your new certificate"
         lead = f"{since}we use your new certificate." if made else "The change is being made now."
-    works = page.participant.works
-    if works is None and page.changes_together and page.next_action.action is PartnerAction.SWITCH_NOW:
+    works = page.next_action.find_question(Question.WORKS)
+    is_asked = works is not None and not works.is_answered
+    if is_asked and page.changes_together and page.next_action.action is PartnerAction.SWITCH_NOW:
         return Headline(
             title,
             f"{_capitalize(lead)} If you have not changed yet, please do it now. Does everything work?",
             _test_hint(page),
             "urgent",
         )
-    if works is None and any(question.key == "works" for question in page.questions):
+    if is_asked:
         return Headline(title, f"{_capitalize(lead)} Does everything work?", _test_hint(page), "needs_you")
-    if works is False:
+    if page.participant.works is False:
         return Headline(title, "You told us that something does not work. We look into it and call you.", "", "urgent")
     return Headline(title, f"{_capitalize(lead)} {next_step_text(page)}", "", "fine")
 
@@ -274,7 +276,7 @@ def next_step_text(page: PortalPage) -> str:
     match page.progress:
         case ChangeProgress.ASKING if page.next_action.reason is WaitReason.OTHER_TIME:
             return f"You proposed another time. {PROPOSAL_NEXT_STEP}"
-        case ChangeProgress.ASKING if page.slots:
+        case ChangeProgress.ASKING if Answer.SLOTS in page.answers:
             return "As soon as everybody has answered, we write to you which time it is."
         case ChangeProgress.ASKING if page.changes_together:
             return f"Nothing is left to do until then. Both of us change exactly then: {page.window}."

@@ -13,10 +13,13 @@ from as2certs.time_format import format_window
 from identities.open_tasks import OpenTask
 from rotations.errors import LinkExpired
 from rotations.exchange.responses import BEFORE_CHANGE
+from rotations.execution.partner_situation import next_action
 from rotations.letters import access_links
 from rotations.lifecycle import rescheduling
-from rotations.models import Letter, Link, Participant, Rotation, SlotAnswer
+from rotations.models import Letter, Link, Participant, Rotation, SlotAnswer, Step
 from rotations.planning.change import Act
+from rotations.planning.partner_actions import BEFORE_CHANGE_PROGRESS
+from rotations.planning.states import RotationState
 from rotations.web.presenters.partner_table import PartnerRow, partner_rows
 from rotations.web.presenters.partner_tasks import capability_tasks, participant_tasks
 
@@ -51,7 +54,10 @@ class ProposedTime:
 
 @dataclass(frozen=True)
 class ParticipantDetail:
-    """One participant of a rotation as the reader sees it at one moment."""
+    """One participant of a rotation as the reader sees it at one moment.
+
+    ``frozen_until`` (UTC): because of a change freeze, so long we change nothing for it; None without one.
+    """
 
     participant: Participant
     row: PartnerRow
@@ -62,6 +68,7 @@ class ParticipantDetail:
     slot_answers: Sequence[SlotAnswer]
     audit_entries: Sequence[Entry]
     proposal: ProposedTime | None
+    frozen_until: datetime | None
 
     @property
     def rotation(self) -> Rotation:
@@ -86,7 +93,15 @@ def build_participant_detail(participant: Participant, *, now: datetime, zone: s
         slot_answers=list(participant.slot_answers.select_related("slot").order_by("slot__start")),
         audit_entries=_audit_entries(participant),
         proposal=_proposed_time(row, zone),
+        frozen_until=_frozen_until(participant, steps, now),
     )
+
+
+def _frozen_until(participant: Participant, steps: Sequence[Step], now: datetime) -> datetime | None:
+    if participant.rotation.state == RotationState.DRAFT or participant.is_removed:
+        return None
+    found = next_action(participant, steps, now=now)
+    return found.frozen_until if found.progress in BEFORE_CHANGE_PROGRESS else None
 
 
 def _end_reason(link: Link, participant: Participant, now: datetime) -> str:

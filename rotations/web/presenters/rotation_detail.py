@@ -21,11 +21,11 @@ from identities.open_tasks import OpenTask
 from rotations.errors import ActionRefused, PlanError
 from rotations.exchange import time_slots
 from rotations.exchange.responses import BEFORE_CHANGE
-from rotations.execution import stored_plan
+from rotations.execution import partner_situation, stored_plan
 from rotations.execution.concurrent import concurrent_rotations
 from rotations.execution.transitions import ROTATION_RELATIONS
 from rotations.execution.version_token import PageState, read_page_state, version_token
-from rotations.lifecycle import drafts, endings, four_eyes, partner_capability, rescheduling
+from rotations.lifecycle import drafts, endings, four_eyes, rescheduling
 from rotations.models import Participant, Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, ENDED, RotationState, StepState
@@ -352,6 +352,17 @@ class RotationDetail:
             readiness=partner_table.count_rows(self.entries),
             now=self.now,
             unrehearsed=bool(self.rehearsal.obstacle),
+            frozen=self._frozen,
+        )
+
+    @property
+    def _frozen(self) -> dict[int, datetime]:
+        if not self.rotation.is_phased or self.is_draft:
+            return {}
+        for participant in self.taking_part:
+            participant.rotation = self.rotation
+        return partner_situation.find_frozen(
+            self.taking_part, partner_situation.SharedFacts(self.rotation), now=self.now
         )
 
     @cached_property
@@ -394,7 +405,7 @@ class RotationDetail:
             findings=[*self.findings, *self.window_findings],
             four_eyes=self.four_eyes_obstacle if may_approve else "",
         )
-        if partner_capability.is_relevant(self.rotation):
+        if self.rotation.depends_on_capability:
             found += observed_capability_tasks([p.partner for p in self.taking_part])
         return found
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -65,9 +66,18 @@ def join_names(names: Sequence[str]) -> str:
 
 
 def status_sentence(
-    rotation: Rotation, steps: Sequence[Step], *, readiness: ReadinessCount, now: datetime, unrehearsed: bool = False
+    rotation: Rotation,
+    steps: Sequence[Step],
+    *,
+    readiness: ReadinessCount,
+    now: datetime,
+    unrehearsed: bool = False,
+    frozen: Mapping[int, datetime] | None = None,
 ) -> str:
-    """Return a sentence about what changes and how far it is. ``unrehearsed`` says that it waits for a rehearsal."""
+    """Return a sentence about what changes and how far it is. ``unrehearsed`` says that it waits for a rehearsal.
+
+    ``frozen``: until when freezes keep back participants (primary keys) that change when they are ready.
+    """
     what = " and ".join(ROLE_TEXTS[role] for role in rotation.roles)
     subject = f"A new certificate for {what} of {rotation.holder}"
     if rotation.partner_id:
@@ -84,7 +94,7 @@ def status_sentence(
         ):
             cut_overs = _single_partner_cut_overs(steps)
             if rotation.is_phased:
-                return f"{subject}. {_phased_progress(rotation, cut_overs, now=now)}"
+                return f"{subject}. {_phased_progress(rotation, cut_overs, frozen or {}, now=now)}"
             return f"{subject}. {_single_partner_progress(cut_overs, zone=rotation.window_zone, now=now)}"
         case RotationState.EXCHANGING:
             if unrehearsed and not readiness.outstanding and not is_unprepared(steps):
@@ -177,11 +187,24 @@ def _single_partner_cut_overs(steps: Iterable[Step]) -> list[Step]:
     return [step for step in steps if step.act == Act.CUT_OVER and step.participant_id is not None]
 
 
-def _phased_progress(rotation: Rotation, cut_overs: Sequence[Step], *, now: datetime) -> str:
-    """Return until when each partner changes when it is ready, and how many have."""
+def _phased_progress(
+    rotation: Rotation, cut_overs: Sequence[Step], frozen: Mapping[int, datetime], *, now: datetime
+) -> str:
+    """Return until when each partner changes when it is ready, how many have, and who waits for the end of a freeze."""
     assert rotation.window_end is not None  # approved rotations have a window
     until = format_at_place(rotation.window_end, rotation.window_zone, now)
-    return f"Each partner changes over when it is ready, until {until}: {_changed_count(cut_overs)}."
+    progress = f"Each partner changes over when it is ready, until {until}: {_changed_count(cut_overs)}."
+    ends: dict[datetime, list[str]] = defaultdict(list)
+    for step in cut_overs:
+        participant = step.participant
+        if step.state not in SETTLED and participant is not None and participant.pk in frozen:
+            ends[frozen[participant.pk]].append(participant.partner.name)
+    waiting = [
+        f"Because of a change freeze, {join_names(names)} {'waits' if len(names) == 1 else 'wait'} until "
+        f"{format_at_place(end, rotation.window_zone, now)}."
+        for end, names in sorted(ends.items())
+    ]
+    return " ".join([progress, *waiting])
 
 
 def _changed_count(cut_overs: Sequence[Step]) -> str:

@@ -77,11 +77,13 @@ def rotation_postpone(request: HttpRequest, uid: UUID) -> HttpResponse:
         now=now,
         initial=initial_from_query(request.GET),
     )
-    zone = timezone.get_current_timezone_name()
+    zone, title = timezone.get_current_timezone_name(), rotation_text.rotation_title(rotation)
     page = ConfirmPage(
-        title=f"Postpone {rotation_text.rotation_title(rotation)}",
-        label="Move the change to this window",
-        success="The change is postponed. Tell the partners, and record what they say to the new window.",
+        title=f"Change the last moment of {title}" if rotation.is_phased else f"Postpone {title}",
+        label="Set this last moment" if rotation.is_phased else "Move the change to this window",
+        success="The last moment is changed, and the partners are told by mail."
+        if rotation.is_phased
+        else "The change is postponed. Tell the partners, and record what they say to the new window.",
         consequences=[
             "The plan is made again for the new window. What was done stays done, what was installed stays installed.",
             "Every partner that we have not changed over for gets a mail with the new last moment."

@@ -44,13 +44,16 @@ def participant_stay(request: HttpRequest, uid: UUID) -> HttpResponse:
     mail = f"{partner} gets a mail that we stay with {window}, with your reason in it."
     if participant.announced_at is None:
         mail = f"{partner} was not told by mail, so tell them yourself that we stay with {window}."
+    answer = f"{partner} is asked for an answer again"
+    if participant.agreed_at is not None:
+        answer = f"that {partner} agreed to the window before counts again"
     page = ConfirmPage(
         title=f"Stay with the window, and tell {partner} why",
         label=f"Stay with it, and tell {partner}",
         success=f"It stays as it is; {partner} is told why.",
         consequences=[
             mail,
-            f"What {partner} proposed is no longer shown; {partner} is asked for an answer again.",
+            f"What {partner} proposed is no longer shown; {answer}.",
         ],
         obstacle="" if participant.proposed_at else f"{partner} proposes no other time any more.",
         back=reverse("participant-detail", args=[participant.uid]),

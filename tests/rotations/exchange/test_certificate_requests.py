@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from as2certs import pki
@@ -24,12 +26,14 @@ from rotations.exchange.certificate_requests import (
     build_request_preview,
     create_submission_link,
     find_due,
+    request_action,
     send_due_requests,
     send_request,
 )
 from rotations.letters import access_links
 from rotations.lifecycle import endings
 from rotations.models import HandedIn, Letter, Link, Notice, Phrase, Rotation
+from rotations.planning.partner_actions import PartnerAction
 from tests.rotations.notifications import expiries
 from tests.rotations.notifications.expiries import (
     DAY,
@@ -218,6 +222,30 @@ def test_a_certificate_submitted_for_one_role_leaves_the_other_requested() -> No
     submission(make_partner(), days=700, roles=("verify",))
     (one,) = find_due(NOW)
     assert [certificate.roles for certificate in one.certificates] == [("encrypt",)]
+
+
+@pytest.mark.parametrize(
+    ("days", "roles", "settled", "obstacle"),
+    [
+        (700, ("verify", "encrypt"), None, "A new certificate of Northwind is here: compare its fingerprint."),
+        (700, ("verify", "encrypt"), NOW, "A new certificate of Northwind is here: plan its rotation."),
+        (700, ("verify",), None, ""),
+        (20, ("verify", "encrypt"), None, ""),
+    ],
+)
+def test_the_page_the_reminders_and_a_request_by_hand_ask_for_the_same(
+    monkeypatch: pytest.MonkeyPatch, days: int, roles: tuple[str, ...], settled: Any, obstacle: str
+) -> None:
+    monkeypatch.setattr("rotations.web.portal.access.database_now", lambda: NOW)
+    northwind = make_partner()
+    submission(northwind, days=days, roles=roles, settled_at=settled, accepted=True if settled else None)
+    assert (request_action(northwind).action is PartnerAction.HAND_IN) == bool(find_due(NOW)) == (not obstacle)
+    preview = build_request_preview(northwind, now=NOW)
+    assert preview.obstacle.startswith(obstacle)
+    assert bool(preview.letters) == (not obstacle)
+    url = access_links.create_link(northwind, participant=None, contact=None, by=Actor("Alice", "web"), now=NOW).url
+    page = Client().get(urlsplit(url).path, follow=True).content.decode()
+    assert ("hand in the new one." in page) == (not obstacle)
 
 
 def test_one_that_ends_no_later_is_no_successor() -> None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from pytest_django import DjangoAssertNumQueries
 
 from as2certs.mail.models import Message
 from as2certs.mail.validity import find_withdrawal
 from partners.models import Partner
-from rotations.exchange.window_notices import send_window_notices
+from rotations.exchange.window_notices import due_notice, find_affected, send_window_notices
 from rotations.letters.calendar_invite import build_calendar_file
-from rotations.models import Letter, Rotation
+from rotations.letters.context import LetterContext
+from rotations.models import Letter, Participant, Rotation
 from rotations.planning.change import PREPARATION_ACTS
 from rotations.planning.partner_actions import LEAD_TIME, STARTED_BY
+from rotations.planning.states import AWAITING_WINDOW, RotationState
 from rotations.web.portal import texts
 from rotations.web.portal.page import PortalPage
 from tests.capabilities import keeps_both
@@ -126,6 +132,70 @@ def test_letter_page_and_calendar_entry_say_the_same(
     calendar = build_calendar_file(page.context, method="PUBLISH", sequence=0).content
     assert (b"STATUS:TENTATIVE" in calendar) == (kind == "not_now")
     assert (b"Please wait: keep the old certificate" in calendar) == (kind == "not_now")
+
+
+def test_a_waived_partner_changes_with_us_all_the_same_and_is_asked_to_wait_too(rotation: Rotation) -> None:
+    rotation.participants.update(waived_reason="It never answers")
+    assert send_window_notices(STARTS) == 1
+    change(rotation)
+    assert send_window_notices(STARTS + timedelta(minutes=5)) == 1
+    assert [letters(kind) for kind in ("not_now", "now")] == [["nora@northwind.example"]] * 2
+
+
+def test_a_partner_that_was_left_out_gets_no_letter(rotation: Rotation) -> None:
+    rotation.participants.filter(partner__name="Northwind").update(removed_reason="Trades no more")
+    assert send_window_notices(STARTS) == 0
+
+
+MOMENTS = [STARTS - LEAD_TIME - timedelta(seconds=1), STARTS - LEAD_TIME, STARTS, STARTS + STARTED_BY]
+
+
+@pytest.mark.parametrize("state", [state for state in RotationState if state != RotationState.DRAFT])
+@pytest.mark.parametrize("theirs", ["waiting", "skipped", "done"])
+def test_nobody_is_left_out_for_whom_a_letter_is_due(rotation: Rotation, state: str, theirs: str) -> None:
+    northwind = rotation.participants.get(partner__name="Northwind")
+    rotation.steps.filter(act="partner_cut_over").update(state=theirs)
+    due = set()
+    for was_asked in (False, True):
+        if was_asked:
+            message = Message.objects.create(
+                key="wait", to_address="nora@northwind.example", created_at=STARTS, due_at=STARTS
+            )
+            Letter.objects.create(
+                kind="not_now", partner=northwind.partner, participant=northwind, message=message, at=STARTS
+            )
+        for ours in ("waiting", "failed", "running", "done"):
+            Rotation.objects.filter(pk=rotation.pk).update(state=state)
+            rotation.steps.filter(act="cut_over").update(state=ours, blocked=ours == "waiting")
+            for now in (*MOMENTS, STARTS + timedelta(hours=1), STARTS + timedelta(days=3)):
+                affected = set(find_affected(now).values_list("pk", flat=True))
+                for participant in Participant.objects.select_related("rotation", "partner"):
+                    kind = due_notice(LetterContext.of(participant, now=now))
+                    due.add(kind)
+                    assert kind is None or participant.pk in affected, (ours, now, kind)
+    may_wait = state in AWAITING_WINDOW and theirs != "done"
+    may_change = state in ("under_way", "applied") and theirs != "done"
+    assert due == {None, *(["not_now"] if may_wait else []), *(["now"] if may_change else [])}
+
+
+def test_whoever_is_ready_costs_no_query_each(
+    rotation: Rotation, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    Rotation.objects.filter(pk=rotation.pk).update(state="scheduled")
+    rotation.steps.filter(act="cut_over").update(blocked=False)
+    northwind = rotation.participants.get(partner__name="Northwind")
+    with CaptureQueriesContext(connection) as one:
+        assert send_window_notices(STARTS) == 0
+    for number in range(5):
+        partner = Partner.objects.create(name=f"Partner {number}", as2_id=f"P{number}", **keeps_both("no"))
+        participant = Participant.objects.create(rotation=rotation, partner=partner)
+        step = northwind.steps.get(act="partner_cut_over")
+        step.pk, step.uid, step.participant = None, uuid4(), participant
+        step.key = f"{step.key}:{number}"
+        step.save()
+    with django_assert_max_num_queries(len(one)):
+        assert send_window_notices(STARTS) == 0
+    assert find_affected(STARTS).count() == 6
 
 
 def test_after_the_window_it_is_a_matter_of_postponing(rotation: Rotation) -> None:

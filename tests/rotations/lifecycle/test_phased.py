@@ -25,6 +25,8 @@ from rotations.planning.states import RotationState, StepState
 from rotations.planning.windows import Window
 from rotations.web.portal import texts
 from rotations.web.portal.page import PortalPage
+from rotations.web.presenters.participant_detail import build_participant_detail
+from rotations.web.presenters.rotation_detail import RotationDetail
 from tests.capabilities import keeps_both
 from tests.rotations.company import CHICAGO, NOW, Company, window
 from tests.rotations.fake_clock import FakeClock
@@ -401,6 +403,27 @@ def test_a_freeze_of_one_partner_keeps_nobody_else_waiting(company: Company, clo
     pages = {name: PortalPage.of(part(rotation, name), now=clock.now) for name in ("Contoso", "Northwind")}
     assert "We change nothing until" in str(texts.headline(pages["Contoso"]))
     assert "We change nothing until" not in str(texts.headline(pages["Northwind"]))
+
+
+def test_our_people_read_who_waits_for_the_end_of_a_freeze(company: Company, clock: FakeClock) -> None:
+    rotation = announced(company, clock)
+    freeze(2, partner=part(rotation, "Contoso").partner)
+    over = datetime(2026, 11, 25, 6, 0, tzinfo=NOW.tzinfo)  # midnight in Chicago
+
+    def lead() -> str:
+        return RotationDetail.of(rotation, user=company.alice, now=clock.now, zone="UTC").lead
+
+    def frozen_until(name: str) -> datetime | None:
+        return build_participant_detail(part(rotation, name), now=clock.now, zone="UTC").frozen_until
+
+    assert "Because of a change freeze, Contoso waits until" in lead()
+    assert {name: frozen_until(name) for name in ("Contoso", "Fabrikam")} == {"Contoso": over, "Fabrikam": None}
+    for name in ("Contoso", "Fabrikam"):
+        answer(rotation, name, company, now=clock.now)
+    run_until(clock, over)
+    assert switched(rotation) == ["Contoso", "Fabrikam"]
+    assert "freeze" not in lead()
+    assert frozen_until("Contoso") is None
 
 
 def test_a_freeze_until_after_the_last_moment_promises_no_change(company: Company, clock: FakeClock) -> None:

@@ -13,11 +13,19 @@ from rotations.planning.change import Act
 from rotations.planning.partner_actions import (
     LEAD_TIME,
     STARTED_BY,
+    Answer,
+    AskedQuestion,
     ChangeProgress,
+    GivenAnswers,
     PartnerAction,
     PartnerSituation,
+    Question,
+    RequestSituation,
+    Successor,
+    UsedCertificate,
     WaitReason,
     find_next_action,
+    find_request_action,
 )
 from rotations.planning.states import RotationState
 
@@ -152,3 +160,124 @@ def test_a_waived_partner_that_changes_with_us_waits_too_and_one_that_has_change
     skipped, done = (step(Act.PARTNER_CUT_OVER, state, together=True) for state in ("skipped", "done"))
     assert find_next_action(replace(kept, steps=[skipped])).reason is WaitReason.OUR_SIDE
     assert find_next_action(replace(kept, steps=[done])).action is NOTHING
+    changed = together(now=INSIDE, ours=OURS_DONE, state=APPLIED)
+    assert find_next_action(replace(changed, steps=[skipped])).action is PartnerAction.SWITCH_NOW
+    assert find_next_action(replace(changed, steps=[skipped], works=True)).action is NOTHING
+
+
+# A request for a new certificate
+
+BOTH = ("verify", "encrypt")
+USED, LATER = UsedCertificate(BOTH, ENDS), ENDS + timedelta(days=700)
+HAND_IN = PartnerAction.HAND_IN
+
+
+@pytest.mark.parametrize(
+    ("used", "successors", "action", "detail"),
+    [
+        ([], [], HAND_IN, None),
+        ([USED], [], HAND_IN, ENDS),
+        ([USED], [Successor(BOTH, LATER, is_compared=False)], WAIT, WaitReason.COMPARED),
+        ([USED], [Successor(BOTH, LATER, is_compared=True)], NOTHING, None),
+        ([], [Successor(BOTH, LATER, is_compared=False)], WAIT, WaitReason.COMPARED),
+        # It ends no later, or serves one role only.
+        ([USED], [Successor(BOTH, ENDS, is_compared=False)], HAND_IN, ENDS),
+        ([USED], [Successor(("verify",), LATER, is_compared=True)], HAND_IN, ENDS),
+        (
+            [UsedCertificate(("verify",), ENDS), UsedCertificate(("encrypt",), STARTS)],
+            [Successor(("encrypt",), LATER, is_compared=False)],
+            HAND_IN,
+            ENDS,
+        ),
+    ],
+)
+def test_a_request_for_a_new_certificate(
+    used: list[UsedCertificate],
+    successors: list[Successor],
+    action: PartnerAction,
+    detail: datetime | WaitReason | None,
+) -> None:
+    answer = find_request_action(RequestSituation(used, successors))
+    assert (answer.action, answer.reason or answer.moment) == (action, detail)
+    assert answer.progress is ChangeProgress.ASKING
+
+
+# The questions of a partner's page, and what it accepts
+
+RETIRE = step(Act.PARTNER_RETIRE)
+UNKNOWN: dict[str, Any] = {"lacks_capability": True, "capability_matters": True}
+ALWAYS = {Answer.DECLINE, Answer.COLLEAGUE}
+TIME = {Answer.AGREE, Answer.PROPOSE}
+
+
+@pytest.mark.parametrize(
+    ("found", "open_question", "accepted"),
+    [
+        # Before the change.
+        (situation(INSTALL), Question.INSTALLED, {Answer.INSTALLED, *TIME, *ALWAYS}),
+        (situation(INSTALL, **UNKNOWN), Question.CAPABILITY, {Answer.CAPABILITY, Answer.INSTALLED, *TIME, *ALWAYS}),
+        (situation(INSTALLED, given=GivenAnswers(is_installed=True)), None, {Answer.INSTALLED, *TIME, *ALWAYS}),
+        (situation(INSTALL, are_times_offered=True, given=GivenAnswers(is_installed=True)), Question.TIME, None),
+        (situation(AGREE, TOGETHER, given=GivenAnswers(has_downloaded=True)), Question.TIME, None),
+        (situation(INSTALL, ours=None), Question.INSTALLED, {Answer.INSTALLED, *ALWAYS}),
+        (situation(INSTALL, FREE, given=GivenAnswers(is_installed=True)), Question.SWITCHED, None),
+        (situation(INSTALL, EARLY, given=GivenAnswers(is_installed=True)), None, {Answer.INSTALLED, *TIME, *ALWAYS}),
+        (situation(INSTALL, changes_when_ready=True), Question.INSTALLED, {Answer.INSTALLED, *ALWAYS}),
+        (situation(INSTALL, is_own=False), Question.INSTALLED, {Answer.INSTALLED, *TIME, *ALWAYS}),
+        (situation(TOGETHER, is_own=False), None, {*TIME, *ALWAYS}),
+        # In the window, and after it.
+        (situation(INSTALL, now=INSIDE), Question.INSTALLED, {Answer.INSTALLED, *ALWAYS}),
+        (together(now=AFTER), None, {Answer.INSTALLED, *ALWAYS}),
+        (situation(TOGETHER, is_emergency=True), Question.INSTALLED, {Answer.INSTALLED, Answer.COLLEAGUE}),
+        (
+            situation(FREE, ours=OURS, state=UNDER_WAY, is_own=False),
+            Question.SWITCHED,
+            {Answer.SWITCHED, Answer.COLLEAGUE},
+        ),
+        (situation(INSTALLED, is_own=False, is_apart=True, state=UNDER_WAY), Question.INSTALLED, None),
+        # After the change.
+        (situation(INSTALLED, **MADE), Question.WORKS, {Answer.WORKS, Answer.INSTALLED, Answer.COLLEAGUE}),
+        (situation(INSTALLED, works=False, **MADE), None, {Answer.WORKS, Answer.INSTALLED, Answer.COLLEAGUE}),
+        (
+            situation(RETIRE, works=True, given=GivenAnswers(is_proven=True), **MADE),
+            Question.DROPPED,
+            {Answer.WORKS, Answer.DROPPED, Answer.COLLEAGUE},
+        ),
+        (situation(INSTALLED, state=RotationState.CLOSED), None, {Answer.WORKS}),
+        (situation(INSTALL, state=RotationState.CANCELLED), None, set()),
+        (situation(INSTALL, state=RotationState.ROLLING_BACK), None, {Answer.COLLEAGUE}),
+        (situation(INSTALLED, went_back_alone=True), None, set()),
+    ],
+)
+def test_the_open_question_and_what_the_page_accepts(
+    found: PartnerSituation, open_question: Question | None, accepted: set[Answer] | None
+) -> None:
+    answer = find_next_action(found)
+    assert answer.open_question is open_question
+    if accepted is not None:
+        assert answer.answers == accepted
+
+
+def test_the_page_accepts_offered_times_rather_than_an_agreement_to_the_window() -> None:
+    answers = find_next_action(situation(INSTALL, are_times_offered=True)).answers
+    assert Answer.SLOTS in answers
+    assert Answer.AGREE not in answers
+
+
+def test_what_its_system_holds_can_be_corrected_until_the_end() -> None:
+    stated = GivenAnswers(has_stated_capability=True)
+    for found in (situation(INSTALL, now=AFTER), situation(INSTALLED, **MADE)):
+        assert Answer.CAPABILITY in find_next_action(replace(found, capability_matters=True, given=stated)).answers
+        assert Answer.CAPABILITY not in find_next_action(replace(found, capability_matters=False, given=stated)).answers
+
+
+def test_the_old_certificate_is_not_removed_before_its_time() -> None:
+    made = situation(RETIRE, works=True, given=GivenAnswers(is_proven=True), **{**MADE, "now": STARTS - SECOND})
+    answer = find_next_action(made)
+    assert answer.find_question(Question.DROPPED) == AskedQuestion(Question.DROPPED, is_later=True, not_before=STARTS)
+    assert Answer.DROPPED not in answer.answers
+
+
+def test_an_ended_change_accepts_a_report_without_asking_for_it() -> None:
+    ended = find_next_action(situation(INSTALLED, state=RotationState.CLOSED))
+    assert ended.questions == [AskedQuestion(Question.WORKS, is_required=False)]

@@ -86,8 +86,8 @@ class RotationFacts:
         return any(step.act == Act.CUT_OVER and step.participant_id for step in self.steps)
 
     def changes_with_us(self, participant: Participant) -> bool:
-        """Return whether a partner still has to change at the same moment as we do."""
-        return any(step.simultaneous and step.state not in SETTLED for step in self.theirs(participant))
+        """Return whether a partner still has to change at the same moment as we do; so does one of a skipped step."""
+        return any(step.simultaneous and step.state != StepState.DONE for step in self.theirs(participant))
 
     def theirs(self, participant: Participant) -> list[Step]:
         """Return the steps in which a partner switches."""

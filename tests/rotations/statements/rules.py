@@ -168,7 +168,7 @@ def partners_that_would_act_alone_are_told_to_wait(told: Statements) -> Iterator
             yield f"{participant.partner}'s page says “{page.headline.title}”, although our own change is held up"
         letters = participant.letters.exclude(message__state=Message.State.WITHDRAWN)
         was_told = letters.filter(kind=Letter.Kind.NOT_NOW, at__gte=starts - LEAD_TIME).exists()
-        is_told = participant.waived_reason or participant.taken_back_at is not None
+        is_told = participant.taken_back_at is not None
         if told.event == "write_reminders" and not is_told and letters.exists() and not was_told:
             yield f"{participant.partner} got no mail that asks it to wait, although our own change is held up"
 

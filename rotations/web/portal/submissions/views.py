@@ -18,11 +18,12 @@ from as2certs.accounts.models import Installation
 from as2certs.time_format import format_moment
 from partners.models import Partner
 from rotations.errors import PrivateKeySubmitted, SubmissionRefused
-from rotations.exchange import submitted_certificates
+from rotations.exchange import certificate_requests, submitted_certificates
 from rotations.exchange.submitted_certificates import ReadSubmission
 from rotations.letters.contacts import support_for_partner
 from rotations.models import HandedIn
 from rotations.notifications.thresholds import format_expiry
+from rotations.planning.partner_actions import PartnerAction
 from rotations.web.portal.access import PortalVisit, link_required, record_look
 from rotations.web.portal.page_views import opened_url
 from rotations.web.portal.submissions.forms import ConfirmSubmissionForm, SubmissionForm, use_for_roles
@@ -105,21 +106,18 @@ def _success_message(arrival: submitted_certificates.Submission) -> str:
 
 
 def _lead_sentence(partner: Partner, now: datetime) -> tuple[str, str]:
-    """Return the state of a partner's certificates as a meaning and a sentence."""
-    used = certificates_in_use(partner)
-    used_pks = {row["certificate"].pk for row in used}
-    newest = [row for row in _submissions(partner)[:1] if row.certificate_id not in used_pks]
-    if newest and newest[0].settled_at is None:
+    """Return what a partner may do about its certificates as a meaning and a sentence."""
+    found = certificate_requests.request_action(partner)
+    if found.action is PartnerAction.WAIT:
         return (
             "needs_you",
             "We have your new certificate, and compare its fingerprint with you before anything uses it.",
         )
-    if newest and newest[0].accepted:
+    if found.action is PartnerAction.NOTHING:
         return "fine", "We have your new certificate, and agree with you when both sides change."
-    if not used:
+    if found.moment is None:
         return "needs_you", "We have no certificate of yours yet: hand in your first one."
-    ends = _not_after(used[0]["certificate"])
-    zone = partner.time_zone
+    ends, zone = found.moment, partner.time_zone
     meaning = "urgent" if ends - now <= URGENT_BEFORE_END else "needs_you"
     return (
         meaning,
@@ -150,8 +148,8 @@ def _confirmation_page(
 
 def _context(visit: PortalVisit) -> dict[str, Any]:
     partner = visit.link.partner
-    used = certificates_in_use(partner)
-    used_pks = {row["certificate"].pk for row in used}
+    used = certificate_requests.certificates_in_use(partner)
+    used_pks = {one.certificate.pk for one in used}
     return {
         "partner": partner,
         "our_name": Installation.current().name,
@@ -159,27 +157,13 @@ def _context(visit: PortalVisit) -> dict[str, Any]:
         "link": visit.link,
         "token": visit.token,
         "opened_url": opened_url(visit),
-        "in_use": used,
+        "in_use": [
+            {"certificate": one.certificate, "uses": submitted_certificates.format_uses(one.roles)} for one in used
+        ],
         "submissions": [_submission_row(row) for row in _submissions(partner) if row.certificate_id not in used_pks],
         "support": support_for_partner(partner),
         "now": visit.now,
     }
-
-
-def certificates_in_use(partner: Partner) -> list[dict[str, Any]]:
-    """Return the certificates in use with a partner and their uses, ordered by expiry."""
-    found = submitted_certificates.predecessors(partner, partner.ROLES)
-    rows = [
-        {"certificate": old, "uses": submitted_certificates.format_uses(roles)}
-        for old, roles in found
-        if old is not None
-    ]
-    return sorted(rows, key=lambda row: _not_after(row["certificate"]))
-
-
-def _not_after(certificate: Any) -> datetime:
-    end: datetime = certificate.not_after
-    return end
 
 
 def _submissions(partner: Partner) -> list[HandedIn]:

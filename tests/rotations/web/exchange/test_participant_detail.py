@@ -220,6 +220,20 @@ def test_refusing_a_proposal_mails_the_reason(operator: Client, announced: Rotat
     assert Letter.objects.filter(kind="answered").count() == 1
 
 
+def test_an_earlier_agreement_counts_again_when_a_proposal_is_refused(
+    operator: Client, announced: Rotation, northwind: Participant
+) -> None:
+    propose(northwind)
+    text = "What Northwind proposed is no longer shown;"
+    assert f"{text} Northwind is asked for an answer again." in page_text(
+        get_page(operator, "participant-stay", northwind.uid)
+    )
+    Participant.objects.filter(pk=northwind.pk).update(agreed_at=NOW)
+    assert f"{text} that Northwind agreed to the window before counts again." in page_text(
+        get_page(operator, "participant-stay", northwind.uid)
+    )
+
+
 def test_a_proposal_after_the_cut_over_began_is_read_only(
     operator: Client, announced: Rotation, northwind: Participant
 ) -> None:

@@ -454,6 +454,68 @@ def test_late_answers_are_accepted_where_they_still_help(
     assert again(northwind).evidence == "strong"
 
 
+CONFIRMED = {"how": "word"}
+
+
+@pytest.mark.parametrize(
+    ("state", "name", "sent", "expected"),
+    [
+        ("rolling_back", "installed", CONFIRMED, "We are going back to the old certificate: nothing else is asked"),
+        ("rolling_back", "decline", {"reason": "No, no"}, "We are going back to the old certificate"),
+        ("applied", "window", {}, "The change has begun already: its time can't be chosen any more."),
+        ("applied", "propose", TIME, "The change has begun already: its time can't be chosen any more."),
+        ("scheduled", "slots", {"none": "on"}, "No times are offered any more"),
+        ("scheduled", "capability", {"keeps_both": "no"}, "It makes no difference to this change any more"),
+        ("applied", "switched", {"act": "partner_retire"}, "that step is done, or comes later."),
+        ("closed", "colleague", {"name": "Ned", "phone": "1"}, "This change is over"),
+    ],
+)
+def test_what_a_partner_can_not_answer_now_is_refused(
+    nora: Visitor, rotation: Rotation, state: str, name: str, sent: dict[str, str], expected: str
+) -> None:
+    nora.open()
+    if state == "applied":
+        made(rotation)
+    ended = NOW if state == "closed" else None
+    Rotation.objects.filter(pk=rotation.pk).update(state=state, ended_at=ended)
+    nora.open()
+    assert nora.send(name, **sent).status_code == 422
+    assert expected in nora.text
+    assert nothing_was_said()
+
+
+def test_a_proven_installation_is_not_confirmed_again_after_the_change(
+    nora: Visitor, rotation: Rotation, company: Company
+) -> None:
+    nora.send("installed", how="proof", fingerprint=company.new.sha256)
+    made(rotation)
+    nora.open()
+    assert nora.send("installed", how="word").status_code == 422
+    assert "There is nothing left to confirm: the fingerprint has matched" in nora.text
+
+
+def test_the_window_can_not_be_agreed_to_while_other_times_are_offered(
+    nora: Visitor, rotation: Rotation, company: Company, northwind: Participant
+) -> None:
+    offer_slots(rotation, [window(STARTS)], by=company.by, now=NOW)
+    assert nora.send("window").status_code == 422
+    assert "Several times are offered by now" in nora.text
+    assert again(northwind).agreed_at is None
+
+
+def test_nobody_declines_or_proposes_a_time_in_an_emergency(
+    nora: Visitor, rotation: Rotation, northwind: Participant
+) -> None:
+    Rotation.objects.filter(pk=rotation.pk).update(emergency_reason="The key was in a ticket")
+    for name, sent, expected in (
+        ("decline", {"reason": "No, no"}, "The certificate is replaced at once, and nobody can be waited for."),
+        ("propose", TIME, "The certificate is replaced at once: there is no time to choose."),
+    ):
+        assert nora.send(name, **sent).status_code == 422
+        assert expected in nora.text
+    assert not again(northwind).has_objection
+
+
 # Colleagues
 
 NED = {

@@ -127,7 +127,7 @@ def test_nothing_is_recorded_after_the_end(nora: Visitor, rotation: Rotation) ->
     Rotation.objects.filter(pk=rotation.pk).update(state="closed", ended_at=NOW)
     nora.open()
     assert "what your system can hold" not in nora.text
-    nora.client.post(nora.address("portal-capability"), {"holds": "several", "seen": "x"})
+    nora.client.post(nora.address("portal-capability"), {"keeps_both": "yes", "seen": "x"})
     assert participant_of(rotation).says_keeps_both == ""
 
 

@@ -659,7 +659,10 @@ def test_a_last_moment_is_postponed_without_a_new_beginning(
         operator, "rotation-postpone", only().uid, **moved, reason="Two are silent.", seen=rotation_version(only())
     )
     assert page.status_code == 302, page.context["form"].errors
-    assert "Windows that suit" not in page_text(get_page(operator, "rotation-postpone", only().uid))
+    asked = page_text(get_page(operator, "rotation-postpone", only().uid))
+    assert "Change the last moment of ACME" in asked
+    assert "Set this last moment" in asked
+    assert "Windows that suit" not in asked
     assert only().window_end == datetime(2026, 12, 12, 0, tzinfo=UTC)
     assert "until Fri 11 Dec" in page_text(operator.get(only().get_absolute_url()))
     assert 'until <time datetime="2026-12-12T00:00:00+00:00"' in page_text(get_page(operator, "rotation-list"))

@@ -181,6 +181,7 @@ def test_an_end_on_the_night_of_a_clock_change_is_asked_about_and_stored_as_answ
     assert "Which start?" in asked
     assert "the same night, after the clocks go back: 02:30 NZST (UTC+12:00)" in asked
     assert "the next day: Mon 5 Apr 2027, 02:30 NZST (UTC+12:00)" in asked
+    assert "Earlier than “from” means on the next day." not in asked
     rotation.refresh_from_db()
     assert rotation.window_start == STARTS
     assert postpone(operator, rotation, **given, from_which="0", until_which="1").status_code == 302
