@@ -1,0 +1,33 @@
+"""Signed, enveloped and compressed data of the Cryptographic Message Syntax (RFC 5652, RFC 8551, RFC 3274).
+
+Bytes in, bytes out. Structures are read with `as2certs.pki.asn1`, in BER and DER alike; what they mean is decided here,
+and each cryptographic operation is one of `cryptography`.
+"""
+
+from as2certs.as2.cms.compression import compress, decompress
+from as2certs.as2.cms.digests import DIGESTS, Mic, compute_mic, digest_label, normalise_digest
+from as2certs.as2.cms.encryption import CIPHERS, Envelope, KeyFinder, encrypt, read_envelope
+from as2certs.as2.cms.signing import Signature, SignedData, Signer, read_signed_data, sign
+from as2certs.as2.cms.structure import MAX_CMS_BYTES, CertificateId
+
+__all__ = [
+    "CIPHERS",
+    "DIGESTS",
+    "MAX_CMS_BYTES",
+    "CertificateId",
+    "Envelope",
+    "KeyFinder",
+    "Mic",
+    "Signature",
+    "SignedData",
+    "Signer",
+    "compress",
+    "compute_mic",
+    "decompress",
+    "digest_label",
+    "encrypt",
+    "normalise_digest",
+    "read_envelope",
+    "read_signed_data",
+    "sign",
+]
