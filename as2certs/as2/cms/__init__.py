@@ -6,14 +6,23 @@ and each cryptographic operation is one of `cryptography`.
 
 from as2certs.as2.cms.compression import compress, decompress
 from as2certs.as2.cms.digests import DIGESTS, Mic, compute_mic, digest_label, normalise_digest
-from as2certs.as2.cms.encryption import CIPHERS, Envelope, KeyFinder, encrypt, read_envelope
+from as2certs.as2.cms.encryption import CIPHERS, DECRYPTION_FAILED, Envelope, KeyFinder, encrypt, read_envelope
 from as2certs.as2.cms.signing import Signature, SignedData, Signer, read_signed_data, sign
-from as2certs.as2.cms.structure import MAX_CMS_BYTES, CertificateId
+from as2certs.as2.cms.structure import (
+    COMPRESSED_DATA,
+    MAX_CMS_BYTES,
+    SIGNED_DATA,
+    CertificateId,
+    content_type,
+)
 
 __all__ = [
     "CIPHERS",
+    "COMPRESSED_DATA",
+    "DECRYPTION_FAILED",
     "DIGESTS",
     "MAX_CMS_BYTES",
+    "SIGNED_DATA",
     "CertificateId",
     "Envelope",
     "KeyFinder",
@@ -23,6 +32,7 @@ __all__ = [
     "Signer",
     "compress",
     "compute_mic",
+    "content_type",
     "decompress",
     "digest_label",
     "encrypt",

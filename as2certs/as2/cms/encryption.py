@@ -75,7 +75,7 @@ _RSA = "1.2.840.113549.1.1.1"
 _RSA_OAEP = "1.2.840.113549.1.1.7"
 _RC2_128_BITS = 58
 """How RFC 2268, 6 writes 128 effective bits; `cryptography` knows no others."""
-_MESSAGE = "The message can’t be decrypted with our key: it is damaged, or encrypted to another key."
+DECRYPTION_FAILED = "The message can’t be decrypted with our key: it is damaged, or encrypted to another key."
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Envelope:
                 f"The cipher {self.cipher_name} is not supported on this machine: use AES-256-CBC."
             ) from None
         except (InvalidTag, *PARSER_ERRORS):
-            raise DecryptionFailed(_MESSAGE) from None
+            raise DecryptionFailed(DECRYPTION_FAILED) from None
 
     def _key_bytes(self) -> int:
         return CIPHERS[self.cipher].key_bytes if self.cipher in CIPHERS else _GCM[self.cipher][1]

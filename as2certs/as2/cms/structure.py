@@ -94,6 +94,12 @@ def reading(what: str) -> Iterator[None]:
         yield
 
 
+def content_type(data: bytes) -> str:
+    """Return the object identifier of the type of a ContentInfo in BER or DER. Raises MalformedMessage."""
+    with reading("the message"):
+        return read_element(data).children()[0].dotted()
+
+
 def read_content(data: bytes, *types: str) -> tuple[str, Element]:
     """Return the type and the content of a ContentInfo (RFC 5652, 3) of one of these types.
 
