@@ -18,10 +18,18 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_URL_CHARACTERS = 2000
-_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+        *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
+        *("203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4", "168.63.129.16/32"),
+        *("::/3", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "4000::/2", "8000::/1"),
+    )
+)
+"""What RFC 6890 and its successors keep for other purposes; 168.63.129.16, at which Azure answers its own machines; and
+of IPv6 all but global unicast, 2000::/3, without what wraps IPv4 (Teredo, 6to4)."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_METADATA = frozenset({ipaddress.IPv4Address("168.63.129.16")})
-"""Public addresses at which a cloud answers its own machines only: Azure. The others are link-local or private."""
 _EXAMPLE = "https://as2.example.com:4080/as2"
 _PORTS = {"http": 80, "https": 443}
 
@@ -102,14 +110,11 @@ def resolve(host: str, port: int, allowed: Sequence[IpNetwork] = ()) -> list[IpA
 def may_connect(address: IpAddress, allowed: Iterable[IpNetwork] = ()) -> bool:
     """Return whether an address is public, or in one of the networks that are allowed."""
     plain = _without_mapping(address)
-    if any(plain.version == network.version and plain in network for network in allowed):
+    if any(plain in network for network in allowed):
         return True
-    if isinstance(plain, ipaddress.IPv4Address):
-        return plain.is_global and not plain.is_multicast and not plain.is_reserved and plain not in _METADATA
     if plain in _NAT64:
         return may_connect(ipaddress.IPv4Address(int(plain) & 0xFFFFFFFF))
-    inner = [plain.sixtofour] if plain.sixtofour else list(plain.teredo or ())
-    return plain in _GLOBAL_UNICAST and plain.is_global and all(map(may_connect, inner))
+    return not any(plain in network for network in _NOT_PUBLIC)
 
 
 def _address(text: str) -> IpAddress:

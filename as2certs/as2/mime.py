@@ -12,6 +12,7 @@ import quopri
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from as2certs.as2.errors import MalformedMessage
 
@@ -50,7 +51,7 @@ class Headers:
         """Return the value of the first field with that name, empty if there is none."""
         return next((value for field_name, value in self.fields if field_name.lower() == name.lower()), "")
 
-    @property
+    @cached_property
     def content_type(self) -> ContentType:
         """Return the content type; without a valid one "text/plain" (RFC 2045, 5.2)."""
         value = self.get("Content-Type")

@@ -27,7 +27,8 @@ from as2certs.pki.describing import load_der
 from as2certs.pki.errors import PkiError
 
 USER_AGENT = "as2certs (certificate test)"
-_PIECE = 64 * 1024
+_PIECE = 4 * 1024
+"""How much is sent or read before the deadline is looked at; of an answer that stops, less than this is lost."""
 
 
 @dataclass(frozen=True)

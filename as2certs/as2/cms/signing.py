@@ -84,7 +84,7 @@ class Signer:
         Raises SignatureInvalid, AlgorithmNotSupported, and MalformedMessage for other attributes than a signer has.
         """
         if self.attributes is None:
-            signed: list[bytes] = [content]
+            signed: Iterator[bytes] = iter((content,))
         else:
             with reading("the signature"):
                 attributes = _read_attributes(self.attributes)
@@ -95,15 +95,12 @@ class Signer:
                 raise SignatureInvalid("The content is not the one that was signed: its digest differs.")
             if not type_matches:
                 raise SignatureInvalid("The signature is one of another kind of content.")
-            signed = list(dict.fromkeys(_signed_forms(self.attributes)))
+            signed = _signed_forms(self.attributes)
         public_key = certificate.public_key()
-        for form in signed:
-            try:
-                return self._verify_with(public_key, form)
-            except InvalidSignature:
-                continue
-            except PARSER_ERRORS:
-                break
+        with suppress(*PARSER_ERRORS):
+            for form in signed:
+                with suppress(InvalidSignature):
+                    return self._verify_with(public_key, form)
         raise SignatureInvalid(f"The signature does not match the certificate with {CertificateId.of(certificate)}.")
 
     def _verify_with(self, key: object, signed: bytes) -> None:
@@ -125,10 +122,10 @@ class Signer:
 
 @dataclass(frozen=True)
 class SignedData:
-    """Signed data: its signers, the certificates that came inside, and the content unless it is detached."""
+    """Signed data: its signers, the certificates in DER that came inside, and the content unless it is detached."""
 
     signers: tuple[Signer, ...]
-    certificates: tuple[x509.Certificate, ...] = field(repr=False)
+    certificates: tuple[bytes, ...] = field(repr=False)
     content: bytes | None = field(repr=False)
     content_type: str = DATA
 
@@ -144,7 +141,7 @@ class SignedData:
         by_expected = [one for one in self.signers if any(map(one.identifier.names, expected))]
         signer = (by_expected or self.signers)[0]
         known = [one for one in expected if signer.identifier.names(one)]
-        certificates = known or [one for one in self.certificates if signer.identifier.names(one)]
+        certificates = known or [one for one in self._read_certificates() if signer.identifier.names(one)]
         if not certificates:
             raise SignerUnknown(f"The signer's certificate is not known ({signer.identifier}).")
         failure: SignatureInvalid | None = None
@@ -157,6 +154,12 @@ class SignedData:
             return Signature(signer.identifier, certificate, signer.digest, bool(known))
         assert failure is not None
         raise failure
+
+    def _read_certificates(self) -> Iterator[x509.Certificate]:
+        """Yield the certificates that can be read; others are no reason to refuse the signature."""
+        for der in self.certificates:
+            with suppress(PkiError):
+                yield load_der(der)
 
 
 def sign(content: bytes, certificate: x509.Certificate, key: PrivateKey, digest: str = "sha-256") -> bytes:
@@ -181,19 +184,11 @@ def read_signed_data(data: bytes) -> SignedData:
         infos = rest[-1].children()
         if rest[-1].identifier != SET or not 1 <= len(infos) <= MAX_SIGNERS:
             raise Asn1Error("no signers, or too many")
-        certificates = next((one.children() for one in rest[:-1] if one.identifier == CONTEXT_0), [])
-        signers = tuple(map(_read_signer, infos))
-        return SignedData(signers, tuple(_certificates(certificates)), content, kind.dotted())
-
-
-def _certificates(elements: list[Element]) -> Iterator[x509.Certificate]:
-    """Yield the certificates that can be read; others are no reason to refuse the signature."""
-    if len(elements) > MAX_CERTIFICATES:
-        raise Asn1Error("too many certificates")
-    for element in elements:
-        if element.identifier == SEQUENCE:
-            with suppress(PkiError):
-                yield load_der(element.raw)
+        inside = next((one.children() for one in rest[:-1] if one.identifier == CONTEXT_0), [])
+        certificates = tuple(one.raw for one in inside if one.identifier == SEQUENCE)
+        if len(certificates) > MAX_CERTIFICATES:
+            raise Asn1Error("too many certificates")
+        return SignedData(tuple(map(_read_signer, infos)), certificates, content, kind.dotted())
 
 
 def _read_signer(info: Element) -> Signer:
