@@ -66,7 +66,7 @@ class Inbound:
 
 
 def receive(headers: Headers, body: bytes, find_key: cms.KeyFinder, expected: Sequence[x509.Certificate]) -> Inbound:
-    """Return what a message shows, given our keys and the sender's certificates.
+    """Return what a message shows, given our keys and the sender's certificates; the caller bounds the body.
 
     Raises MalformedMessage only for one without AS2-From, AS2-To or Message-ID, which can't be answered.
     """
@@ -76,16 +76,9 @@ def receive(headers: Headers, body: bytes, find_key: cms.KeyFinder, expected: Se
         raise MalformedMessage("The request is no AS2 message: AS2-From, AS2-To or Message-ID is missing.")
     opening = _Opening(Inbound(sender, recipient, message_id, read_receipt_request(headers)), body)
     try:
-        try:
-            opening.open(Entity(headers, body), find_key, expected)
-        except MalformedMessage:
-            if not opening.inbound.decrypted_for:
-                raise
-            # A sender could learn from other answers what a damaged message decrypts to (RFC 8551, 6).
-            raise DecryptionFailed(cms.DECRYPTION_FAILED) from None
+        opening.open(Entity(headers, body), find_key, expected)
     except As2Error as error:
-        modifier = next((name for kind, name in _MODIFIERS if isinstance(error, kind)), "unexpected-processing-error")
-        return replace(opening.inbound, problem=modifier, explanation=str(error))
+        return opening.fail(error)
     return opening.inbound
 
 
@@ -145,6 +138,17 @@ class _Opening:
                 self.covered = content
             entity = read_entity(content)
         raise MalformedMessage(f"The message has more than {MAX_LAYERS} layers of signatures, encryption and others.")
+
+    def fail(self, error: As2Error) -> Inbound:
+        """Return what was learned until an error.
+
+        What decrypts to something unreadable reads like any other failure to decrypt: a sender could learn from other
+        answers what a damaged message decrypts to (RFC 8551, 6).
+        """
+        if isinstance(error, MalformedMessage) and self.inbound.decrypted_for:
+            error = DecryptionFailed(cms.DECRYPTION_FAILED)
+        modifier = next((name for kind, name in _MODIFIERS if isinstance(error, kind)), "unexpected-processing-error")
+        return replace(self.inbound, problem=modifier, explanation=str(error))
 
     def _learn(self, **facts: object) -> None:
         self.inbound = replace(self.inbound, **facts)  # type: ignore[arg-type]

@@ -215,3 +215,16 @@ def test_requests_for_a_receipt_are_read_in_any_notation(options: str, expected:
     assert (request.is_signed, request.digest) == (True, expected)
     assert read_receipt_request(Headers(fields[1:])) is None
     assert read_receipt_request(Headers(fields[:1])) == ReceiptRequest("x", is_signed=False)
+
+
+@pytest.mark.openssl
+@pytest.mark.extended
+def test_a_large_streamed_message_is_read(tmp_path: Path) -> None:
+    large = message(payload=bytes(range(256)) * 8 * 1024)
+    (tmp_path / "in").write_bytes(cms.read_envelope(large.body).decrypt(keys_of(THEIRS))[0])
+    (tmp_path / "theirs.pem").write_bytes(cert_pem(THEIRS[0]))
+    command = "cms -encrypt -binary -stream -outform DER -aes256 -recip theirs.pem -in in -out out"
+    subprocess.run(["openssl", *command.split()], cwd=tmp_path, timeout=60, check=True)
+    streamed = (tmp_path / "out").read_bytes()
+    assert streamed[:2] == b"\x30\x80"
+    assert read(replace(large, body=streamed)).mic in large.mics
