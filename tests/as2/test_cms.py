@@ -120,6 +120,24 @@ def test_changed_content_and_a_changed_signature_are_told_apart_from_an_unknown_
         without.verify(CONTENT, [OTHER[0]])
 
 
+def test_a_certificate_inside_whose_key_is_of_an_unknown_kind_verifies_nothing() -> None:
+    """Found by the fuzzer: such a certificate is read, and its key is not."""
+    rsa, unknown = bytes.fromhex("06092a864886f70d010101"), bytes.fromhex("06092a864886f70d01017f")
+    signed = cms.read_signed_data(cms.sign(CONTENT, *OURS))
+    (inside,) = signed.certificates
+    assert inside.count(rsa) == 1
+    changed = cms.SignedData(signed.signers, (inside.replace(rsa, unknown),), None)
+    with pytest.raises(SignatureInvalid, match="does not match"):
+        changed.verify(CONTENT, [])
+
+
+def test_without_its_extension_a_certificate_is_named_by_the_digest_of_its_key() -> None:
+    certificate, key = ec_pair(ec.SECP256R1())
+    digest = x509.SubjectKeyIdentifier.from_public_key(key.public_key()).digest
+    assert cms.CertificateId(key_id=digest).names(certificate)
+    assert not cms.CertificateId(key_id=digest).names(OURS[0])
+
+
 def test_two_certificates_with_the_same_issuer_and_serial_number_are_both_tried() -> None:
     again = make_pair("ACME-PROD", issuer=ROOT, serial=OURS[0].serial_number, key=rsa_key("another"))
     signed = cms.read_signed_data(cms.sign(CONTENT, *OURS))

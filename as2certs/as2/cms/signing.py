@@ -96,8 +96,8 @@ class Signer:
             if not type_matches:
                 raise SignatureInvalid("The signature is one of another kind of content.")
             signed = _signed_forms(self.attributes)
-        public_key = certificate.public_key()
         with suppress(*PARSER_ERRORS):
+            public_key = certificate.public_key()
             for form in signed:
                 with suppress(InvalidSignature):
                     return self._verify_with(public_key, form)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from cryptography import x509
@@ -38,8 +38,6 @@ COMPRESSED_DATA = "1.2.840.113549.1.9.16.1.9"
 CONTEXT_0, CONTEXT_1 = 0xA0, 0xA1
 """Identifiers of constructed elements with a context tag."""
 PRIMITIVE_0, PRIMITIVE_1 = 0x80, 0x81
-
-_SUBJECT_KEY_IDENTIFIER = x509.SubjectKeyIdentifier
 
 
 @dataclass(frozen=True)
@@ -80,11 +78,15 @@ class CertificateId:
 
 
 def subject_key_id(certificate: x509.Certificate) -> bytes:
-    """Return the subject key identifier: the extension, or the SHA-1 of the key that stands in for it (RFC 5280)."""
-    try:
-        return certificate.extensions.get_extension_for_class(_SUBJECT_KEY_IDENTIFIER).value.digest
-    except (x509.ExtensionNotFound, *PARSER_ERRORS):
-        return _SUBJECT_KEY_IDENTIFIER.from_public_key(certificate.public_key()).digest
+    """Return the subject key identifier, or the SHA-1 of the key that stands in for it (RFC 5280, 4.2.1.2).
+
+    Empty for a certificate whose extensions and key can't be read.
+    """
+    with suppress(x509.ExtensionNotFound, *PARSER_ERRORS):
+        return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    with suppress(*PARSER_ERRORS):
+        return x509.SubjectKeyIdentifier.from_public_key(certificate.public_key()).digest
+    return b""
 
 
 @contextmanager
