@@ -21,7 +21,6 @@ from urllib.parse import unquote, urlsplit
 from cryptography import x509
 
 from as2certs.as2.addresses import IpAddress, IpNetwork, Target, read_url, resolve
-from as2certs.as2.messages import ComposedMessage
 from as2certs.as2.mime import MAX_HEADER_BYTES, Headers
 from as2certs.pki.describing import load_der
 from as2certs.pki.errors import PkiError
@@ -97,12 +96,15 @@ class NoAnswer:
 Outcome = Answer | NoAnswer
 
 
-def send(url: str, message: ComposedMessage, network: Network) -> Outcome:
-    """Send a message once and return what came of it. Raises AddressRefused for an address that may not be used."""
+def send(url: str, headers: Headers, body: bytes, network: Network) -> Outcome:
+    """Send a message, or an MDN that was asked for later, once, and return what came of it.
+
+    Raises AddressRefused for an address that may not be used.
+    """
     target = read_url(url)
     exchange = _Exchange(target, network, time.monotonic() + network.total_seconds)
     try:
-        return exchange.run(message)
+        return exchange.run(headers, body)
     except _Stopped as stopped:
         return stopped.outcome
     finally:
@@ -138,11 +140,11 @@ class _Exchange:
             with suppress(OSError):
                 self.socket.close()
 
-    def run(self, message: ComposedMessage) -> Answer:
+    def run(self, message_headers: Headers, body: bytes) -> Answer:
         proxy = urlsplit(self.network.proxy) if self.network.proxy else None
         path = self.target.path
         own = {"Host": self.target.host_header, "User-Agent": USER_AGENT, "Connection": "close"}
-        headers = dict(message.headers) | own
+        headers = dict(message_headers) | own
         if proxy:
             self._connect_to_proxy(proxy.hostname or "", proxy.port or 3128)
             credentials = _credentials(proxy.username, proxy.password)
@@ -159,7 +161,7 @@ class _Exchange:
         connection = http.client.HTTPConnection(self.target.host, self.target.port)
         connection.sock = line
         connection.auto_open = 0
-        return self._exchange(connection, path, message.body, headers)
+        return self._exchange(connection, path, body, headers)
 
     def _exchange(
         self, connection: http.client.HTTPConnection, path: str, body: bytes, headers: dict[str, str]

@@ -15,6 +15,8 @@ import pytest
 from as2certs.as2 import (
     AddressRefused,
     Answer,
+    ComposedMessage,
+    Headers,
     NoAnswer,
     Obstacle,
     Outcome,
@@ -39,6 +41,10 @@ NORTHWIND = Partner("Northwind", [THEIRS[0]])
 SHORT = replace(NETWORK, total_seconds=0.4)
 
 
+def parts(sent: ComposedMessage) -> tuple[Headers, bytes]:
+    return sent.headers, sent.body
+
+
 def station(*known: Pair) -> Handler:
     """Return a handler that answers as an AS2 station with these certificates of ours."""
 
@@ -53,12 +59,12 @@ def station(*known: Pair) -> Handler:
 
 def outcome_of(handler: Handler, network: Any = NETWORK, sent: Any = SENT, *, reads_body: bool = True) -> Outcome:
     with serve(handler, reads_body=reads_body) as server:
-        return send(server.url(), sent, network)
+        return send(server.url(), *parts(sent), network)
 
 
 def test_a_message_goes_out_and_its_mdn_comes_back() -> None:
     with serve(station(OURS)) as server:
-        outcome = send(server.url(), SENT, NETWORK)
+        outcome = send(server.url(), *parts(SENT), NETWORK)
     assert isinstance(outcome, Answer)
     assert (outcome.status, outcome.is_complete, outcome.address, outcome.tls) == (200, True, "127.0.0.1", None)
     assert judge(SENT, outcome, NORTHWIND).kind == VerdictKind.ACCEPTED
@@ -73,9 +79,9 @@ def test_a_station_that_learns_our_new_certificate_accepts_it_then() -> None:
     known = [OURS]
     sent = message(signing=Signing(*OURS_NEW))
     with serve(lambda request: station(*known)(request)) as server:
-        before = judge(sent, send(server.url(), sent, NETWORK), NORTHWIND)
+        before = judge(sent, send(server.url(), *parts(sent), NETWORK), NORTHWIND)
         known.append(OURS_NEW)
-        after = judge(sent, send(server.url(), sent, NETWORK), NORTHWIND)
+        after = judge(sent, send(server.url(), *parts(sent), NETWORK), NORTHWIND)
     assert (before.kind, after.kind) == (VerdictKind.SIGNATURE_NOT_ACCEPTED, VerdictKind.ACCEPTED)
 
 
@@ -86,7 +92,7 @@ def test_over_tls_version_and_certificate_are_recorded(tmp_path: Path) -> None:
     context.sni_callback = lambda connection, name, context: names.append(name)
     network = replace(NETWORK, ca_certificates=cert_pem(pair[0]).decode())
     with serve(station(OURS), context) as server:
-        outcome = send(server.url("https", "localhost"), SENT, network)
+        outcome = send(server.url("https", "localhost"), *parts(SENT), network)
     assert isinstance(outcome, Answer)
     assert outcome.tls is not None
     assert (outcome.tls.version, outcome.tls.certificate) == ("TLSv1.3", pair[0])
@@ -105,7 +111,7 @@ def test_a_certificate_of_an_unknown_ca_or_another_name_is_not_trusted(
     pair = tls_pair(host)
     network = replace(NETWORK, ca_certificates=cert_pem(pair[0]).decode()) if trusted else NETWORK
     with serve(station(OURS), tls_context(tmp_path, pair)) as server:
-        outcome = send(server.url("https", "localhost"), SENT, network)
+        outcome = send(server.url("https", "localhost"), *parts(SENT), network)
         assert server.requests == []
     assert isinstance(outcome, NoAnswer)
     assert (outcome.obstacle, outcome.is_request_sent) == (Obstacle.CERTIFICATE_NOT_TRUSTED, False)
@@ -114,7 +120,7 @@ def test_a_certificate_of_an_unknown_ca_or_another_name_is_not_trusted(
 
 def test_a_port_without_tls_is_told_apart() -> None:
     with serve(saying(b"")) as server:
-        outcome = send(server.url("https"), SENT, replace(NETWORK, connect_seconds=0.3))
+        outcome = send(server.url("https"), *parts(SENT), replace(NETWORK, connect_seconds=0.3))
     assert isinstance(outcome, NoAnswer)
     assert outcome.obstacle == Obstacle.TLS_FAILED
 
@@ -122,7 +128,7 @@ def test_a_port_without_tls_is_told_apart() -> None:
 def test_nobody_listens_on_the_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    outcome = send(f"http://127.0.0.1:{port}/", SENT, NETWORK)
+    outcome = send(f"http://127.0.0.1:{port}/", *parts(SENT), NETWORK)
     assert isinstance(outcome, NoAnswer)
     assert (outcome.obstacle, outcome.is_request_sent) == (Obstacle.NOT_CONNECTED, False)
     assert "refused" in outcome.detail
@@ -133,7 +139,7 @@ def test_an_unknown_name_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr("socket.getaddrinfo", fail)
-    outcome = send("http://as2.example.com/", SENT, NETWORK)
+    outcome = send("http://as2.example.com/", *parts(SENT), NETWORK)
     assert isinstance(outcome, NoAnswer)
     assert (outcome.obstacle, outcome.detail) == (Obstacle.NAME_NOT_FOUND, "name or service not known")
 
@@ -207,7 +213,7 @@ def test_after_the_message_was_sent_it_may_have_arrived(handler: Handler, obstac
 )
 def test_each_kind_of_answer_is_read_and_bounded(data: bytes, status: int, body: bytes, is_complete: bool) -> None:
     with serve(saying(data)) as server:
-        outcome = send(server.url(), SENT, NETWORK)
+        outcome = send(server.url(), *parts(SENT), NETWORK)
         assert len(server.requests) == 1  # no redirect is followed, nothing is sent twice
     assert isinstance(outcome, Answer)
     assert (outcome.status, outcome.body == body, outcome.is_complete) == (status, True, is_complete)
@@ -249,7 +255,7 @@ INSIDE = """
 def test_addresses_inside_networks_are_refused(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.create_connection", None)  # nothing may connect
     with pytest.raises(AddressRefused, match="inside a network"):
-        send(f"http://{host}:8080/as2", SENT, replace(NETWORK, allowed=()))
+        send(f"http://{host}:8080/as2", *parts(SENT), replace(NETWORK, allowed=()))
 
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1::1", "64:ff9b::5db8:d822", "192.88.98.1"])
@@ -285,11 +291,11 @@ def test_a_name_is_resolved_once_and_that_address_is_connected_to(monkeypatch: p
 
     monkeypatch.setattr("socket.getaddrinfo", resolving(["10.0.0.1", "93.184.216.34"], ["127.0.0.1"]))
     monkeypatch.setattr("socket.create_connection", connect)
-    outcome = send("https://as2.example.com/as2", SENT, replace(NETWORK, allowed=()))
+    outcome = send("https://as2.example.com/as2", *parts(SENT), replace(NETWORK, allowed=()))
     assert connected == [("93.184.216.34", 443)]
     assert outcome == NoAnswer(Obstacle.NOT_CONNECTED, "93.184.216.34 port 443: connection refused")
     with pytest.raises(AddressRefused, match=r"as2\.example\.com is 127\.0\.0\.1"):
-        send("https://as2.example.com/as2", SENT, replace(NETWORK, allowed=()))
+        send("https://as2.example.com/as2", *parts(SENT), replace(NETWORK, allowed=()))
 
 
 @pytest.mark.parametrize(
@@ -314,7 +320,7 @@ def test_a_name_is_resolved_once_and_that_address_is_connected_to(monkeypatch: p
 )
 def test_what_is_no_address_of_a_station_is_refused(url: str) -> None:
     with pytest.raises(AddressRefused) as refusal:
-        send(url, SENT, NETWORK)
+        send(url, *parts(SENT), NETWORK)
     assert "secret" not in str(refusal.value)
 
 
@@ -334,7 +340,7 @@ def test_addresses_are_read_as_people_write_them() -> None:
 def test_a_proxy_is_asked_for_the_whole_address() -> None:
     with serve(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")) as proxy:
         network = replace(NETWORK, proxy=f"http://me:p%40ss@127.0.0.1:{proxy.port}")
-        outcome = send("http://as2.example.invalid:4080/as2", SENT, network)
+        outcome = send("http://as2.example.invalid:4080/as2", *parts(SENT), network)
     assert isinstance(outcome, Answer)
     assert outcome.body == b"ok"
     (request,) = proxy.requests
@@ -358,7 +364,7 @@ def test_through_a_proxy_tls_reaches_the_station(tmp_path: Path) -> None:
     with serve(tunnel) as proxy:
         trusted = cert_pem(pair[0]).decode()
         network = replace(NETWORK, proxy=f"http://127.0.0.1:{proxy.port}", ca_certificates=trusted)
-        outcome = send("https://localhost:4080/as2", SENT, network)
+        outcome = send("https://localhost:4080/as2", *parts(SENT), network)
     assert isinstance(outcome, Answer)
     assert (outcome.body, outcome.tls is not None) == (b"ok", True)
     assert proxy.requests[0].line == "CONNECT localhost:4080 HTTP/1.1"
@@ -368,9 +374,9 @@ def test_through_a_proxy_tls_reaches_the_station(tmp_path: Path) -> None:
 def test_a_proxy_that_refuses_and_addresses_inside_behind_it() -> None:
     with serve(saying(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")) as proxy:
         network = replace(NETWORK, allowed=(), proxy=f"http://127.0.0.1:{proxy.port}")
-        outcome = send("https://as2.example.invalid/as2", SENT, network)
+        outcome = send("https://as2.example.invalid/as2", *parts(SENT), network)
         with pytest.raises(AddressRefused):
-            send("http://169.254.169.254/latest", SENT, network)
+            send("http://169.254.169.254/latest", *parts(SENT), network)
     assert outcome.is_request_sent is False
     assert isinstance(outcome, NoAnswer)
     assert (outcome.obstacle, outcome.detail) == (Obstacle.PROXY_REFUSED, "HTTP 407 Who are you")
@@ -384,6 +390,6 @@ def test_old_tls_is_not_spoken(tmp_path: Path) -> None:
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     with serve(station(OURS), context) as server:
-        outcome = send(server.url("https", "localhost"), SENT, NETWORK)
+        outcome = send(server.url("https", "localhost"), *parts(SENT), NETWORK)
     assert isinstance(outcome, NoAnswer)
     assert (outcome.obstacle, outcome.is_request_sent) == (Obstacle.TLS_FAILED, False)
