@@ -147,10 +147,15 @@ def sign_entity(entity: bytes, signing: Signing) -> tuple[list[tuple[str, str]],
     return [("Content-Type", content_type)], write_parts([entity, part], boundary)
 
 
-def quote_name(name: str) -> str:
-    """Return an AS2 name for a header, quoted if it has blanks, quotation marks or backslashes (RFC 4130, 6.2)."""
+def check_name(name: str) -> None:
+    """Raise As2Error for what is no AS2 name (RFC 4130, 6.2)."""
     if not _NAME.fullmatch(name) or name != name.strip():
         raise As2Error("An AS2 name has 1 to 128 printable ASCII characters, without a blank at its ends.")
+
+
+def quote_name(name: str) -> str:
+    """Return an AS2 name for a header, quoted if it has blanks, quotation marks or backslashes (RFC 4130, 6.2)."""
+    check_name(name)
     if _ATOM.fullmatch(name):
         return name
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -21,11 +21,13 @@ from as2certs.as2.errors import (
     SignerUnknown,
 )
 from as2certs.as2.mdn import Disposition, MdnDraft, build_mdn, split_signed
-from as2certs.as2.messages import ReceiptRequest, Signing, read_receipt_request, unquote_name
+from as2certs.as2.messages import ReceiptRequest, Signing, check_name, read_receipt_request, unquote_name
 from as2certs.as2.mime import Entity, Headers, read_entity
 
 MAX_LAYERS = 6
 """Maximum number of signatures, envelopes and compressions around each other."""
+MAX_MESSAGE_ID = 998
+"""Maximum length of a Message-ID in characters: that of a line (RFC 5322, 2.1.1)."""
 _CMS_KINDS = ("application/pkcs7-mime", "application/x-pkcs7-mime")
 _MODIFIERS: tuple[tuple[type[As2Error], str], ...] = (
     (DecryptionFailed, "decryption-failed"),
@@ -68,12 +70,16 @@ class Inbound:
 def receive(headers: Headers, body: bytes, find_key: cms.KeyFinder, expected: Sequence[x509.Certificate]) -> Inbound:
     """Return what a message shows, given our keys and the sender's certificates; the caller bounds the body.
 
-    Raises MalformedMessage only for one without AS2-From, AS2-To or Message-ID, which can't be answered.
+    Raises As2Error only for one without a valid AS2-From, AS2-To or Message-ID, which can't be answered.
     """
     sender, recipient = (unquote_name(headers.get(name)) for name in ("AS2-From", "AS2-To"))
     message_id = headers.get("Message-ID").strip()
     if not sender or not recipient or not message_id:
         raise MalformedMessage("The request is no AS2 message: AS2-From, AS2-To or Message-ID is missing.")
+    for name in (sender, recipient):
+        check_name(name)
+    if len(message_id) > MAX_MESSAGE_ID or not message_id.isprintable() or not message_id.isascii():
+        raise MalformedMessage(f"The Message-ID is no printable ASCII text of at most {MAX_MESSAGE_ID} characters.")
     opening = _Opening(Inbound(sender, recipient, message_id, read_receipt_request(headers)), body)
     try:
         opening.open(Entity(headers, body), find_key, expected)

@@ -268,7 +268,7 @@ class _Exchange:
             encrypted = context.wrap_socket(self.socket, server_hostname=self.target.host)
         except ssl.SSLCertVerificationError as error:
             raise self._stop(Obstacle.CERTIFICATE_NOT_TRUSTED, error.verify_message) from None
-        except OSError as error:
+        except (OSError, ValueError) as error:  # such as a host name that TLS can't have
             raise self._stop(Obstacle.TLS_FAILED, _reason(error)) from None
         self.socket = encrypted
         certificate = None

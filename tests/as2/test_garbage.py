@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from as2certs.as2 import Answer, Headers, Partner, cms, judge, read_mdn, receive
+from as2certs.as2 import Answer, Headers, Partner, answer, cms, judge, read_mdn, receive
 from as2certs.as2.errors import As2Error
 from as2certs.as2.mime import read_entity
 from as2certs.pki.asn1 import OCTET_STRING, encode, read_element
-from tests.as2.stations import DRAFT, OURS, THEIRS, good_answer, keys_of, message
+from tests.as2.stations import DRAFT, NOW, OURS, THEIRS, good_answer, keys_of, message
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive"),
@@ -67,7 +68,10 @@ def read_in_every_way(raw: bytes) -> None:
     except As2Error:
         return
     headers = Headers((*entity.headers, ("AS2-From", "A"), ("AS2-To", "B"), ("Message-ID", "<x>")))
-    ignoring(lambda: receive(headers, entity.body, KEYS, [OURS[0]]))
+    with suppress(As2Error):
+        inbound = receive(headers, entity.body, KEYS, [OURS[0]])
+        made = answer(inbound, None, now=NOW)
+        assert (made is None) == (inbound.receipt is None)
     judge(SENT, Answer(200, "", entity.headers, entity.body), Partner("Northwind", [THEIRS[0]]))
     for attempt in (lambda: read_mdn(entity.headers, entity.body), entity.parts, entity.cms_body):
         ignoring(attempt)

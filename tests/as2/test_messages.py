@@ -174,6 +174,16 @@ def test_a_request_that_is_no_as2_message_is_refused(missing: str) -> None:
         read(replace(message(), headers=Headers(fields)))
 
 
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("AS2-From", "\xc4CME"), ("AS2-To", '" X"'), ("Message-ID", "<a\x00b>"), ("Message-ID", "x" * 2000)],
+)
+def test_a_request_with_names_that_no_answer_can_have_is_refused(header: str, value: str) -> None:
+    fields = tuple((name, value if name == header else text) for name, text in message().headers)
+    with pytest.raises(As2Error, match="printable ASCII"):
+        read(replace(message(), headers=Headers(fields)))
+
+
 @pytest.mark.parametrize("name", ["ACME", "ACME PROD", 'A "B" \\C', "a;b", "4030816000004:X"])
 def test_names_are_quoted_when_they_need_it(name: str) -> None:
     assert unquote_name(quote_name(name)) == name

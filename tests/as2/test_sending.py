@@ -377,8 +377,8 @@ def test_a_proxy_that_refuses_and_addresses_inside_behind_it() -> None:
         outcome = send("https://as2.example.invalid/as2", *parts(SENT), network)
         with pytest.raises(AddressRefused):
             send("http://169.254.169.254/latest", *parts(SENT), network)
-    assert outcome.is_request_sent is False
     assert isinstance(outcome, NoAnswer)
+    assert outcome.is_request_sent is False
     assert (outcome.obstacle, outcome.detail) == (Obstacle.PROXY_REFUSED, "HTTP 407 Who are you")
 
 
