@@ -187,7 +187,7 @@ class _Judging:
         facts = {"status": answer.status, "reason": f" ({answer.reason})" if answer.reason else ""}
         if 200 <= answer.status < 300:
             asked = self.sent.receipt
-            if asked and asked.deliver_to and not answer.body.strip():
+            if asked and asked.deliver_to:
                 return self._say(texts.AWAITING)
             return self._say(texts.NOT_AN_MDN, **facts, detail=problem)
         if 300 <= answer.status < 400:

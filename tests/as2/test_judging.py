@@ -113,6 +113,7 @@ def mic(algorithm: str, of: Any = SENT) -> Any:
         ((GOOD[0], b""), "cut off"),
         ((Headers(), b"OK"), "text/plain"),
     ],
+    ids=["other signer", "unsigned", "other message", "changed", "empty", "no MDN"],
 )
 def test_a_success_that_is_not_proven_is_delivered_but_not_confirmed(answer: tuple[Headers, bytes], said: str) -> None:
     verdict = verdict_on(answer)
@@ -146,7 +147,8 @@ def test_an_answer_that_was_cut_off_is_no_mdn() -> None:
 
 def test_an_mdn_that_shall_come_later_is_waited_for() -> None:
     sent = message(receipt=ReceiptRequest("x", deliver_to="https://acme.example/mdn"))
-    assert judge(sent, Answer(202, "", Headers(), b""), NORTHWIND).kind == VerdictKind.AWAITING_MDN
+    for body in (b"", b"OK"):
+        assert judge(sent, Answer(202, "", Headers(), body), NORTHWIND).kind == VerdictKind.AWAITING_MDN
     later = judge(sent, Answer(200, "", *good_answer(sent)), NORTHWIND)
     assert later.kind == VerdictKind.ACCEPTED
 
