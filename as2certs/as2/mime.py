@@ -23,6 +23,7 @@ MAX_PARTS = 20
 
 _BLANK_LINE = re.compile(rb"(?:\A|\r?\n)\r?\n")
 _LINE_END = re.compile(rb"\r?\n")
+_AFTER_BOUNDARY = re.compile(rb"(--)?[ \t]*(?:\r?\n|\Z)")
 _NAME = re.compile(r"[!-9;-~]{1,200}")
 _PARAMETER = re.compile(r"""\s*;\s*(?:([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;]*)))?""")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
@@ -133,18 +134,22 @@ def split_parts(body: bytes, boundary: bytes) -> list[bytes]:
 
     Raises MalformedMessage without a closing boundary, and for more than MAX_PARTS parts.
     """
-    delimiter = re.compile(rb"(?:\A|\r?\n)--" + re.escape(boundary) + rb"(--)?[ \t]*(?=\r?\n|\Z)")
+    mark = b"--" + boundary
     parts: list[bytes] = []
-    start = -1
-    for match in delimiter.finditer(body):
+    start, position = -1, 0
+    while (found := body.find(mark, position)) >= 0:
+        position = found + len(mark)
+        rest = _AFTER_BOUNDARY.match(body, position)
+        if rest is None or (found > 0 and body[found - 1] != 0x0A):
+            continue  # not at the start of a line, or another boundary that starts like this one
         if start >= 0:
-            parts.append(body[start : max(start, match.start())])
-        if match[1]:
+            line_end = 2 if body[found - 2 : found] == b"\r\n" else 1
+            parts.append(body[start : max(start, found - line_end)])
+        if rest[1]:
             return parts
         if len(parts) >= MAX_PARTS:
             raise MalformedMessage(f"The message has more than {MAX_PARTS} parts.")
-        line_end = _LINE_END.match(body, match.end())
-        start = line_end.end() if line_end else match.end()
+        start = position = rest.end()
     raise MalformedMessage("The message is cut off: its closing boundary is missing.")
 
 

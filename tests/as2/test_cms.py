@@ -148,10 +148,16 @@ def test_two_certificates_with_the_same_issuer_and_serial_number_are_both_tried(
 
 def test_an_issuer_written_with_other_types_of_strings_is_the_same() -> None:
     identifier = cms.read_signed_data(cms.sign(CONTENT, *OURS)).signers[0].identifier
-    assert b"\x0c\x0fExample Root CA" in identifier.issuer
-    other = cms.CertificateId(b"", identifier.serial, issuer_text=identifier.issuer_text)
-    assert other.names(OURS[0])
-    assert not other.names(OTHER[0])
+    assert identifier.issuer.count(b"\x0c\x0fExample Root CA") == 1
+    printable = identifier.issuer.replace(b"\x0c\x0fExample", b"\x13\x0fExample")
+    assert cms.CertificateId(printable, identifier.serial).names(OURS[0])
+    assert not cms.CertificateId(printable, identifier.serial).names(OTHER[0])
+    other_ca = identifier.issuer.replace(b"Example", b"Another")
+    assert not cms.CertificateId(other_ca, identifier.serial).names(OURS[0])
+
+
+def test_an_issuer_that_is_no_name_is_shown_in_hex_digits() -> None:
+    assert cms.CertificateId(b"\x30\x03\x31\x01\xff", 1).issuer_text == "#30033101ff"
 
 
 @pytest.mark.parametrize("order", ["sent", "sorted"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 from cryptography import x509
 
@@ -44,20 +45,27 @@ PRIMITIVE_0, PRIMITIVE_1 = 0x80, 0x81
 class CertificateId:
     """How CMS names a certificate (RFC 5652, 5.3 and 6.2.1): by issuer and serial number, or by subject key identifier.
 
-    `issuer` is the DER of the name, `key_id` the identifier; the pair that is not used is empty. `issuer_text` is the
-    issuer as openssl shows it.
+    `issuer` is the DER of the name, `key_id` the identifier; what is not used is empty.
     """
 
-    issuer: bytes = field(default=b"", repr=False)
+    issuer: bytes = b""
     serial: int | None = None
     key_id: bytes = b""
-    issuer_text: str = ""
 
     @classmethod
     def of(cls, certificate: x509.Certificate) -> CertificateId:
         """Return the issuer and serial number of a certificate."""
-        issuer = certificate.issuer
-        return cls(issuer.public_bytes(), certificate.serial_number, issuer_text=name_in_openssl(issuer))
+        return cls(certificate.issuer.public_bytes(), certificate.serial_number)
+
+    @cached_property
+    def issuer_text(self) -> str:
+        """Return the issuer as openssl shows it, in hex digits if it has values that no name can have."""
+        if not self.issuer:
+            return ""
+        try:
+            return _name_text(read_element(self.issuer))
+        except PARSER_ERRORS:
+            return f"#{self.issuer[:100].hex()}"
 
     def names(self, certificate: x509.Certificate) -> bool:
         """Return whether this is that certificate.
@@ -148,7 +156,7 @@ def read_certificate_id(element: Element) -> CertificateId:
     issuer, serial = element.children()
     if len(issuer.raw) > 10_000 or len(serial.content) > 64:
         raise Asn1Error("a name or a serial number that no certificate has")
-    return CertificateId(issuer.raw, serial.integer(), issuer_text=_issuer_text(issuer))
+    return CertificateId(issuer.raw, serial.integer())
 
 
 def write_certificate_id(certificate: x509.Certificate) -> bytes:
@@ -183,19 +191,15 @@ def encode_octets(value: bytes) -> bytes:
     return encode(OCTET_STRING, value)
 
 
-def _issuer_text(name: Element) -> str:
-    """Return a name as openssl shows it, and in hex digits if it has values that no name can have."""
-    try:
-        rdns = []
-        for group in name.children():
-            attributes = []
-            for attribute in group.children():
-                kind, value = attribute.children()
-                attributes.append(x509.NameAttribute(x509.ObjectIdentifier(kind.dotted()), _text(value)))
-            rdns.append(x509.RelativeDistinguishedName(attributes))
-        return name_in_openssl(x509.Name(rdns))
-    except PARSER_ERRORS:
-        return f"#{name.raw[:100].hex()}"
+def _name_text(name: Element) -> str:
+    rdns = []
+    for group in name.children():
+        attributes = []
+        for attribute in group.children():
+            kind, value = attribute.children()
+            attributes.append(x509.NameAttribute(x509.ObjectIdentifier(kind.dotted()), _text(value)))
+        rdns.append(x509.RelativeDistinguishedName(attributes))
+    return name_in_openssl(x509.Name(rdns))
 
 
 def _text(value: Element) -> str:
