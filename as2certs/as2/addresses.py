@@ -107,6 +107,15 @@ def resolve(host: str, port: int, allowed: Sequence[IpNetwork] = ()) -> list[IpA
     return usable
 
 
+def is_address(host: str) -> bool:
+    """Return whether a host is an address in any notation that the system reads, rather than a name."""
+    try:
+        socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        return False
+    return True
+
+
 def may_connect(address: IpAddress, allowed: Iterable[IpNetwork] = ()) -> bool:
     """Return whether an address is public, or in one of the networks that are allowed."""
     plain = _without_mapping(address)

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from cryptography import x509
 
-from as2certs.as2.addresses import IpAddress, IpNetwork, Target, read_url, resolve
+from as2certs.as2.addresses import IpAddress, IpNetwork, Target, is_address, read_url, resolve
 from as2certs.as2.mime import MAX_HEADER_BYTES, Headers
 from as2certs.pki.describing import load_der
 from as2certs.pki.errors import PkiError
@@ -221,7 +221,7 @@ class _Exchange:
 
     def _connect_to_proxy(self, host: str, port: int) -> None:
         """Connect to the proxy, wherever the administrator has it; refuse targets that are written as addresses."""
-        if _is_address(self.target.host):
+        if is_address(self.target.host):
             resolve(self.target.host, self.target.port, self.network.allowed)
         try:
             self.socket = socket.create_connection((host, port), self._left(self.network.connect_seconds))
@@ -328,15 +328,6 @@ def _seconds_left(deadline: float, most: float) -> float:
     if left <= 0:
         raise TimeoutError
     return min(left, most)
-
-
-def _is_address(host: str) -> bool:
-    """Return whether a host is an address in any notation that the system reads, rather than a name."""
-    try:
-        socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
-    except (OSError, UnicodeError):
-        return False
-    return True
 
 
 def _credentials(user: str | None, password: str | None) -> dict[str, str]:

@@ -128,7 +128,7 @@ MODIFIERS = {
     ),
     "decryption-failed": Text(
         VerdictKind.NOT_DECRYPTED,
-        "{partner} could not decrypt the message ({modifier}): it does not use the key of {certificate}.",
+        "{partner} could not decrypt the message ({modifier}): most often it does not use the key of {certificate}.",
         "Ask {partner} which certificate we should encrypt to, and encrypt to one that works until then.",
     ),
     "insufficient-message-security": Text(

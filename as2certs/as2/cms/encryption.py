@@ -131,7 +131,7 @@ class Envelope:
             if isinstance(key, rsa.RSAPrivateKey):
                 break
         else:
-            named = "; ".join(str(one.identifier) for one in self.recipients[:3])
+            named = "; ".join(str(one.identifier) for one in self.recipients[:3]) or "none with an RSA key"
             raise RecipientUnknown(f"The message is encrypted to a certificate whose key is not here ({named}).")
         content_key = os.urandom(self._key_bytes())
         with suppress(*PARSER_ERRORS):
