@@ -28,7 +28,7 @@ from as2certs.as2.messages import (
     new_message_id,
 )
 from as2certs.as2.mime import Headers
-from as2certs.as2.receiving import Inbound, answer, receive
+from as2certs.as2.receiving import Inbound, receive, reply
 from as2certs.as2.sending import Answer, Network, NoAnswer, Obstacle, Outcome, TlsFacts, send
 from as2certs.as2.verdict_texts import VerdictKind
 
@@ -60,7 +60,6 @@ __all__ = [
     "TlsFacts",
     "Verdict",
     "VerdictKind",
-    "answer",
     "build_mdn",
     "compare_encryption",
     "compare_signatures",
@@ -71,5 +70,6 @@ __all__ = [
     "read_mdn",
     "read_url",
     "receive",
+    "reply",
     "send",
 ]

@@ -88,7 +88,7 @@ def receive(headers: Headers, body: bytes, find_key: cms.KeyFinder, expected: Se
     return opening.inbound
 
 
-def answer(inbound: Inbound, signing: Signing | None, *, now: datetime) -> tuple[Headers, bytes] | None:
+def reply(inbound: Inbound, signing: Signing | None, *, now: datetime) -> tuple[Headers, bytes] | None:
     """Return headers and body of the MDN that the sender asked for, None if it asked for none.
 
     It is signed if that was asked for and there is a key.

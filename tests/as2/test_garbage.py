@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from as2certs.as2 import Answer, Headers, Partner, answer, cms, judge, read_mdn, receive
+from as2certs.as2 import Answer, Headers, Partner, cms, judge, read_mdn, receive, reply
 from as2certs.as2.errors import As2Error
 from as2certs.as2.mime import read_entity
 from as2certs.pki.asn1 import OCTET_STRING, encode, read_element
@@ -70,7 +70,7 @@ def read_in_every_way(raw: bytes) -> None:
     headers = Headers((*entity.headers, ("AS2-From", "A"), ("AS2-To", "B"), ("Message-ID", "<x>")))
     with suppress(As2Error):
         inbound = receive(headers, entity.body, KEYS, [OURS[0]])
-        made = answer(inbound, None, now=NOW)
+        made = reply(inbound, None, now=NOW)
         assert (made is None) == (inbound.receipt is None)
     judge(SENT, Answer(200, "", entity.headers, entity.body), Partner("Northwind", [THEIRS[0]]))
     for attempt in (lambda: read_mdn(entity.headers, entity.body), entity.parts, entity.cms_body):

@@ -9,7 +9,7 @@ from as2certs.as2.errors import As2Error, MalformedMessage, SignatureInvalid
 from as2certs.as2.mdn import Disposition, is_mdn, read_disposition, read_mdn
 from as2certs.as2.messages import ReceiptRequest, Signing
 from as2certs.as2.mime import Headers
-from as2certs.as2.receiving import answer, receive
+from as2certs.as2.receiving import receive, reply
 from tests.as2.stations import NOW, OURS, THEIRS, THEIRS_NEW, answer_to, good_answer, keys_of, message
 
 #: As a Java station writes it: folded headers, other cases, no blank after the colon, no charset.
@@ -137,7 +137,7 @@ def test_the_text_for_people_is_shortened_and_can_t_change_the_page() -> None:
 def test_our_answer_to_a_message_is_signed_when_that_was_asked_for() -> None:
     for receipt, is_signed in ((ReceiptRequest("x"), True), (ReceiptRequest("x", is_signed=False), False)):
         sent = message(receipt=receipt)
-        made = answer(receive(sent.headers, sent.body, keys_of(THEIRS), [OURS[0]]), Signing(*THEIRS), now=NOW)
+        made = reply(receive(sent.headers, sent.body, keys_of(THEIRS), [OURS[0]]), Signing(*THEIRS), now=NOW)
         assert made is not None
         mdn = read_mdn(*made)
         assert mdn.disposition.is_success
@@ -146,7 +146,7 @@ def test_our_answer_to_a_message_is_signed_when_that_was_asked_for() -> None:
         assert (made[0].get("AS2-From"), made[0].get("AS2-To")) == ('"NORTHWIND PROD"', "ACME")
     silent = message(receipt=None)
     inbound = receive(silent.headers, silent.body, keys_of(THEIRS), [OURS[0]])
-    assert answer(inbound, Signing(*THEIRS), now=NOW) is None
+    assert reply(inbound, Signing(*THEIRS), now=NOW) is None
 
 
 def test_our_answer_names_what_failed() -> None:
@@ -155,7 +155,7 @@ def test_our_answer_names_what_failed() -> None:
         (keys_of(THEIRS_NEW), [OURS[0]], "decryption-failed"),
         (keys_of(THEIRS), [THEIRS[0]], "authentication-failed"),
     ):
-        made = answer(receive(sent.headers, sent.body, find_key, expected), Signing(*THEIRS), now=NOW)
+        made = reply(receive(sent.headers, sent.body, find_key, expected), Signing(*THEIRS), now=NOW)
         assert made is not None
         mdn = read_mdn(*made)
         assert mdn.disposition == Disposition("processed", "error", modifier)

@@ -23,10 +23,10 @@ from as2certs.as2 import (
     Partner,
     Signing,
     VerdictKind,
-    answer,
     judge,
     read_url,
     receive,
+    reply,
     send,
 )
 from as2certs.as2.addresses import may_connect
@@ -50,7 +50,7 @@ def station(*known: Pair) -> Handler:
 
     def handle(request: Request) -> None:
         inbound = receive(request.headers, request.body, keys_of(THEIRS), [certificate for certificate, _ in known])
-        made = answer(inbound, Signing(*THEIRS), now=NOW)
+        made = reply(inbound, Signing(*THEIRS), now=NOW)
         assert made is not None
         respond(request, *made)
 
