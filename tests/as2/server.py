@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from as2certs.as2 import Headers, Network
 from as2certs.as2.mime import read_headers, write_entity
-from tests.certificates import NOT_AFTER, NOT_BEFORE, Pair, cert_pem, key_pem, rsa_key
+from tests.certificates import Pair, cert_pem, key_pem, rsa_key
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 NETWORK = Network(allowed=LOOPBACK, connect_seconds=5, read_seconds=5, total_seconds=10)
@@ -118,14 +119,20 @@ def saying(data: bytes) -> Handler:
 
 @cache
 def tls_pair(host: str = "localhost") -> Pair:
-    """Return a self-signed TLS certificate for a host name and for 127.0.0.1, and its key."""
+    """Return a self-signed TLS certificate for a host name, localhost also as 127.0.0.1, and its key.
+
+    TLS goes by the real clock, so it is valid at any time.
+    """
     key = rsa_key(f"tls {host}")
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     names = x509.SubjectAlternativeName(
         [x509.DNSName(host), *([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))] if host == "localhost" else [])]
     )
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    builder = builder.serial_number(4711).not_valid_before(NOT_BEFORE).not_valid_after(NOT_AFTER)
+    builder = builder.serial_number(4711)
+    builder = builder.not_valid_before(datetime(2000, 1, 1, tzinfo=UTC)).not_valid_after(
+        datetime(2099, 1, 1, tzinfo=UTC)
+    )
     return builder.add_extension(names, critical=False).sign(key, hashes.SHA256()), key
 
 
