@@ -42,8 +42,8 @@ DO_NOT_REPEAT = "Do not send it again before you have asked {partner} whether it
 ACCEPTED = Text(
     VerdictKind.ACCEPTED,
     "{partner} {deeds}.",
-    "Nothing is left to do for these certificates. Whether {partner} encrypts to our new certificate is shown only by"
-    " a message from it.",
+    "Nothing is left to do for these certificates. A server that does not check signatures would have answered the"
+    " same, and whether {partner} encrypts to our new certificate is shown only by a message from it.",
 )
 WARNING = Text(
     VerdictKind.ACCEPTED_WITH_WARNING,
