@@ -166,6 +166,8 @@ class _Judging:
             tls_version=tls.version if tls else "",
             tls_certificate=CertificateFacts.of(tls.certificate) if tls and tls.certificate else None,
         )
+        if sent.cipher in cms.WEAK_CIPHERS:
+            self._warn(f"The message is encrypted by {sent.cipher.upper()}.")
 
     def without_answer(self, outcome: NoAnswer) -> Verdict:
         if outcome.is_request_sent:
@@ -209,7 +211,7 @@ class _Judging:
             return doubt
         if self.verdict.mic is MicResult.DIFFERENT:
             return self._say(texts.CONTENT_DIFFERS)
-        self._learn_weak_mic(mdn)
+        self._warn_of_mic(mdn)
         if mdn.disposition.kind == "warning":
             return self._say(texts.WARNING, modifier=modifier)
         return self._say(texts.ACCEPTED, deeds=_in_words(self._deeds()))
@@ -228,14 +230,11 @@ class _Judging:
         proof = "that we could verify" if self.verdict.mdn_is_verified else "without a signature, as we asked"
         return [*deeds, f"confirmed the message with an MDN {proof}"]
 
-    def _learn_weak_mic(self, mdn: Mdn) -> None:
+    def _warn_of_mic(self, mdn: Mdn) -> None:
         if self.verdict.mic is not MicResult.SAME:
-            weakness = "The MDN has no digest (MIC) that we can compare, so it does not show which content was read."
+            self._warn("The MDN has no digest (MIC) that we can compare, so it does not show which content was read.")
         elif mdn.mic and mdn.mic.algorithm in cms.WEAK_DIGESTS:
-            weakness = f"The MDN confirms the content with {cms.digest_label(mdn.mic.algorithm)}."
-        else:
-            return
-        self._learn(weaknesses=(*self.verdict.weaknesses, weakness))
+            self._warn(f"The MDN confirms the content with {cms.digest_label(mdn.mic.algorithm)}.")
 
     def _doubt(self, mdn: Mdn) -> Verdict | None:
         """Verify the MDN and record its signer; return the verdict if a success that it reports is not proven."""
@@ -252,7 +251,7 @@ class _Judging:
         facts = CertificateFacts.of(signature.certificate)
         self._learn(mdn_signer=facts, mdn_is_verified=signature.is_expected)
         if signature.is_weak:
-            self._learn(weaknesses=(f"The MDN is signed with {cms.digest_label(signature.digest)}.",))
+            self._warn(f"The MDN is signed with {cms.digest_label(signature.digest)}.")
         if not signature.is_expected:
             return self._say(texts.OTHER_SIGNER, signer=f"{signature.identifier}, SHA-256 {facts.sha256}")
         return None
@@ -267,6 +266,9 @@ class _Judging:
 
     def _learn(self, **facts: object) -> None:
         self.verdict = replace(self.verdict, **facts)  # type: ignore[arg-type]
+
+    def _warn(self, weakness: str) -> None:
+        self._learn(weaknesses=(*self.verdict.weaknesses, weakness))
 
     def _say(self, text: Text, **values: object) -> Verdict:
         """Return the verdict with a text of the tables."""

@@ -85,6 +85,7 @@ class ComposedMessage:
     mics: tuple[cms.Mic, ...] = field(repr=False)
     signing_certificate: x509.Certificate | None = None
     encryption_certificate: x509.Certificate | None = None
+    cipher: str = ""
     receipt: ReceiptRequest | None = None
 
 
@@ -125,6 +126,7 @@ def compose(draft: Draft) -> ComposedMessage:
         mics=tuple(cms.compute_mic(covered, digest) for digest in cms.DIGESTS),
         signing_certificate=draft.signing.certificate if draft.signing else None,
         encryption_certificate=draft.encryption.certificate if draft.encryption else None,
+        cipher=draft.encryption.cipher if draft.encryption else "",
         receipt=draft.receipt,
     )
 

@@ -10,6 +10,7 @@ import pytest
 from as2certs.as2 import (
     Answer,
     Disposition,
+    Encryption,
     Headers,
     MicResult,
     NoAnswer,
@@ -173,6 +174,14 @@ def test_a_mic_that_can_t_be_compared_is_a_weakness(value: str | None) -> None:
     assert verdict.kind == VerdictKind.ACCEPTED
     assert verdict.mic == (MicResult.NOT_COMPARABLE if value else MicResult.ABSENT)
     assert "no digest (MIC) that we can compare" in verdict.weaknesses[0]
+
+
+def test_weak_algorithms_of_both_sides_are_named() -> None:
+    sent = message(encryption=Encryption(THEIRS[0], "3des"))
+    verdict = judge(
+        sent, Answer(200, "", *answer_to(sent, signing=Signing(*THEIRS), mic=mic("sha-1", sent))), NORTHWIND
+    )
+    assert verdict.weaknesses == ("The message is encrypted by 3DES.", "The MDN confirms the content with SHA-1.")
 
 
 def test_the_sentence_claims_no_more_than_was_tested() -> None:

@@ -6,7 +6,7 @@ and each cryptographic operation is one of `cryptography`.
 
 from as2certs.as2.cms.compression import compress, decompress
 from as2certs.as2.cms.digests import DIGESTS, WEAK_DIGESTS, Mic, compute_mic, digest_label, normalise_digest
-from as2certs.as2.cms.encryption import DECRYPTION_FAILED, Envelope, KeyFinder, encrypt, read_envelope
+from as2certs.as2.cms.encryption import DECRYPTION_FAILED, WEAK_CIPHERS, Envelope, KeyFinder, encrypt, read_envelope
 from as2certs.as2.cms.signing import Signature, SignedData, Signer, read_signed_data, sign
 from as2certs.as2.cms.structure import (
     COMPRESSED_DATA,
@@ -22,6 +22,7 @@ __all__ = [
     "DIGESTS",
     "MAX_CMS_BYTES",
     "SIGNED_DATA",
+    "WEAK_CIPHERS",
     "WEAK_DIGESTS",
     "CertificateId",
     "Envelope",

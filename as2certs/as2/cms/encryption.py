@@ -69,6 +69,7 @@ CIPHERS = {
 }
 """The ciphers in CBC mode that are read, by object identifier (RFC 3370, RFC 3565)."""
 _GCM = {f"2.16.840.1.101.3.4.1.{arc}": (f"aes-{bits}-gcm", bits // 8) for arc, bits in ((6, 128), (26, 192), (46, 256))}
+WEAK_CIPHERS = frozenset(kind.name for kind in CIPHERS.values() if kind.is_weak)
 _WRITTEN = {kind.name: oid for oid, kind in CIPHERS.items() if kind.name != "rc2"}
 
 _RSA = "1.2.840.113549.1.1.1"
@@ -116,7 +117,7 @@ class Envelope:
 
     @property
     def is_weak(self) -> bool:
-        return self.cipher in CIPHERS and CIPHERS[self.cipher].is_weak
+        return self.cipher_name in WEAK_CIPHERS
 
     def decrypt(self, find_key: KeyFinder) -> tuple[bytes, CertificateId]:
         """Return the content, and the recipient whose key was found.
