@@ -17,7 +17,7 @@ APPS = ("as2certs", "identities", "partners", "rotations")
 NOT_COUNTED = {"__pycache__"}
 ROOMS = sorted(
     path.relative_to(ROOT).as_posix()
-    for path in (ROOT / "rotations").rglob("*")
+    for path in (*(ROOT / "rotations").rglob("*"), ROOT / "as2certs/as2", ROOT / "as2certs/as2/cms")
     if path.is_dir() and (path / "__init__.py").exists() and not {"management", "migrations"} & set(path.parts)
 )
 

@@ -1,7 +1,7 @@
 """Read and write ASN.1 elements in BER and DER (X.690): bounded, without recursion, before any parser sees a file.
 
-What is declared in a standard's syntax is read with `cryptography`, which takes DER only: `to_der` turns the BER of
-streaming programs (indefinite lengths, strings in pieces) into it.
+For the parsers of `cryptography`, which take DER only, `to_der` turns the BER of streaming programs (indefinite
+lengths, strings in pieces) into it.
 """
 
 from __future__ import annotations

@@ -68,14 +68,14 @@ def is_rust_panic(error: BaseException) -> bool:
 
 
 @contextmanager
-def convert_parser_errors(sentence: str, kind: type[PkiError] = UnreadableFile) -> Iterator[None]:
+def convert_parser_errors(sentence: str, kind: type[DomainError] = UnreadableFile) -> Iterator[None]:
     """Convert the exceptions of parsers in the block to one error.
 
     Their messages are dropped, since they may quote bytes of a key.
     """
     try:
         yield
-    except PkiError:
+    except DomainError:
         raise
     except PARSER_ERRORS:
         raise kind(sentence) from None

@@ -1,0 +1,75 @@
+"""Test messages: compose, send, receive and judge AS2 messages that carry nothing but a test (RFC 4130).
+
+Pure Python without Django, models or dates of its own. It is no gateway: what it receives is read to learn which
+certificates were used, and discarded. Callers import from here; every error is an `As2Error` whose message is one
+sentence for the operator.
+"""
+
+from as2certs.as2.addresses import read_url
+from as2certs.as2.cms import CertificateId, KeyFinder
+from as2certs.as2.errors import AddressRefused, AlgorithmNotSupported, As2Error, MalformedMessage
+from as2certs.as2.judging import (
+    CertificateFacts,
+    MicResult,
+    Partner,
+    Verdict,
+    compare_encryption,
+    compare_signatures,
+    judge,
+)
+from as2certs.as2.mdn import Disposition, Mdn, MdnDraft, build_mdn, is_mdn, read_mdn
+from as2certs.as2.messages import (
+    ComposedMessage,
+    Draft,
+    Encryption,
+    ReceiptRequest,
+    Signing,
+    compose,
+    new_message_id,
+)
+from as2certs.as2.mime import Headers
+from as2certs.as2.receiving import Inbound, receive, reply
+from as2certs.as2.sending import Answer, Network, NoAnswer, Obstacle, Outcome, TlsFacts, send
+from as2certs.as2.verdict_texts import VerdictKind
+
+__all__ = [
+    "AddressRefused",
+    "AlgorithmNotSupported",
+    "Answer",
+    "As2Error",
+    "CertificateFacts",
+    "CertificateId",
+    "ComposedMessage",
+    "Disposition",
+    "Draft",
+    "Encryption",
+    "Headers",
+    "Inbound",
+    "KeyFinder",
+    "MalformedMessage",
+    "Mdn",
+    "MdnDraft",
+    "MicResult",
+    "Network",
+    "NoAnswer",
+    "Obstacle",
+    "Outcome",
+    "Partner",
+    "ReceiptRequest",
+    "Signing",
+    "TlsFacts",
+    "Verdict",
+    "VerdictKind",
+    "build_mdn",
+    "compare_encryption",
+    "compare_signatures",
+    "compose",
+    "is_mdn",
+    "judge",
+    "new_message_id",
+    "read_mdn",
+    "read_url",
+    "receive",
+    "reply",
+    "send",
+]
