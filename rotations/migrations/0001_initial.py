@@ -1149,25 +1149,26 @@ class Migration(migrations.Migration):
                     models.CharField(
                         choices=[
                             ("queued", "waiting for its turn"),
-                            ("working", "being drawn"),
-                            ("done", "ready"),
+                            ("working", "in progress"),
+                            ("done", "done"),
                             ("failed", "failed"),
+                            ("cancelled", "cancelled"),
                         ],
                         default="queued",
                         max_length=10,
                     ),
                 ),
+                ("error", models.TextField(blank=True)),
+                ("attempts", models.PositiveSmallIntegerField(default=0)),
+                ("created_at", models.DateTimeField()),
+                ("lease_until", models.DateTimeField(blank=True, null=True)),
+                ("finished_at", models.DateTimeField(blank=True, null=True)),
                 (
                     "version",
                     models.CharField(editable=False, help_text="Of the rotation that it shows.", max_length=24),
                 ),
                 ("pages", models.PositiveIntegerField(default=0, help_text="How many are drawn.")),
                 ("content", models.BinaryField(null=True)),
-                ("error", models.TextField(blank=True)),
-                ("attempts", models.PositiveSmallIntegerField(default=0)),
-                ("created_at", models.DateTimeField()),
-                ("lease_until", models.DateTimeField(blank=True, null=True)),
-                ("finished_at", models.DateTimeField(blank=True, null=True)),
                 (
                     "created_by",
                     models.ForeignKey(
@@ -1189,13 +1190,114 @@ class Migration(migrations.Migration):
             ],
             options={
                 "ordering": ["-id"],
+                "abstract": False,
                 "default_permissions": (),
                 "constraints": [
                     models.UniqueConstraint(
-                        condition=models.Q(("state__in", ["queued", "working"])),
+                        condition=models.Q(("state__in", ("queued", "working"))),
                         fields=("rotation",),
                         name="rotations_one_report_at_once",
                     )
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="BulkAnnouncement",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("queued", "waiting for its turn"),
+                            ("working", "in progress"),
+                            ("done", "done"),
+                            ("failed", "failed"),
+                            ("cancelled", "cancelled"),
+                        ],
+                        default="queued",
+                        max_length=10,
+                    ),
+                ),
+                ("error", models.TextField(blank=True)),
+                ("attempts", models.PositiveSmallIntegerField(default=0)),
+                ("created_at", models.DateTimeField()),
+                ("lease_until", models.DateTimeField(blank=True, null=True)),
+                ("finished_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "rotation",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="bulk_announcements",
+                        to="rotations.rotation",
+                    ),
+                ),
+            ],
+            options={
+                "ordering": ["-id"],
+                "abstract": False,
+                "default_permissions": (),
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(("state__in", ("queued", "working"))),
+                        fields=("rotation",),
+                        name="rotations_one_announcing_at_once",
+                    )
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="BulkAnnouncementItem",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "seen",
+                    models.CharField(
+                        editable=False, help_text="The version of the mails that was looked at.", max_length=64
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[("waiting", "waiting"), ("done", "told"), ("refused", "not told")],
+                        default="waiting",
+                        max_length=10,
+                    ),
+                ),
+                ("mails", models.PositiveSmallIntegerField(default=0)),
+                ("reason", models.TextField(blank=True, help_text="Why it was not told.")),
+                (
+                    "job",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="items",
+                        to="rotations.bulkannouncement",
+                    ),
+                ),
+                (
+                    "participant",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="rotations.participant"
+                    ),
+                ),
+            ],
+            options={
+                "ordering": ["id"],
+                "default_permissions": (),
+                "indexes": [models.Index(fields=["job", "state"], name="rotations_announcing_by_state")],
+                "constraints": [
+                    models.UniqueConstraint(fields=("job", "participant"), name="rotations_announced_once_per_job")
                 ],
             },
         ),

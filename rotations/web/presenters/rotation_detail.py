@@ -26,7 +26,7 @@ from rotations.execution.concurrent import concurrent_rotations
 from rotations.execution.transitions import ROTATION_RELATIONS
 from rotations.execution.version_token import PageState, read_page_state, version_token
 from rotations.lifecycle import drafts, endings, four_eyes, partner_capability, rescheduling
-from rotations.models import Participant, Rotation, Step
+from rotations.models import BulkAnnouncement, Participant, Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, ENDED, RotationState, StepState
 from rotations.planning.windows import Window, WindowFinding
@@ -38,6 +38,7 @@ from rotations.web.presenters.cutover_progress import (
     endpoint_statuses,
 )
 from rotations.web.presenters.open_tasks import (
+    announcing_tasks,
     concurrent_change_tasks,
     draft_tasks,
     exchange_tasks,
@@ -136,7 +137,12 @@ class RotationDetail:
 
     @cached_property
     def _token(self) -> str:
-        return version_token([self.page_state.token, self.rehearsal.version])
+        return version_token([self.page_state.token, self.rehearsal.version, self.announcing and self.announcing.state])
+
+    @cached_property
+    def announcing(self) -> BulkAnnouncement | None:
+        """Return the last announcements to many partners at once."""
+        return self.rotation.bulk_announcements.first()
 
     @cached_property
     def memory(self) -> PageMemory:
@@ -370,7 +376,7 @@ class RotationDetail:
             return []
         if self.is_draft:
             return [*self._draft_tasks(), *self._concurrent_tasks()]
-        return [*self._approval_tasks(), *self._partner_tasks]
+        return [*self._approval_tasks(), *announcing_tasks(self.rotation, self.announcing), *self._partner_tasks]
 
     def _concurrent_tasks(self) -> list[OpenTask]:
         return concurrent_change_tasks(self.rotation, concurrent_rotations(self.rotation))
