@@ -57,7 +57,6 @@ from rotations.web.presenters.step_groups import (
     GroupSummary,
     StepGroup,
     group_steps,
-    outstanding_participants,
     settleable_steps,
 )
 
@@ -193,7 +192,7 @@ class RotationDetail:
             return self._planned[0]
         by_pk = {p.pk: p for p in self.participants}
         # With many partners these are thousands; what a page shows of a few is read by ``StepGroup.shown``.
-        unread = ("after", "evidence", "checkpoint", "roles", "why")
+        unread = ("after", "evidence", "checkpoint", "roles", "why", "lease_until", "attempts")
         steps = list(self.rotation.steps.defer(*unread))
         systems = AS2System.objects.in_bulk({step.system_id for step in steps if step.system_id})
         for step in steps:
@@ -276,7 +275,7 @@ class RotationDetail:
     @remembered
     def is_outstanding(self) -> bool:
         """Return whether a partner is not ready."""
-        return not self.is_draft and not self.has_ended and bool(outstanding_participants(self.steps))
+        return not self.is_draft and not self.has_ended and any(one.readiness.is_outstanding for one in self.entries)
 
     @remembered
     def due_for_announcement(self) -> int:
