@@ -46,7 +46,7 @@ def fill(partners: int) -> str:
     """
     now = database_now()
     company = make_company(now=now, connector=None)
-    _connect(company.identity, partners - len(company.partners))
+    connect(company.identity, partners - len(company.partners))
     Contact.objects.bulk_create(Contact(partner=one, name="Nora", email="nora@example.com") for one in company.partners)
     draft = make_draft(company, starts=now + timedelta(days=9), now=now)
     rotation = approval.approve(draft, by=company.approver, now=now)
@@ -59,7 +59,8 @@ def fill(partners: int) -> str:
     return str(rotation.uid)
 
 
-def _connect(identity: Identity, count: int) -> None:
+def connect(identity: Identity, count: int) -> None:
+    """Connect an identity with so many partners that can be reached."""
     made = Partner.objects.bulk_create(
         Partner(name=f"Partner {n:04} of many", as2_id=f"PARTNER-{n:04}", holds="several", time_zone="America/Chicago")
         for n in range(count)
