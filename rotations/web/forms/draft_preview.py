@@ -12,12 +12,16 @@ from rotations.lifecycle import drafts
 from rotations.models import Participant
 from rotations.models.rotation import FUZZY
 from rotations.planning import plan
-from rotations.planning.change import CertificateChange, PlannedStep, Role
+from rotations.planning.change import CertificateChange, Party, PlannedStep, Role
 from rotations.planning.window_suggestions import WindowSuggestion
 from rotations.planning.windows import WindowFinding
 from rotations.web.forms.drafts import DraftForm
 from rotations.web.presenters import rotation_text
 from rotations.web.presenters.rotation_text import LocalWindow
+
+#: With more partners, the plan is shown for the first few of each kind of system: the others have the same steps.
+MAX_PLANNED = 100
+PLANNED_OF_KIND = 5
 
 
 class DraftPreview:
@@ -35,7 +39,7 @@ class DraftPreview:
     def participants(self) -> Sequence[Participant]:
         return self.form.participants
 
-    @property
+    @cached_property
     def local_windows(self) -> list[LocalWindow]:
         window = self.form.window
         if window is None:
@@ -73,6 +77,22 @@ class DraftPreview:
         return [str(error) for name in names for error in self.form.errors.get(name, [])] if filled else []
 
     @cached_property
+    def _parties(self) -> tuple[Party, ...]:
+        """Return the partners whose steps are shown."""
+        parties = tuple(stored_plan.party_for_partner(p.partner) for p in self.participants)
+        if len(parties) <= MAX_PLANNED:
+            return parties
+        kinds: dict[bool, list[Party]] = {}
+        for party in parties:
+            kinds.setdefault(party.holds.fits_both, []).append(party)
+        return tuple(party for kind in kinds.values() for party in kind[:PLANNED_OF_KIND])
+
+    @property
+    def planned_count(self) -> int:
+        """Return how many partners' steps are shown."""
+        return len(self._parties)
+
+    @cached_property
     def steps(self) -> Sequence[PlannedStep]:
         """Return the planned steps, or none while the form does not suffice for a plan."""
         form, window = self.form, self.form.window
@@ -84,7 +104,7 @@ class DraftPreview:
             side="own" if form.is_own else "partner",
             roles=frozenset(Role(role) for role in roles),
             systems=tuple(stored_plan.planned_system(system) for system in form.affected_systems()),
-            parties=tuple(stored_plan.party_for_partner(p.partner) for p in self.participants),
+            parties=self._parties,
             starts=window.start,
             ends=window.end,
             now=form.now,
