@@ -21,11 +21,10 @@ from rotations.letters import announcements
 from rotations.lifecycle import approval, drafts
 from rotations.models import Rotation, Step
 from rotations.planning.windows import Window
-from tests.bench.wide import connect
 from tests.certificates import Pair, cert_pem, make_pair, rsa_key
 from tests.people import make_person
 from tests.role_assignments import begin
-from tests.rotations.company import CHICAGO, confirm_all, make_company, make_draft
+from tests.rotations.company import CHICAGO, confirm_all, connect_many, make_company, make_draft
 
 ROLES = ("sign", "decrypt")
 
@@ -83,7 +82,7 @@ def background_jobs(partners: int) -> None:
     """Ask for the report of a rotation with so many partners, and for its announcement to all of them."""
     now = database_now()
     company = make_company(now=now, connector=None)
-    connect(company.identity, partners - len(company.partners))
+    connect_many(company.identity, partners - len(company.partners))
     Contact.objects.bulk_create(Contact(partner=one, name="Nora", email="nora@example.com") for one in company.partners)
     draft = make_draft(company, starts=now + timedelta(days=9), now=now)
     rotation = approval.approve(draft, by=company.approver, now=now)
