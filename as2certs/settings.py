@@ -585,6 +585,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 5,
         "options": {"expires": 30},
     },
+    "send announcements": {
+        "task": "rotations.tasks.send_announcements",
+        "schedule": 5,
+        "options": {"expires": 30},
+    },
     "draw reports": {
         "task": "as2certs.site.tasks.draw_reports",
         "schedule": 5,

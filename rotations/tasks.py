@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from celery import shared_task
 
+from as2certs.background import wake_task
 from as2certs.clock import database_now
 from rotations import reminders, runner
-from rotations.exchange import mail_feedback
+from rotations.exchange import bulk, mail_feedback
 
 
 @shared_task(ignore_result=True)
@@ -19,6 +20,13 @@ def apply_due() -> None:
 def send_reminders() -> None:
     """Queue all mail that is due: about windows, rotations and expiring certificates."""
     reminders.run(now=database_now())
+
+
+@shared_task(ignore_result=True)
+def send_announcements() -> None:
+    """Announce to some of the partners of the bulk announcements that were asked for, and let others have a turn."""
+    if bulk.send_next_announcements(now=database_now()):
+        wake_task("rotations.tasks.send_announcements")
 
 
 @shared_task(ignore_result=True)

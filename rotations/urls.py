@@ -58,6 +58,17 @@ urlpatterns = [
     ),
     path("rotations/<uuid:uid>/following/", follow_up.rotation_following, name="rotation-following"),
     path("rotations/<uuid:uid>/announce/", announcements.rotation_announce, name="rotation-announce"),
+    path("rotations/<uuid:uid>/announcing/", announcements.rotation_announcing, name="rotation-announcing"),
+    path(
+        "rotations/<uuid:uid>/announcing/cancel/",
+        announcements.rotation_announcing_cancel,
+        name="rotation-announcing-cancel",
+    ),
+    path(
+        "rotations/<uuid:uid>/announcing/resume/",
+        announcements.rotation_announcing_resume,
+        name="rotation-announcing-resume",
+    ),
     path("rotations/<uuid:uid>/times/", slots.rotation_slots, name="rotation-slots"),
     path("rotations/<uuid:uid>/times/withdraw/", slots.rotation_slots_withdraw, name="rotation-slots-withdraw"),
     path("rotations/times/<uuid:uid>/take/", slots.slot_take, name="slot-take"),

@@ -171,8 +171,8 @@ class Stack:
     def get_json(self, path: str) -> Any:
         return json.loads(self.get(path)[1])
 
-    def manage(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run a command of manage.py in this installation, and return what it prints."""
+    def manage(self, *arguments: str, stdin: str | None = None, seconds: float = 400) -> str:
+        """Run a command of manage.py in this installation, for at most so long, and return what it prints."""
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=ROOT,
@@ -181,16 +181,16 @@ class Stack:
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             text=True,
-            timeout=400,
+            timeout=seconds,
             check=False,
         )
         if done.returncode:
             raise RuntimeError(f"manage.py {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def python(self, code: str) -> Any:
+    def python(self, code: str, *, seconds: float = 400) -> Any:
         """Run code in this installation, with Django set up, and return the JSON that it prints last."""
-        lines = self.manage("shell", "--no-imports", stdin=code).strip().splitlines()
+        lines = self.manage("shell", "--no-imports", stdin=code, seconds=seconds).strip().splitlines()
         return json.loads(lines[-1]) if lines else None
 
     def stop(self) -> None:

@@ -140,6 +140,9 @@ NEEDS = {
     "rotation-report": "rotations.view_rotation",
     "rotation-report-pdf": "rotations.view_rotation",
     "rotation-report-draw": "rotations.view_rotation",
+    "rotation-announcing": "rotations.view_rotation",
+    "rotation-announcing-cancel": "rotations.change_rotation",
+    "rotation-announcing-resume": "rotations.change_rotation",
     "rotation-list": "rotations.view_rotation",
     "rotation-create": "rotations.add_rotation",
     "rotation-detail": "rotations.view_rotation",
@@ -264,6 +267,7 @@ class World:
             "mail": message,
             "sighting": record_sighting(partner, ObservedMessage("signed", "0x1A2B", NOW), by=company.by, now=NOW),
         }
+        rotation.bulk_announcements.create(state="cancelled", created_at=NOW, finished_at=NOW)
         self.company: Company = company
         self.token = self._link(self.objects["participant"])
         self.objects["link"] = Link.objects.get()

@@ -48,6 +48,7 @@ class KnownCertificate:
     public_key_sha256: str
     issuer: str
     serial: int
+    not_after: datetime
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def check_certificate(
     *,
     now: datetime,
     known: Sequence[KnownCertificate] = (),
-    predecessor: Description | None = None,
+    predecessor: Description | KnownCertificate | None = None,
     key: KeyFacts | None = None,
 ) -> list[CertificateFinding]:
     """Return the findings about a certificate for this use at `now` (aware), errors first.
@@ -298,7 +299,7 @@ def _same_issuer_and_serial(other: str) -> CertificateFinding:
 
 
 def _compare_with_predecessor(
-    d: Description, predecessor: Description | None, known: Sequence[KnownCertificate]
+    d: Description, predecessor: Description | KnownCertificate | None, known: Sequence[KnownCertificate]
 ) -> Iterator[CertificateFinding]:
     if predecessor is None:
         return

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Q
@@ -19,9 +20,9 @@ from as2certs import pki
 from as2certs.audit.recording import Actor, AuditEvent, record_many
 from as2certs.background import wake_task
 from as2certs.rows import in_batches, insert_objects
-from identities.certificates.checks import MAX_SIMILAR, StoredCertificate, stored_certificates
+from identities.certificates.checks import MAX_SIMILAR, StoredCertificate, find_predecessor, stored_certificates
 from identities.certificates.single_import import WARNINGS_ACCEPTED, CertificateImportResult, audit_values
-from identities.role_assignments import assign_free_roles
+from identities.role_assignments import RoleAssignments, assign_free_roles
 from identities.stations import AbstractCertificate, AbstractStation
 
 #: Number of certificates that one statement looks up or stores.
@@ -50,12 +51,20 @@ class IncomingCertificate:
 
 
 class CertificateIndex:
-    """The certificates that new ones are compared with: similar ones of the inventory, and each other."""
+    """The certificates that new ones are compared with: similar ones of the inventory, those in use, and each other."""
 
-    def __init__(self, descriptions: Iterable[pki.Description]) -> None:
-        """Load the stored certificates that are similar to any of these, by one query per batch."""
+    def __init__(self, descriptions: Iterable[pki.Description], holders: Iterable[AbstractStation]) -> None:
+        """Load the stored certificates that are similar to any of these or in use, by some queries per batch."""
         self._stored: dict[MatchKey, list[StoredCertificate]] = defaultdict(list)
         self._incoming: dict[MatchKey, list[tuple[AbstractStation, pki.KnownCertificate]]] = defaultdict(list)
+        self._in_use: dict[UUID, dict[str, list[pki.KnownCertificate]]] = {}
+        for stations in in_batches(holders, BATCH_SIZE):
+            assignments = RoleAssignments(stations)
+            for holder in stations:
+                self._in_use[holder.uid] = {
+                    role: [_as_known(one, holder) for one in certificates]
+                    for role, certificates in assignments.serving(holder).items()
+                }
         seen: set[tuple[str, int, str]] = set()
         for batch in in_batches(descriptions, BATCH_SIZE):
             for one in stored_certificates(_similar_to_any(batch)):
@@ -67,8 +76,14 @@ class CertificateIndex:
 
     def findings(self, incoming: IncomingCertificate, *, now: datetime) -> list[pki.CertificateFinding]:
         """Return the findings about a certificate, errors first, as ``checks.check_for_station`` does."""
-        use = pki.IntendedUse(incoming.roles, incoming.holder.environment)
-        return pki.check_certificate(incoming.description, use, now=now, known=self._similar_to(incoming))
+        d, holder = incoming.description, incoming.holder
+        return pki.check_certificate(
+            d,
+            pki.IntendedUse(incoming.roles, holder.environment),
+            now=now,
+            known=self._similar_to(incoming),
+            predecessor=find_predecessor(self._used_by(holder), incoming.roles, d.sha256),
+        )
 
     def holds(self, holder: AbstractStation, sha256: str) -> bool:
         """Return whether a station had this certificate before."""
@@ -76,20 +91,19 @@ class CertificateIndex:
         found = self._stored.get(("certificate", sha256), ())
         return any((one.holder_model, one.holder_pk) == wanted for one in found)
 
-    def add(self, incoming: IncomingCertificate) -> None:
+    def add(self, incoming: IncomingCertificate, *, now: datetime) -> None:
         """Add a certificate, so that later ones are compared with it."""
         d, holder = incoming.description, incoming.holder
-        known = pki.KnownCertificate(
-            holder=str(holder),
-            same_holder=False,
-            environment=holder.environment,
-            sha256=d.sha256,
-            public_key_sha256=d.public_key_sha256,
-            issuer=d.issuer,
-            serial=d.serial,
-        )
+        known = _as_known(d, holder)
         for key in _match_keys_of(d):
             self._incoming[key].append((holder, known))
+        if d.not_before <= now:  # as ``import_certificates`` puts it into use
+            in_use = self._used_by(holder)
+            for role in incoming.roles:
+                in_use[role] = in_use[role] or [known]
+
+    def _used_by(self, holder: AbstractStation) -> dict[str, list[pki.KnownCertificate]]:
+        return self._in_use.setdefault(holder.uid, {role: [] for role in holder.ROLES})
 
     def _similar_to(self, incoming: IncomingCertificate) -> list[pki.KnownCertificate]:
         found: dict[pki.KnownCertificate, None] = {}
@@ -98,8 +112,22 @@ class CertificateIndex:
                 found[one.compared_for(incoming.holder)] = None
             for holder, known in self._incoming.get(key, ())[:MAX_SIMILAR]:
                 # Two unsaved stations are equal only if they are the same object.
-                found[replace(known, same_holder=True) if holder == incoming.holder else known] = None
+                found[known if holder == incoming.holder else replace(known, same_holder=False)] = None
         return list(found)[:MAX_SIMILAR]
+
+
+def _as_known(one: AbstractCertificate | pki.Description, holder: AbstractStation) -> pki.KnownCertificate:
+    """Return a certificate as it is compared with another one of its holder."""
+    return pki.KnownCertificate(
+        holder=str(holder),
+        same_holder=True,
+        environment=holder.environment,
+        sha256=one.sha256,
+        public_key_sha256=one.public_key_sha256,
+        issuer=one.issuer,
+        serial=int(one.serial),
+        not_after=one.not_after,
+    )
 
 
 def _similar_to_any(descriptions: Sequence[pki.Description]) -> Q:

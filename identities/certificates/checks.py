@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from django.db.models import Q, Value
 
@@ -13,6 +14,8 @@ from identities.stations import AbstractCertificate, AbstractStation
 
 #: Maximum number of similar certificates that a certificate is compared with.
 MAX_SIMILAR = 40
+
+C = TypeVar("C", AbstractCertificate, pki.KnownCertificate)
 
 
 def check_for_station(
@@ -39,6 +42,15 @@ def check_for_station(
     return [*found, *material.findings]
 
 
+def find_predecessor(in_use: Mapping[str, Sequence[C]], roles: Collection[str], sha256: str) -> C | None:
+    """Return the certificate that a new one would succeed in the first of its roles that is served.
+
+    ``in_use`` are the certificates of each role, the newest last. None if no role is served, or by the new one itself.
+    """
+    served = [one for role in roles for one in reversed(in_use[role])]
+    return None if any(one.sha256 == sha256 for one in served) else next(iter(served), None)
+
+
 def similar_certificates(description: pki.Description, holder: AbstractStation) -> list[pki.KnownCertificate]:
     """Return the stored certificates that share the fingerprint, the key, or issuer and serial number with this one."""
     similar = (
@@ -61,6 +73,7 @@ class StoredCertificate:
     public_key_sha256: str
     issuer: str
     serial: str
+    not_after: datetime
 
     def compared_for(self, holder: AbstractStation) -> pki.KnownCertificate:
         """Return the certificate as it is compared with one of ``holder``."""
@@ -72,6 +85,7 @@ class StoredCertificate:
             public_key_sha256=self.public_key_sha256,
             issuer=self.issuer,
             serial=int(self.serial),
+            not_after=self.not_after,
         )
 
 
@@ -89,6 +103,7 @@ def stored_certificates(condition: Q, *, limit: int | None = None) -> list[Store
             "public_key_sha256",
             "issuer",
             "serial",
+            "not_after",
         )
         for model in AbstractCertificate.__subclasses__()
     ]

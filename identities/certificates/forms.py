@@ -16,7 +16,7 @@ from as2certs.accounts.forms import form_helper
 from as2certs.audit.recording import Actor
 from as2certs.forms import SafeForm
 from identities.certificates import single_import
-from identities.certificates.checks import check_for_station
+from identities.certificates.checks import check_for_station, find_predecessor
 from identities.certificates.file_fields import FileContentField, PastedContentField
 from identities.certificates.generation import RequestedKey
 from identities.certificates.key_export import PRIVATE_KEY_FORMATS
@@ -128,9 +128,7 @@ class CertificateImportForm(SafeForm):
         """Return the findings about the certificate; errors for some of the roles are added to that field."""
         in_use = certificates_by_role(self.holder)
         sha256 = self.material.description.sha256
-        served = [one for role in roles for one in reversed(in_use[role])]
-        is_served = any(one.sha256 == sha256 for one in served)
-        predecessor = served[0] if served and not is_served else None
+        predecessor = find_predecessor(in_use, roles, sha256)
         findings = check_for_station(self.holder, self.material, roles=roles, now=self.now, predecessor=predecessor)
         codes = {finding.code for finding in findings}
         if "not-yet-valid" in codes:

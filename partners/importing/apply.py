@@ -220,7 +220,8 @@ class _ImportRun:
             pairs = Partnership.objects.filter(partner__in=partners)
             for partner, identity, archived_at in pairs.values_list("partner_id", "identity_id", "archived_at"):
                 self.partnerships[partner, identity] = archived_at is None
-        self.index = CertificateIndex(read.description for _, read in self.rows if read is not None)
+        descriptions = [read.description for _, read in self.rows if read is not None]
+        self.index = CertificateIndex(descriptions, self.partners.values())
         self.new_contact_keys: set[tuple[StationKey, str]] = set()
         self.new_pairs: set[tuple[StationKey, int]] = set()
 
@@ -244,7 +245,7 @@ class _ImportRun:
         self.new_pairs.update((row.station, pair.identity_id) for pair in pairs)
         if certificate is not None:
             self.new_certificates.append(certificate)
-            self.index.add(certificate)
+            self.index.add(certificate, now=self.now)
 
     def _partner(self, row: ListRow, findings: _RowFindings) -> Partner:
         known = self.partners.get(row.station) or self.new_partners.get(row.station)

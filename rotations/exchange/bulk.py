@@ -1,24 +1,41 @@
-"""Run an action for many participants, each in its own transaction, so that failures do not affect the others."""
+"""Run an action for many participants, each in its own transaction, so that failures do not affect the others.
+
+``run_for_each`` does so within a request. Announcements to more than a request has time for are a job of the workers.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from time import monotonic
 from typing import Generic, TypeVar
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, IntegrityError, transaction
+from django.db.models import Count, Sum
 
-from rotations.errors import RotationError
-from rotations.models import Participant
+from as2certs.accounts.models import User
+from as2certs.audit.models import Entry
+from as2certs.audit.recording import Actor
+from as2certs.background import suppress_wakeups, wake_task
+from as2certs.background_jobs import JobLost
+from as2certs.clock import database_now
+from rotations.errors import ActionRefused, RotationError
+from rotations.execution.confirmations import lock_for_answer
+from rotations.letters import announcements
+from rotations.models import BulkAnnouncement, BulkAnnouncementItem, Letter, Participant, Rotation
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: After this time, the remaining participants are left out and reported.
+State, ItemState = BulkAnnouncement.State, BulkAnnouncementItem.State
+
+#: After this time, a request reports the remaining participants, and a worker leaves them to the next task.
 MAX_SECONDS = 20.0
+#: So many partners are loaded by a worker that announces to them.
+MAX_PER_TURN = 200
 
 
 @dataclass
@@ -56,3 +73,134 @@ def run_for_each(
         else:
             result.done.append((participant, value))
     return result
+
+
+# Announcing to many, in the background.
+
+
+def request_announcements(
+    rotation: Rotation, seen: Mapping[Participant, str], *, user: User, now: datetime
+) -> BulkAnnouncement:
+    """Queue the announcements to participants, each with the version of its mails that the user has seen.
+
+    Raises ActionRefused while others of the rotation are being sent.
+    """
+    items = [BulkAnnouncementItem(participant=participant, seen=version) for participant, version in seen.items()]
+    try:
+        with transaction.atomic():
+            job = rotation.bulk_announcements.create(created_at=now, created_by=user)
+            for item in items:
+                item.job = job
+            BulkAnnouncementItem.objects.bulk_create(items, batch_size=500)
+    except IntegrityError as error:
+        raise ActionRefused(_BUSY) from error
+    wake_task("rotations.tasks.send_announcements")
+    return job
+
+
+_BUSY = "Partners of this rotation are being told at this moment: wait until that is over, or cancel it."
+
+
+def resume_announcements(job: BulkAnnouncement, *, user: User) -> None:
+    """Queue what is left of announcements that failed or were cancelled, now in the name of this user.
+
+    Raises ActionRefused if there is nothing to go on with.
+    """
+    stopped = BulkAnnouncement.objects.filter(pk=job.pk, state__in=(State.FAILED, State.CANCELLED))
+    try:
+        with transaction.atomic():
+            resumed = stopped.update(state=State.QUEUED, attempts=0, error="", finished_at=None, created_by=user)
+    except IntegrityError as error:
+        raise ActionRefused(_BUSY) from error
+    if not resumed:
+        raise ActionRefused("There is nothing to go on with: these announcements are in progress, or over.")
+    wake_task("rotations.tasks.send_announcements")
+
+
+@dataclass(frozen=True)
+class AnnouncementProgress:
+    """How many partners of a bulk announcement are told, with how many mails, and how many could not be told."""
+
+    total: int
+    told: int
+    mails: int
+    refused: int
+
+    @property
+    def waiting(self) -> int:
+        return self.total - self.told - self.refused
+
+    @classmethod
+    def of(cls, job: BulkAnnouncement) -> AnnouncementProgress:
+        """Count the items of a job by one query."""
+        rows = job.items.order_by().values_list("state").annotate(Count("pk"), Sum("mails"))
+        found = {state: (number, mails) for state, number, mails in rows}
+        told, mails = found.get(ItemState.DONE, (0, 0))
+        refused, _ = found.get(ItemState.REFUSED, (0, 0))
+        return cls(total=sum(number for number, _ in found.values()), told=told, mails=mails, refused=refused)
+
+
+def send_next_announcements(*, now: datetime) -> bool:
+    """Announce to partners of the job that has waited longest, and return whether there was one.
+
+    1. Claim the job. Each partner extends the lease, and stops the worker once the job was cancelled.
+    2. Tell one partner after the other, see ``_tell``. Those that a killed worker has told are not told again.
+    3. After ``MAX_SECONDS`` or ``MAX_PER_TURN``, hand back the rest, so that the workers are free for what is due.
+    """
+    job = BulkAnnouncement.objects.claim_next(now=now)
+    if job is None:
+        return False
+    try:
+        if obstacle := _sender_obstacle(job.created_by):
+            job.finish(State.FAILED, error=obstacle)
+            return True
+        by = Actor(str(job.created_by), Entry.Source.WEB, job.created_by)
+        waiting, ends = job.items.filter(state=ItemState.WAITING), monotonic() + MAX_SECONDS
+        # The mails are found by their task within seconds; a message to it for each partner would be too much.
+        with suppress_wakeups():
+            for item in waiting.select_related("participant")[:MAX_PER_TURN]:
+                if monotonic() > ends:
+                    break
+                job.extend_lease()
+                _tell(item, by=by)
+        if waiting.exists():
+            job.hand_back()
+        else:
+            job.finish(State.DONE)
+    except JobLost:
+        log.info("The announcements %s were cancelled, or left to another worker", job.uid)
+    return True
+
+
+def _sender_obstacle(user: User | None) -> str:
+    if user is None or not user.is_active or not user.has_perm("rotations.change_rotation"):
+        return f"{user or 'Whoever asked for this'} may not announce any more: look at the rest, and send it yourself."
+    return ""
+
+
+def _tell(item: BulkAnnouncementItem, *, by: Actor) -> None:
+    """Announce to one partner, or store why that is not possible."""
+    mine = BulkAnnouncementItem.objects.filter(pk=item.pk, state=ItemState.WAITING)
+    try:
+        with transaction.atomic():
+            # Another worker that holds the job after all waits here, and finds that the partner is told.
+            if mine.update(state=ItemState.DONE):
+                letters = _announce_once(item, by=by, now=database_now())
+                BulkAnnouncementItem.objects.filter(pk=item.pk).update(mails=len(letters))
+    except RotationError as error:
+        reason = str(error)
+    except Exception as error:  # one partner must not keep the others from being told
+        log.exception("Not announced to %s", item.participant.uid)
+        reason = f"An error of the application ({type(error).__name__}); its log says more."
+    else:
+        return
+    mine.update(state=ItemState.REFUSED, reason=reason)
+
+
+def _announce_once(item: BulkAnnouncementItem, *, by: Actor, now: datetime) -> list[Letter]:
+    """Announce in the caller's transaction, unless somebody has told the partner since the job was queued."""
+    _, participant = lock_for_answer(item.participant)
+    since = Letter.objects.filter(participant=participant, kind=Letter.Kind.ANNOUNCEMENT, at__gt=item.job.created_at)
+    if since.exists():
+        raise ActionRefused("It was told meanwhile, on its own page.")
+    return announcements.announce(participant, by=by, now=now, seen=item.seen)

@@ -6,7 +6,7 @@ from rotations.models.correspondence import Letter, Link, Phrase, Slot, SlotAnsw
 from rotations.models.evidence import HandedIn, Sighting
 from rotations.models.freezes import Freeze
 from rotations.models.notices import AppliedChange, Notice
-from rotations.models.operations import Heartbeat, ReportFile, Tries
+from rotations.models.operations import BulkAnnouncement, BulkAnnouncementItem, Heartbeat, ReportFile, Tries
 from rotations.models.rotation import (
     ASKED_CAPABILITIES,
     CAPABILITY_PHRASES,
@@ -30,6 +30,8 @@ __all__ = [
     "EVERY",
     "AppliedChange",
     "AtEnd",
+    "BulkAnnouncement",
+    "BulkAnnouncementItem",
     "Freeze",
     "HandedIn",
     "Heartbeat",

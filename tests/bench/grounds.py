@@ -15,6 +15,8 @@ from tests.servers import Postgres, Redis
 from tests.stack import Stack
 
 DATABASES = ("PostgreSQL", "SQLite")
+#: How long one measurement may take, on a machine that is busy with other work too.
+MAX_SECONDS = 1_800
 
 
 class Grounds:
@@ -84,4 +86,4 @@ def ask(stack: Stack, module: str, function: str, *arguments: Any) -> Any:
         f"import json, sys\nfrom tests.bench import {module}\n"
         f"sys.stdout.write(json.dumps({module}.{function}({given})) + '\\n')\n"
     )
-    return stack.python(code)
+    return stack.python(code, seconds=MAX_SECONDS)

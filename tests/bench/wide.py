@@ -19,8 +19,7 @@ from as2certs.audit.recording import Actor, record_many
 from as2certs.clock import database_now
 from as2certs.mail.models import Message
 from as2certs.site.report_files import draw_next
-from identities.models import Identity
-from partners.models import Contact, Partner, Partnership
+from partners.models import Contact
 from rotations.exchange import responses
 from rotations.execution import confirmations
 from rotations.letters import announcements
@@ -31,8 +30,7 @@ from tests.bench.crowd import _copies
 from tests.bench.figures import Figure, Found, Scale, percentile
 from tests.bench.grounds import DATABASES, Grounds, ask
 from tests.bench.pages import _somebody
-from tests.capabilities import keeps_both
-from tests.rotations.company import make_company, make_draft
+from tests.rotations.company import connect_many, make_company, make_draft
 
 #: How many partners answer by the application's own functions; the others are copies of them.
 KINDS = 10
@@ -47,7 +45,7 @@ def fill(partners: int) -> str:
     """
     now = database_now()
     company = make_company(now=now, connector=None)
-    _connect(company.identity, partners - len(company.partners))
+    connect_many(company.identity, partners - len(company.partners))
     Contact.objects.bulk_create(Contact(partner=one, name="Nora", email="nora@example.com") for one in company.partners)
     draft = make_draft(company, starts=now + timedelta(days=9), now=now)
     rotation = approval.approve(draft, by=company.approver, now=now)
@@ -58,20 +56,6 @@ def fill(partners: int) -> str:
         _answer(participant, n, rotation)
         _repeat(participant, participants[n + KINDS :: KINDS], rotation)
     return str(rotation.uid)
-
-
-def _connect(identity: Identity, count: int) -> None:
-    made = Partner.objects.bulk_create(
-        Partner(
-            name=f"Partner {n:04} of many", as2_id=f"PARTNER-{n:04}", **keeps_both("yes"), time_zone="America/Chicago"
-        )
-        for n in range(count)
-    )
-    Partnership.objects.bulk_create(Partnership(identity=identity, partner=one) for one in made)
-    Contact.objects.bulk_create(
-        Contact(partner=one, name=f"Nora {n}", email=f"nora@p{n}.example", phone="+1 312 555 0100")
-        for n, one in enumerate(made)
-    )
 
 
 def _answer(participant: Participant, kind: int, rotation: Rotation) -> None:

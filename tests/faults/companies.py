@@ -11,17 +11,22 @@ from as2certs import pki
 from as2certs.accounts.models import User
 from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
+from as2certs.site.report_files import request_report
 from identities.capabilities import Support
 from identities.certificates import private_keys
 from identities.connectors import ConnectorChange, InstallableCertificate, connector_for
 from identities.models import AS2System, Identity, IdentityCertificate
+from partners.models import Contact
+from rotations.exchange.bulk import request_announcements
+from rotations.letters import announcements
 from rotations.lifecycle import approval, drafts
 from rotations.models import Rotation, Step
 from rotations.planning.windows import Window
 from tests.capabilities import keeps_both
 from tests.certificates import Pair, cert_pem, make_pair, rsa_key
+from tests.people import make_person
 from tests.role_assignments import begin
-from tests.rotations.company import CHICAGO, confirm_all, make_company, make_draft
+from tests.rotations.company import CHICAGO, confirm_all, connect_many, make_company, make_draft
 
 ROLES = ("sign", "decrypt")
 
@@ -73,6 +78,22 @@ def many(
     if not ago:
         move(begin - database_now())
     return rotations
+
+
+def background_jobs(partners: int) -> None:
+    """Ask for the report of a rotation with so many partners, and for its announcement to all of them."""
+    now = database_now()
+    company = make_company(now=now, connector=None)
+    connect_many(company.identity, partners - len(company.partners))
+    Contact.objects.bulk_create(Contact(partner=one, name="Nora", email="nora@example.com") for one in company.partners)
+    draft = make_draft(company, starts=now + timedelta(days=9), now=now)
+    rotation = approval.approve(draft, by=company.approver, now=now)
+    rotation.steps.filter(act="stage").update(state="done", done_at=now)
+    rotation.steps.filter(act="announce").update(blocked=False)
+    previews = announcements.build_previews(rotation, announcements.load_participants(rotation), now=now)
+    user = make_person("olivia", "operator")
+    request_report(rotation, user=user, now=now)
+    request_announcements(rotation, {one.participant: one.version for one in previews}, user=user, now=now)
 
 
 def move(by: timedelta) -> None:

@@ -51,6 +51,7 @@ def known(**changes: object) -> KnownCertificate:
         public_key_sha256="1" * 64,
         issuer="CN=Somebody",
         serial=1,
+        not_after=NOW,
     )
     return replace(base, **changes)  # type: ignore[arg-type]
 

@@ -11,7 +11,7 @@ from as2certs.accounts.models import User
 from as2certs.audit.recording import Actor
 from identities.certificates.single_import import import_certificate
 from identities.models import AS2System, Identity, IdentityCertificate
-from partners.models import Partner, PartnerCertificate, Partnership
+from partners.models import Contact, Partner, PartnerCertificate, Partnership
 from rotations.execution import confirmations
 from rotations.lifecycle import drafts
 from rotations.models import Rotation
@@ -101,6 +101,19 @@ def partner_certificate(partner: Partner, *, by: Actor, now: datetime, ends: dat
 
 def window(starts: datetime, *, minutes: int = 60, zone: str = CHICAGO) -> Window:
     return Window(start=starts, end=starts + timedelta(minutes=minutes), zone=zone)
+
+
+def connect_many(identity: Identity, count: int) -> None:
+    """Connect an identity with so many partners that can be reached."""
+    made = Partner.objects.bulk_create(
+        Partner(name=f"Partner {n:04} of many", as2_id=f"PARTNER-{n:04}", **keeps_both(), time_zone="America/Chicago")
+        for n in range(count)
+    )
+    Partnership.objects.bulk_create(Partnership(identity=identity, partner=one) for one in made)
+    Contact.objects.bulk_create(
+        Contact(partner=one, name=f"Nora {n}", email=f"nora@p{n}.example", phone="+1 312 555 0100")
+        for n, one in enumerate(made)
+    )
 
 
 def make_draft(company: Company, *, starts: datetime, now: datetime = NOW, minutes: int = 60) -> Rotation:

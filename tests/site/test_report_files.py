@@ -10,8 +10,9 @@ from django.urls import reverse
 from pypdf import PdfReader
 
 from as2certs.accounts.models import User
+from as2certs.background_jobs import LEASE_DURATION, MAX_ATTEMPTS, JobLost
 from as2certs.site import report_files, rotation_report_pdf
-from as2certs.site.report_files import KEPT_FOR, LEASE_DURATION, MAX_ATTEMPTS, draw_next, request_report
+from as2certs.site.report_files import KEPT_FOR, draw_next, request_report
 from as2certs.site.rotation_report import build_report
 from rotations.models import ReportFile, Rotation
 from tests.people import log_in, make_person
@@ -91,14 +92,16 @@ def test_the_report_of_a_worker_that_died_is_drawn_by_another_one_and_given_up_i
     rotation: Rotation, vera: User
 ) -> None:
     file = request_report(rotation, user=vera, now=NOW)
+    claims = []
     for attempt in range(MAX_ATTEMPTS):
-        claimed = report_files._claim(NOW + attempt * LEASE_DURATION * 2)
-        assert claimed == file
-        assert report_files._claim(NOW + attempt * LEASE_DURATION * 2) is None  # while its lease lasts
-    report_files._finish(file, state="done", content=b"of the first worker")
+        claims.append(ReportFile.objects.claim_next(now=NOW + attempt * LEASE_DURATION * 2))
+        assert claims[-1] == file
+        assert not draw_next(now=NOW + attempt * LEASE_DURATION * 2)  # while its lease lasts
+    with pytest.raises(JobLost):
+        claims[0].finish("done", content=b"of the first worker")
     file.refresh_from_db()
-    assert file.state == "working"  # the first worker has lost it
-    assert report_files._claim(NOW + MAX_ATTEMPTS * LEASE_DURATION * 2) is None
+    assert file.state == "working"
+    assert not draw_next(now=NOW + MAX_ATTEMPTS * LEASE_DURATION * 2)
     file.refresh_from_db()
     assert (file.state, file.error[:18]) == ("failed", "It was begun 3 tim")
 
@@ -115,14 +118,14 @@ def test_a_report_is_removed_after_its_time(rotation: Rotation, vera: User) -> N
 def test_progress_is_shown_page_by_page(rotation: Rotation, vera: User, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     monkeypatch.setattr(report_files, "PAGES_PER_UPDATE", 1)
-    finish = report_files._finish
+    finish = ReportFile.finish
     file = request_report(rotation, user=vera, now=NOW)
 
-    def look_and_finish(one: ReportFile, **columns: object) -> None:
+    def look_and_finish(one: ReportFile, state: str, **columns: object) -> None:
         seen.append(ReportFile.objects.get().pages)
-        finish(one, **columns)
+        finish(one, state, **columns)
 
-    monkeypatch.setattr(report_files, "_finish", look_and_finish)
+    monkeypatch.setattr(ReportFile, "finish", look_and_finish)
     assert draw_next(now=NOW)
     file.refresh_from_db()
     assert seen == [len(PdfReader(BytesIO(bytes(file.content or b""))).pages)]

@@ -13,12 +13,16 @@ from rotations.lifecycle import drafts
 from rotations.models import Participant
 from rotations.models.rotation import FUZZY
 from rotations.planning import plan
-from rotations.planning.change import CertificateChange, PlannedStep, Role
+from rotations.planning.change import CertificateChange, Party, PlannedStep, Role
 from rotations.planning.window_suggestions import WindowSuggestion
 from rotations.planning.windows import WindowFinding
 from rotations.web.forms.drafts import DraftForm
 from rotations.web.presenters import rotation_text
 from rotations.web.presenters.rotation_text import LocalWindow
+
+#: With more partners, the plan is shown for the first few of each kind of system: the others have the same steps.
+MAX_PLANNED = 100
+PLANNED_OF_KIND = 5
 
 
 class DraftPreview:
@@ -36,7 +40,7 @@ class DraftPreview:
     def participants(self) -> Sequence[Participant]:
         return self.form.participants
 
-    @property
+    @cached_property
     def local_windows(self) -> list[LocalWindow]:
         window = self.form.window
         if window is None:
@@ -74,6 +78,26 @@ class DraftPreview:
         return [str(error) for name in names for error in self.form.errors.get(name, [])] if filled else []
 
     @cached_property
+    def _parties(self) -> tuple[Party, ...]:
+        """Return the partners whose steps are shown."""
+        parties = tuple(stored_plan.party_for_partner(p.partner, self.side) for p in self.participants)
+        if len(parties) <= MAX_PLANNED:
+            return parties
+        kinds: dict[bool, list[Party]] = {}
+        for party in parties:
+            kinds.setdefault(party.holds.fits_both, []).append(party)
+        return tuple(party for kind in kinds.values() for party in kind[:PLANNED_OF_KIND])
+
+    @property
+    def side(self) -> Literal["own", "partner"]:
+        return "own" if self.form.is_own else "partner"
+
+    @property
+    def planned_count(self) -> int:
+        """Return how many partners' steps are shown."""
+        return len(self._parties)
+
+    @cached_property
     def steps(self) -> Sequence[PlannedStep]:
         """Return the planned steps, or none while the form does not suffice for a plan."""
         form, window = self.form, self.form.window
@@ -81,12 +105,11 @@ class DraftPreview:
         if window is None or not roles or window.end <= form.now:
             return ()
         old, new = form.chosen_old, form.chosen_new
-        side: Literal["own", "partner"] = "own" if form.is_own else "partner"
         change = CertificateChange(
-            side=side,
+            side=self.side,
             roles=frozenset(Role(role) for role in roles),
-            systems=tuple(stored_plan.planned_system(system, side) for system in form.affected_systems()),
-            parties=tuple(stored_plan.party_for_partner(p.partner, side) for p in self.participants),
+            systems=tuple(stored_plan.planned_system(system, self.side) for system in form.affected_systems()),
+            parties=self._parties,
             starts=window.start,
             ends=window.end,
             now=form.now,

@@ -13,11 +13,12 @@ from as2certs.time_format import format_window
 from identities.models import CertificateRequest
 from identities.open_tasks import ActionLink, OpenTask, sort_by_urgency
 from partners.models import Partner, PartnerCertificate
+from rotations.exchange.bulk import AnnouncementProgress
 from rotations.exchange.time_slots import Availability
 from rotations.execution.concurrent import ConcurrentRotation
 from rotations.execution.confirmations import CONFIRMED_ACTS
 from rotations.execution.fingerprint_check import uncompared_evidence, unverified_submission
-from rotations.models import HandedIn, Participant, Rotation, Sighting, Step
+from rotations.models import BulkAnnouncement, HandedIn, Participant, Rotation, Sighting, Step
 from rotations.models.rehearsal import RehearsalResult
 from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, SETTLED, RotationState, StepState, is_overdue
@@ -274,6 +275,19 @@ def exchange_tasks(
             *(task for task in running if task.meaning != "urgent"),
         ]
     )
+
+
+def announcing_tasks(rotation: Rotation, job: BulkAnnouncement | None) -> list[OpenTask]:
+    """Return how far announcements to many partners are that are in progress, or that stopped by themselves."""
+    if job is None or not (job.is_busy or job.state == BulkAnnouncement.State.FAILED):
+        return []
+    progress, url = AnnouncementProgress.of(job), reverse("rotation-announcing", args=[rotation.uid])
+    far = f"{progress.told} of {progress.total} partners are told"
+    if job.is_busy:
+        text = f"The change is being announced: {far} so far."
+        return [OpenTask("neutral", text, "See how far it is", url, "rotations.view_rotation")]
+    text = f"The announcements have stopped: {far}."
+    return [OpenTask("urgent", text, "Look …", url, "rotations.view_rotation", more=job.error)]
 
 
 def slot_tasks(rotation: Rotation, availability: Availability | None) -> list[OpenTask]:

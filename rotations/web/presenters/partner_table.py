@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import TypeVar
 
 from django.urls import reverse
@@ -42,8 +43,10 @@ class PartnerRow:
     status: PartnerStatus = PartnerStatus.NOT_INFORMED
     readiness: Readiness = Readiness.WAITS_FOR_US
     announced_at: datetime | None = None
-    reminded_at: datetime | None = None
     response: PartnerResponse | None = None
+    #: What its next reminder is derived from, and the moment of the page; None in a draft.
+    history: ParticipantHistory | None = None
+    now: datetime | None = None
 
     def _step(self, act: Act) -> Step | None:
         return next((s for s in self.steps if s.act == act and not s.key.startswith(f"{PAST_PREFIX}:")), None)
@@ -87,6 +90,19 @@ class PartnerRow:
     @property
     def can_slots(self) -> int:
         return sum(answer.can for answer in self.participant.slot_answers.all())
+
+    @cached_property
+    def reminded_at(self) -> datetime | None:
+        """Return when the partner is reminded next; None when it is not."""
+        history, now = self.history, self.now
+        if history is None or now is None:
+            return None
+        schedule = history.schedule
+        if schedule is None or follow_up.explain_not_awaited(history, now=now):
+            return None
+        if not follow_up.reachable_contacts(history):
+            return None
+        return next((reminder.at for reminder in schedule.upcoming(now)), None)
 
     # Actions
 
@@ -195,18 +211,10 @@ def _fill_row(
     row.status = derive_status(history.evidence(now=now))
     row.readiness = history.readiness
     row.announced_at = history.informed_at
-    row.reminded_at = _next_reminder_at(history, now=now)
+    row.history, row.now = history, now
     partner = row.participant.partner
     if response := responses.get(str(partner.uid)):
         row.response = replace(response, who=response.who.removesuffix(f" ({partner})"))
-
-
-def _next_reminder_at(history: ParticipantHistory, *, now: datetime) -> datetime | None:
-    """Return when the partner is reminded next; None when it is not."""
-    schedule = history.schedule
-    if schedule is None or follow_up.explain_not_awaited(history, now=now) or not follow_up.reachable_contacts(history):
-        return None
-    return next((reminder.at for reminder in schedule.upcoming(now)), None)
 
 
 # Summary and filters

@@ -26,7 +26,7 @@ from rotations.execution.concurrent import concurrent_rotations
 from rotations.execution.transitions import ROTATION_RELATIONS
 from rotations.execution.version_token import PageState, read_page_state, version_token
 from rotations.lifecycle import drafts, endings, four_eyes, rescheduling
-from rotations.models import Participant, Rotation, Step
+from rotations.models import BulkAnnouncement, Participant, Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, ENDED, RotationState, StepState
 from rotations.planning.windows import Window, WindowFinding
@@ -38,6 +38,7 @@ from rotations.web.presenters.cutover_progress import (
     endpoint_statuses,
 )
 from rotations.web.presenters.open_tasks import (
+    announcing_tasks,
     concurrent_change_tasks,
     draft_tasks,
     exchange_tasks,
@@ -56,7 +57,6 @@ from rotations.web.presenters.step_groups import (
     GroupSummary,
     StepGroup,
     group_steps,
-    outstanding_participants,
     settleable_steps,
 )
 
@@ -136,7 +136,12 @@ class RotationDetail:
 
     @cached_property
     def _token(self) -> str:
-        return version_token([self.page_state.token, self.rehearsal.version])
+        return version_token([self.page_state.token, self.rehearsal.version, self.announcing and self.announcing.state])
+
+    @cached_property
+    def announcing(self) -> BulkAnnouncement | None:
+        """Return the last announcements to many partners at once."""
+        return self.rotation.bulk_announcements.first()
 
     @cached_property
     def memory(self) -> PageMemory:
@@ -187,7 +192,7 @@ class RotationDetail:
             return self._planned[0]
         by_pk = {p.pk: p for p in self.participants}
         # With many partners these are thousands; what a page shows of a few is read by ``StepGroup.shown``.
-        unread = ("after", "evidence", "checkpoint", "roles", "why")
+        unread = ("after", "evidence", "checkpoint", "roles", "why", "lease_until", "attempts")
         steps = list(self.rotation.steps.defer(*unread))
         systems = AS2System.objects.in_bulk({step.system_id for step in steps if step.system_id})
         for step in steps:
@@ -270,7 +275,7 @@ class RotationDetail:
     @remembered
     def is_outstanding(self) -> bool:
         """Return whether a partner is not ready."""
-        return not self.is_draft and not self.has_ended and bool(outstanding_participants(self.steps))
+        return not self.is_draft and not self.has_ended and any(one.readiness.is_outstanding for one in self.entries)
 
     @remembered
     def due_for_announcement(self) -> int:
@@ -381,7 +386,7 @@ class RotationDetail:
             return []
         if self.is_draft:
             return [*self._draft_tasks(), *self._concurrent_tasks()]
-        return [*self._approval_tasks(), *self._partner_tasks]
+        return [*self._approval_tasks(), *announcing_tasks(self.rotation, self.announcing), *self._partner_tasks]
 
     def _concurrent_tasks(self) -> list[OpenTask]:
         return concurrent_change_tasks(self.rotation, concurrent_rotations(self.rotation))

@@ -9,7 +9,7 @@ from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.clickjacking import xframe_options_sameorigin
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from as2certs.accounts.access import current_user, require_permissions
 from as2certs.audit.recording import Actor
@@ -17,11 +17,17 @@ from as2certs.clock import database_now
 from as2certs.mail.views import html_response
 from identities.views.common import download_response
 from rotations.errors import PreviewOutdated, RotationError, UnknownPlaceholder
-from rotations.exchange.bulk import BulkResult, run_for_each
+from rotations.exchange.bulk import (
+    AnnouncementProgress,
+    BulkResult,
+    request_announcements,
+    resume_announcements,
+    run_for_each,
+)
 from rotations.letters import announcements
 from rotations.letters.announcements import AnnouncementPreview
 from rotations.letters.compose import ComposedLetter
-from rotations.models import Letter, Participant, Rotation
+from rotations.models import BulkAnnouncement, BulkAnnouncementItem, Letter, Participant, Rotation
 from rotations.web.forms.partners import LISTED_OF_MANY, MAX_LISTED, AnnounceForm
 from rotations.web.presenters.rotation_text import count_noun
 from rotations.web.views.bulk_messages import report_refusals
@@ -35,6 +41,8 @@ def rotation_announce(request: HttpRequest, uid: UUID) -> HttpResponse:
     A POST from the table of partners has a selection only, without ``seen``: it is shown, and nothing is sent yet.
     """
     rotation, now = get_rotation_or_404(uid), database_now()
+    if rotation.bulk_announcements.busy().exists():
+        return redirect("rotation-announcing", uid=uid)
     participants = announcements.load_participants(rotation)
     try:
         previews = announcements.build_previews(rotation, participants, now=now)
@@ -67,8 +75,10 @@ def _outdated_previews(previews: Sequence[AnnouncementPreview], form: AnnounceFo
 
 
 def _send(request: HttpRequest, rotation: Rotation, form: AnnounceForm) -> HttpResponse:
-    """Announce to each partner in a transaction of its own, and report the result."""
+    """Announce to each partner in a transaction of its own, and report the result; to many, in the background."""
     by, seen = Actor.of(request), form.versions
+    if len(form.chosen) > MAX_LISTED:
+        return _send_in_background(request, rotation, form)
 
     def announce(participant: Participant) -> list[Letter]:
         return announcements.announce(participant, by=by, now=database_now(), seen=seen.get(str(participant.uid), ""))
@@ -86,6 +96,15 @@ def _send(request: HttpRequest, rotation: Rotation, form: AnnounceForm) -> HttpR
         messages.warning(request, f"{count_noun(len(result.left), 'partner')} are still to be told. {hint}")
         return redirect("rotation-announce", uid=rotation.uid)
     return redirect(rotation)
+
+
+def _send_in_background(request: HttpRequest, rotation: Rotation, form: AnnounceForm) -> HttpResponse:
+    seen = {participant: form.versions.get(str(participant.uid), "") for participant in form.chosen}
+    try:
+        request_announcements(rotation, seen, user=current_user(request), now=database_now())
+    except RotationError as error:
+        messages.error(request, str(error))
+    return redirect("rotation-announcing", uid=rotation.uid)
 
 
 def _render_page(
@@ -141,6 +160,59 @@ def _initially_open(ready: Sequence[AnnouncementPreview], outdated: dict[str, st
         (preview for preview in ready if str(preview.participant.uid) in outdated),
         ready[0] if ready else None,
     )
+
+
+# The progress of announcements in the background
+
+#: How many of those that could not be told are listed.
+MAX_REFUSED = 100
+
+
+@require_GET
+@require_permissions("rotations.view_rotation")
+def rotation_announcing(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Show how far the last announcements to many partners are, or their result; for htmx, only that part."""
+    rotation = get_rotation_or_404(uid)
+    job = _get_job_or_404(rotation)
+    refused = job.items.filter(state=BulkAnnouncementItem.State.REFUSED).select_related("participant__partner")
+    context = {
+        "rotation": rotation,
+        "environment": rotation.environment,
+        "job": job,
+        "progress": AnnouncementProgress.of(job),
+        "refused": refused[:MAX_REFUSED],
+        "now": database_now(),
+    }
+    part = getattr(request, "htmx", False) and request.headers.get("HX-Boosted") != "true"
+    return render(request, f"rotations/{'_announcing' if part else 'rotation_announcing'}.html", context)
+
+
+@require_POST
+@require_permissions("rotations.change_rotation")
+def rotation_announcing_cancel(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Stop the announcements in progress; partners that are told stay told."""
+    job = _get_job_or_404(get_rotation_or_404(uid))
+    if not job.cancel(now=database_now()):
+        messages.info(request, "The announcements were over already.")
+    return redirect("rotation-announcing", uid=uid)
+
+
+@require_POST
+@require_permissions("rotations.change_rotation")
+def rotation_announcing_resume(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Go on with announcements that failed or were cancelled."""
+    try:
+        resume_announcements(_get_job_or_404(get_rotation_or_404(uid)), user=current_user(request))
+    except RotationError as error:
+        messages.error(request, str(error))
+    return redirect("rotation-announcing", uid=uid)
+
+
+def _get_job_or_404(rotation: Rotation) -> BulkAnnouncement:
+    job = rotation.bulk_announcements.select_related("created_by").first()
+    if job is None:
+        raise Http404("Nothing of this rotation was announced to many partners at once.")
+    return job
 
 
 # The mails to one partner

@@ -598,6 +598,35 @@ def test_two_certificates_of_a_partner_with_the_same_issuer_and_serial_are_refus
     assert PartnerCertificate.objects.count() == 2
 
 
+@pytest.mark.parametrize("is_stored", [True, False], ids=["stored before", "in the row before"])
+def test_a_successor_that_keeps_the_key_or_ends_earlier_is_a_remark_and_warns_the_owners(
+    folder: Path, is_stored: bool
+) -> None:
+    _, key = make_pair("NORTHWIND")
+    (folder / "old.pem").write_bytes(pem("NORTHWIND", days=100, key=key))
+    (folder / "same.pem").write_bytes(pem("NORTHWIND", days=500, key=key))
+    (folder / "earlier.pem").write_bytes(pem("NORTHWIND", days=50))
+    first = "Northwind,NORTHWIND,,,,,,,,old.pem,encrypt"
+    rows = [f"Northwind,NORTHWIND,,,,,,,,{name}.pem,both" for name in ("same", "earlier")]
+    if is_stored:
+        run(make_list(first), folder)
+    result = run(make_list(*rows) if is_stored else make_list(first, *rows), folder)
+    told = "\n".join(map(str, result.remarks))
+    assert "same.pem: It has the same key as the certificate that it replaces." in told
+    assert "earlier.pem: It ends on" in told
+    assert told.count("the one it replaces") == 1
+    assert (result.stored, result.waiting) == (True, 2)
+    assert Entry.objects.filter(verb="certificate.warnings_accepted").count() == 2
+
+
+def test_a_certificate_for_a_role_that_nothing_serves_replaces_none(folder: Path) -> None:
+    partner = make_partner("NORTHWIND")
+    add_certificate(partner, days=900, roles=("verify",))
+    assert not run(make_list("Northwind,NORTHWIND,,,,,,,,northwind.pem,encrypt"), folder).remarks
+    remarks = run(make_list("Northwind,NORTHWIND,,,,,,,,northwind.pem,both"), folder).remarks
+    assert not remarks  # it is stored already
+
+
 # The import as a whole.
 
 

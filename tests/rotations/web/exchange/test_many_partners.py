@@ -19,7 +19,7 @@ from rotations.execution import transitions, version_token
 from rotations.execution.preconditions import RotationFacts
 from rotations.execution.stored_plan import MIN_NAMED_TOGETHER
 from rotations.lifecycle import approval, endings
-from rotations.models import Letter, Rotation, Step
+from rotations.models import Rotation, Step
 from rotations.web.presenters import rotation_detail, step_groups
 from rotations.web.views import bulk
 from tests.capabilities import keeps_both
@@ -184,7 +184,7 @@ def test_many_are_announced_without_a_field_for_each(
     assert 'type="checkbox"' not in page_text(page)
     response = operator.post(url, {"seen": page.context["seen"], "chosen": page.context["chosen_uids"]})
     assert response.status_code == 302
-    assert Letter.objects.filter(participant__rotation=many, kind="announcement").count() == due
+    assert many.bulk_announcements.get().items.count() == due
 
 
 # The stored plan

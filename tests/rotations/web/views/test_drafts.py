@@ -21,6 +21,7 @@ from rotations.execution.version_token import rotation_version
 from rotations.lifecycle import drafts
 from rotations.models import Rotation
 from rotations.planning.windows import Window
+from rotations.web.forms import draft_preview
 from tests.capabilities import SIGNS_PER_PARTNER, keeps_both
 from tests.certificates import cert_pem, key_pem, make_pair, p12
 from tests.people import log_in, make_person
@@ -496,6 +497,20 @@ def test_the_preview_shows_the_window_in_all_zones_and_the_plan(operator: Client
     assert "Partners" not in shown
     assert "of ACME with its SHA-256 to Fabrikam" in shown
     assert not Rotation.objects.exists()
+
+
+def test_the_preview_for_many_partners_shows_the_plan_with_some_of_each_kind(
+    operator: Client, company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draft_preview, "MAX_PLANNED", 1)
+    monkeypatch.setattr(draft_preview, "PLANNED_OF_KIND", 1)
+    northwind = company.partners[1]
+    for answer, is_shown in (("yes", False), ("no", True)):
+        Partner.objects.filter(pk=northwind.pk).update(**keeps_both(answer))
+        shown = page_text(preview(operator, company))
+        assert "with its SHA-256 to Fabrikam" in shown
+        assert ("to Northwind" in shown) is is_shown
+        assert ("With 1 of the 2 partners as examples" in shown) is not is_shown
 
 
 def test_the_preview_shows_errors_of_the_window(operator: Client, company: Company) -> None:
