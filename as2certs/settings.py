@@ -585,6 +585,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 5,
         "options": {"expires": 30},
     },
+    "write baselines": {
+        "task": "partners.tasks.write_baselines",
+        "schedule": 15,
+        "options": {"expires": 30},
+    },
     "draw reports": {
         "task": "as2certs.site.tasks.draw_reports",
         "schedule": 5,

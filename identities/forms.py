@@ -330,7 +330,10 @@ class SystemForm(SafeModelForm[AS2System]):
     def save(self, commit: bool = True) -> AS2System:
         directory = self.cleaned_data["connector"] == "directory"
         names = ("folder", "hook") if directory else ()
-        self.instance.config = {name: self.cleaned_data.get(name, "") for name in names}
+        config = {name: self.cleaned_data.get(name, "") for name in names}
+        if self.instance.pk and config != self.instance.config:
+            self.instance.baselines.all().delete()  # they were written elsewhere: see ``partners.baselines``
+        self.instance.config = config
         return super().save(commit)
 
 

@@ -106,6 +106,7 @@ NEEDS = {
     "system-detail": "identities.view_as2system",
     "system-update": "identities.change_as2system",
     "system-check": "identities.change_as2system",
+    "system-baseline": "identities.change_as2system",
     "system-archive": "identities.change_as2system",
     "system-restore": "identities.change_as2system",
     "partner-list": "partners.view_partner",

@@ -445,4 +445,93 @@ class Migration(migrations.Migration):
                 name="partners_choice_ends_after_start",
             ),
         ),
+        migrations.CreateModel(
+            name="StationBaseline",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("queued", "waiting for its turn"),
+                            ("working", "being written"),
+                            ("done", "written"),
+                            ("failed", "failed"),
+                        ],
+                        default="queued",
+                        max_length=10,
+                    ),
+                ),
+                ("due_at", models.DateTimeField()),
+                ("lease_until", models.DateTimeField(blank=True, null=True)),
+                ("attempts", models.PositiveIntegerField(default=0)),
+                ("message", models.TextField(blank=True)),
+                ("written_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "identity",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="baselines",
+                        to="identities.identity",
+                    ),
+                ),
+                (
+                    "partner",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="baselines",
+                        to="partners.partner",
+                    ),
+                ),
+                (
+                    "system",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="baselines", to="identities.as2system"
+                    ),
+                ),
+            ],
+            options={
+                "ordering": ["system", "id"],
+            },
+        ),
+        migrations.AddIndex(
+            model_name="stationbaseline",
+            index=models.Index(
+                condition=models.Q(("state__in", ["queued", "working"])),
+                fields=["due_at", "id"],
+                name="partners_baselines_due",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="stationbaseline",
+            index=models.Index(
+                condition=models.Q(("state", "failed")), fields=["system"], name="partners_baselines_failed"
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="stationbaseline",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("identity", None), ("partner__isnull", False)),
+                    models.Q(("identity__isnull", False), ("partner", None)),
+                    _connector="OR",
+                ),
+                name="partners_baseline_of_one_station",
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="stationbaseline",
+            constraint=models.UniqueConstraint(
+                fields=("system", "identity"), name="partners_baseline_of_identity_once"
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="stationbaseline",
+            constraint=models.UniqueConstraint(fields=("system", "partner"), name="partners_baseline_of_partner_once"),
+        ),
     ]

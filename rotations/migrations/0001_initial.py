@@ -731,6 +731,11 @@ class Migration(migrations.Migration):
                     "checkpoint",
                     models.JSONField(blank=True, default=dict, help_text="What was there before; never a secret."),
                 ),
+                ("stored_at", models.DateTimeField(blank=True, null=True, verbose_name="stored in the AS2 system")),
+                (
+                    "in_use_at",
+                    models.DateTimeField(blank=True, null=True, verbose_name="shown to be in use by the AS2 system"),
+                ),
                 ("error", models.TextField(blank=True)),
                 ("done_at", models.DateTimeField(blank=True, null=True)),
                 ("done_by", models.CharField(blank=True, max_length=200)),

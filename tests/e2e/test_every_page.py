@@ -73,6 +73,7 @@ WITHOUT_A_LINK = {
     "rotation-waive-rehearsal",
     "slot-take",
     "system-archive",
+    "system-baseline",
     "system-check",
     "system-restore",
     "account_login",
