@@ -585,6 +585,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 5,
         "options": {"expires": 30},
     },
+    "repeat steps": {"task": "rotations.tasks.repeat_steps", "schedule": 15, "options": {"expires": 30}},
     "write baselines": {
         "task": "partners.tasks.write_baselines",
         "schedule": 15,

@@ -63,6 +63,7 @@ class AS2SystemAdmin(AuditedAdmin):
         "connector",
         "folder",
         "hook",
+        "read_back",
         "notes",
         "uid",
         "archived_at",

@@ -222,6 +222,10 @@ class IdentityForm(StationForm):
             )
 
 
+#: What the connector for a directory keeps in the configuration of its system.
+DIRECTORY_OPTIONS = ("folder", "hook", "read_back")
+
+
 class SystemForm(SafeModelForm[AS2System]):
     """An AS2 system. Folder and hook are stored in the configuration of the connector."""
 
@@ -251,6 +255,12 @@ class SystemForm(SafeModelForm[AS2System]):
         help_text="Run after the files are in place, so that the AS2 system takes them up. "
         "Hooks are named in the server’s settings, never here.",
     )
+    read_back = forms.ChoiceField(
+        required=False,
+        label="Read-back command",
+        help_text="Run to ask the AS2 system which certificates it really uses. A step is then done once it uses the "
+        "new one. Without it, a step is done when the files are stored.",
+    )
 
     class Meta:
         model = AS2System
@@ -267,12 +277,13 @@ class SystemForm(SafeModelForm[AS2System]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        hook = self.fields["hook"]
-        assert isinstance(hook, forms.ChoiceField)
-        hook.choices = [("", "None"), *((name, name) for name in sorted(settings.AS2CERTS_HOOKS))]
         config = self.instance.config or {}
-        self.fields["folder"].initial = config.get("folder", "")
-        self.fields["hook"].initial = config.get("hook", "")
+        for name in ("hook", "read_back"):
+            command = self.fields[name]
+            assert isinstance(command, forms.ChoiceField)
+            command.choices = [("", "None"), *((key, key) for key in sorted(settings.AS2CERTS_HOOKS))]
+        for name in DIRECTORY_OPTIONS:
+            self.fields[name].initial = config.get(name, "")
         self.helper = form_helper(
             Row(Column("name", css_class="col-md-8"), Column("environment", css_class="col-md-4")),
             Fieldset("What it can hold", "overlap", "signs_per_partner", "drain_hours"),
@@ -280,7 +291,8 @@ class SystemForm(SafeModelForm[AS2System]):
                 "Connector",
                 "connector",
                 Div(
-                    Row(Column("folder", css_class="col-md-6"), Column("hook", css_class="col-md-6")),
+                    "folder",
+                    Row(Column("hook", css_class="col-md-6"), Column("read_back", css_class="col-md-6")),
                     css_class="connector-directory",
                 ),
             ),
@@ -329,7 +341,7 @@ class SystemForm(SafeModelForm[AS2System]):
 
     def save(self, commit: bool = True) -> AS2System:
         directory = self.cleaned_data["connector"] == "directory"
-        names = ("folder", "hook") if directory else ()
+        names = DIRECTORY_OPTIONS if directory else ()
         config = {name: self.cleaned_data.get(name, "") for name in names}
         if self.instance.pk and config != self.instance.config:
             self.instance.baselines.all().delete()  # they were written elsewhere: see ``partners.baselines``

@@ -7,6 +7,7 @@ from celery import shared_task
 from as2certs.clock import database_now
 from rotations import reminders, runner
 from rotations.exchange import mail_feedback
+from rotations.execution import connector_steps
 
 
 @shared_task(ignore_result=True)
@@ -19,6 +20,13 @@ def apply_due() -> None:
 def send_reminders() -> None:
     """Queue all mail that is due: about windows, rotations and expiring certificates."""
     reminders.run(now=database_now())
+
+
+@shared_task(ignore_result=True)
+def repeat_steps() -> None:
+    """Notify AS2 systems again of done steps, where somebody has asked for that."""
+    while connector_steps.repeat_next(database_now):
+        pass
 
 
 @shared_task(ignore_result=True)

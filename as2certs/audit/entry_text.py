@@ -57,6 +57,8 @@ VERB_TEXTS = {
     "rotation.successor_ready": "made the successor ready",
     "step.done": "completed a step",
     "step.skipped": "left out a step",
+    "step.repeat_requested": "asked to notify the AS2 system of a step again",
+    "step.repeated": "notified the AS2 system of a step again",
     "step.failed": "failed at a step",
     "step.retried": "let a step be tried again",
     "participant.confirmed": "noted a partner’s word",

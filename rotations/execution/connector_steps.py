@@ -24,6 +24,7 @@ from django.db import (
 )
 from django.db.models import F
 
+from as2certs.audit.recording import AuditEvent, record
 from identities.certificates.installable import installable_certificate
 from identities.connectors import connector_for
 from identities.connectors.base import (
@@ -65,6 +66,8 @@ MIN_POLL_PAUSE, MAX_POLL_PAUSE = timedelta(seconds=2), timedelta(seconds=30)
 MAX_PENDING = timedelta(hours=2)
 #: A step without a window is given up after so many attempts at a system that can't be reached: two hours.
 MAX_UNREACHABLE_ATTEMPTS = 120
+#: After so long, another worker repeats what a worker that died was asked to repeat: longer than any hook takes.
+REPEAT_LEASE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,35 @@ def _require_use(connector: Connector, result: ConnectorResult) -> ConnectorResu
     if not result.outcome.good or preconditions.is_accomplished(result, shows_use=connector.shows_use):
         return result
     return replace(result, outcome=ConnectorOutcome.PENDING)
+
+
+def repeat_next(clock: Callable[[], datetime]) -> bool:
+    """Notify the AS2 system again of the done step for which that was asked first; return whether there was one.
+
+    If the worker dies, the next one repeats it after the lease, so that a hook may run twice.
+    """
+    now = clock()
+    step = Step.objects.filter(repeat_at__lte=now).order_by("repeat_at").select_related("rotation", "system").first()
+    if step is None:
+        return False
+    mine = Step.objects.filter(pk=step.pk, repeat_at=step.repeat_at)
+    if not mine.update(repeat_at=now + REPEAT_LEASE):
+        return True  # another worker has claimed it
+    try:
+        connector = connector_for(step.system) if step.system else None
+        result = connector.repeat(build_connector_change(step, now=now)) if connector else None
+        message = result.message if result else f"{step.system} has no connector."
+    except ConnectorError as error:
+        message = str(error)
+    except Exception as error:
+        log.exception("Step %s could not be repeated", step.uid)
+        message = f"{type(error).__name__}: {error}"
+    with transaction.atomic():
+        Step.objects.filter(pk=step.pk).update(repeat_at=None)
+        also = [step.rotation.holder]
+        event = AuditEvent("step.repeated", step.rotation, also=also, new={"step": step.key}, reason=message)
+        record(event, by=RUNNER, now=clock())
+    return True
 
 
 def _drift_message(connector: Connector, change: ConnectorChange) -> str:

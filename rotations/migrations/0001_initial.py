@@ -736,6 +736,10 @@ class Migration(migrations.Migration):
                     "in_use_at",
                     models.DateTimeField(blank=True, null=True, verbose_name="shown to be in use by the AS2 system"),
                 ),
+                (
+                    "repeat_at",
+                    models.DateTimeField(blank=True, null=True, verbose_name="to be repeated in the AS2 system"),
+                ),
                 ("error", models.TextField(blank=True)),
                 ("done_at", models.DateTimeField(blank=True, null=True)),
                 ("done_by", models.CharField(blank=True, max_length=200)),
@@ -1138,6 +1142,14 @@ class Migration(migrations.Migration):
             model_name="step",
             index=models.Index(
                 condition=models.Q(("state", "failed")), fields=["rotation"], name="rotations_steps_failed"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="step",
+            index=models.Index(
+                condition=models.Q(("repeat_at__isnull", False)),
+                fields=["repeat_at"],
+                name="rotations_steps_repeated",
             ),
         ),
         migrations.AddConstraint(

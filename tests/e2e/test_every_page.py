@@ -67,6 +67,7 @@ WITHOUT_A_LINK = {
     "rotation-preview",
     "rotation-roll-back",
     "rotation-slots-withdraw",
+    "rotation-step-repeat",
     "rotation-step-retry",
     "rotation-switch-now",
     "rotation-together",

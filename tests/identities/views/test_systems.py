@@ -57,10 +57,10 @@ def test_a_system_without_a_connector_keeps_no_configuration(operator: Client) -
 def test_a_directory_keeps_its_folder_and_the_name_of_its_hook(operator: Client) -> None:
     create(operator, connector="directory", folder="openas2/prod/", hook="reload")
     system = AS2System.objects.get()
-    assert system.config == {"folder": "openas2/prod", "hook": "reload"}
+    assert system.config == {"folder": "openas2/prod", "hook": "reload", "read_back": ""}
     (entry,) = trail()
     assert entry.verb == "system.created"
-    assert entry.new["config"] == {"folder": "openas2/prod", "hook": "reload"}
+    assert entry.new["config"] == system.config
 
 
 @pytest.mark.parametrize("folder", ["", "/etc", "../up", "a/../../b", ".hidden", "a//b", "C:\\x", "a b"])

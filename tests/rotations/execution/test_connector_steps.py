@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from django.conf import LazySettings
 
+from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
 from identities.models import AS2System
 from partners.models import StationBaseline
@@ -219,3 +220,39 @@ def test_a_read_back_command_decides_what_is_in_use(clock: FakeClock, folder: Pa
     clock.apply_due()
     stage = step_of(rotation, "stage")
     assert (stage.state, stage.in_use_at) == (StepState.DONE, clock.now)
+
+
+def test_the_system_is_told_again_of_a_done_step(clock: FakeClock, folder: Path) -> None:
+    rotation = staged(folder, clock)
+    (folder / "ready").touch()
+    stage = step_of(rotation, "stage")
+    step_actions.repeat_step(stage, by=RUNNER, now=clock.now)
+    with pytest.raises(ActionRefused, match="under way"):
+        step_actions.repeat_step(stage, by=RUNNER, now=clock.now)
+    before = phases(folder)
+    assert connector_steps.repeat_next(clock)
+    assert not connector_steps.repeat_next(clock)
+    assert phases(folder) == [*before, "stage"]
+    entry = Entry.objects.get(verb="step.repeated")
+    assert "ran again" in entry.reason
+    assert step_of(rotation, "stage").state == StepState.DONE
+
+
+def test_a_step_that_a_later_one_has_replaced_is_not_repeated(clock: FakeClock, folder: Path) -> None:
+    rotation = staged(folder, clock)
+    (folder / "ready").touch()
+    clock.apply_due()
+    endings.roll_back(Rotation.objects.get(pk=rotation.pk), reason="it fails", by=RUNNER, now=clock.now)
+    clock.apply_due()
+    before = phases(folder)
+    step_actions.repeat_step(step_of(rotation, "cut_over"), by=RUNNER, now=clock.now)
+    assert connector_steps.repeat_next(clock)
+    assert phases(folder) == before
+    assert "a later change" in Entry.objects.get(verb="step.repeated").reason
+
+
+def test_a_step_without_an_as2_system_is_not_repeated(clock: FakeClock, folder: Path) -> None:
+    rotation = approved(make_company(connector=None))
+    clock.apply_due()
+    with pytest.raises(ActionRefused, match="not done by an AS2 system"):
+        step_actions.repeat_step(step_of(rotation, "cut_over"), by=RUNNER, now=clock.now)
