@@ -180,6 +180,11 @@ class Connector(Protocol):
         """Whether the system can be asked if it uses a change; else a change is only known to be stored."""
         ...
 
+    @classmethod
+    def from_settings(cls, config: Mapping[str, Any], settings: Any) -> Connector:
+        """Return the connector for a system's `config`, with the server's settings. Raises ConnectorError."""
+        ...
+
     def write_baseline(self, baseline: Baseline) -> ConnectorResult:
         """Write down the certificates in use where the system has none; reject it if it has others."""
         ...
