@@ -44,6 +44,10 @@ from identities.connectors.station_folder import (
 )
 
 
+MAX_NAMED = 5
+"""How many foreign files in a folder a message names."""
+
+
 @dataclass(frozen=True)
 class DirectoryConnector:
     """The folder of one AS2 system below the root, and the names of its hook and of its read-back command."""
@@ -138,7 +142,8 @@ class DirectoryConnector:
         if pending:
             with station.locked(self.lock_seconds):
                 self._complete(station, change)
-        return ConnectorResult(ConnectorOutcome.APPLIED, f"{stored}, in use ({answer}).", in_use=True)
+        others = _others_note(station, change) if comparison.drops_old(change) else ""
+        return ConnectorResult(ConnectorOutcome.APPLIED, f"{stored}, in use ({answer}).{others}", in_use=True)
 
     def check(self) -> ConnectorResult:
         """Check that the folder is writable and the hook executable, without running it."""
@@ -323,7 +328,7 @@ class DirectoryConnector:
         return ConnectorResult(
             ConnectorOutcome.APPLIED,
             f"{station.path} no longer holds the old certificate for {comparison.name_roles(change)}"
-            f"{self._hook_note()}.{self._tidy(station)}",
+            f"{self._hook_note()}.{_others_note(station, change)}{self._tidy(station)}",
         )
 
     def _tidy(self, station: StationFolder) -> str:
@@ -481,6 +486,16 @@ class DirectoryConnector:
 
     def _why(self, error: Exception, station: StationFolder) -> str:
         return explain_os_error(error, station.path) if isinstance(error, OSError) else str(error)
+
+
+def _others_note(station: StationFolder, change: ConnectorChange) -> str:
+    """Return what else is in the folder after the old certificate has left: other certificates, and foreign files."""
+    held = {station.sha256(release) for release in station.linked()} - {change.new.sha256}
+    notes = [f"other certificates in use: {', '.join(sorted(map(name_certificate, held)))}"] if held else []
+    if unknown := station.unknown_entries():
+        more = f" and {len(unknown) - MAX_NAMED} more" if len(unknown) > MAX_NAMED else ""
+        notes.append(f"what was not put there by this application: {', '.join(unknown[:MAX_NAMED])}{more}")
+    return f" It still holds {'; '.join(notes)}." if notes else ""
 
 
 def _in_force_message(change: ConnectorChange, before: LinkState) -> str:

@@ -179,6 +179,16 @@ class StationFolder:
         others = (self.releases.name, CHOICES_FOLDER)
         return [folder.name for folder in _list_folders(self.path) if folder.name not in others]
 
+    def unknown_entries(self) -> list[str]:
+        """Return what others have put into the folder, as paths relative to it."""
+        own = (self.releases, self.work, self.operations)
+        known = {STATE_FILE, CHOICES_FOLDER, ".lock", *(folder.name for folder in own), *self.roles()}
+        found = [entry for entry in self.path.iterdir() if entry.name not in known]
+        found += [entry for entry in self.releases.iterdir() if not _RELEASE.fullmatch(entry.name)]
+        for role in self.roles():
+            found += [entry for entry in (self.path / role).iterdir() if entry.name not in ("current", "previous")]
+        return sorted(str(entry.relative_to(self.path)) for entry in found)
+
     def choices(self, role: str = "") -> list[str]:
         """Return the places of choices for single partners, in one role or in any."""
         folder = require_folder(self.path / CHOICES_FOLDER)
