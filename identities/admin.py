@@ -64,6 +64,7 @@ class AS2SystemAdmin(AuditedAdmin):
         "folder",
         "hook",
         "read_back",
+        "file_names",
         "notes",
         "uid",
         "archived_at",

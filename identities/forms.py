@@ -13,7 +13,8 @@ from django.db.models import Q
 
 from as2certs.accounts.forms import ReminderDaysField, form_helper
 from as2certs.forms import SafeForm, SafeModelForm
-from identities.connectors import CONNECTOR_CHOICES, may_sign_per_partner
+from identities.connectors import CONNECTOR_CHOICES, ConnectorError, may_sign_per_partner
+from identities.connectors.named_files import check_names
 from identities.models import AS2System, Identity
 from identities.stations import AbstractStation, Environment
 
@@ -223,7 +224,7 @@ class IdentityForm(StationForm):
 
 
 #: What the connector for a directory keeps in the configuration of its system.
-DIRECTORY_OPTIONS = ("folder", "hook", "read_back")
+DIRECTORY_OPTIONS = ("folder", "hook", "read_back", "file_names")
 
 
 class SystemForm(SafeModelForm[AS2System]):
@@ -262,6 +263,15 @@ class SystemForm(SafeModelForm[AS2System]):
         "new one. Without it, a step is done when the files are stored.",
     )
 
+    file_names = forms.CharField(
+        required=False,
+        label="Files for a product that imports from a fixed folder",
+        widget=forms.Textarea(attrs={"rows": 2}),
+        max_length=1000,
+        help_text="One name a line, such as {as2_id}-{role}.pem; ending in .pem, .cer or .p12. They are written to the "
+        "folder “files” of each station, and replaced with each change.",
+    )
+
     class Meta:
         model = AS2System
         fields = ["name", "environment", "overlap", "signs_per_partner", "drain_hours", "connector", "notes"]
@@ -284,6 +294,7 @@ class SystemForm(SafeModelForm[AS2System]):
             command.choices = [("", "None"), *((key, key) for key in sorted(settings.AS2CERTS_HOOKS))]
         for name in DIRECTORY_OPTIONS:
             self.fields[name].initial = config.get(name, "")
+        self.fields["file_names"].initial = "\n".join(config.get("file_names") or ())
         self.helper = form_helper(
             Row(Column("name", css_class="col-md-8"), Column("environment", css_class="col-md-4")),
             Fieldset("What it can hold", "overlap", "signs_per_partner", "drain_hours"),
@@ -293,6 +304,7 @@ class SystemForm(SafeModelForm[AS2System]):
                 Div(
                     "folder",
                     Row(Column("hook", css_class="col-md-6"), Column("read_back", css_class="col-md-6")),
+                    "file_names",
                     css_class="connector-directory",
                 ),
             ),
@@ -307,6 +319,14 @@ class SystemForm(SafeModelForm[AS2System]):
                 "or “/”. Such as openas2-prod."
             )
         return folder
+
+    def clean_file_names(self) -> list[str]:
+        names = self.cleaned_data["file_names"].split()
+        try:
+            check_names(names)
+        except ConnectorError as error:
+            raise forms.ValidationError(str(error)) from error
+        return names
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from identities.connectors import comparison, state_file
+from identities.connectors import comparison, named_files, state_file
 from identities.connectors.base import (
     Baseline,
     ConnectorChange,
@@ -43,7 +43,6 @@ from identities.connectors.station_folder import (
     resolve_below,
 )
 
-
 MAX_NAMED = 5
 """How many foreign files in a folder a message names."""
 
@@ -56,6 +55,7 @@ class DirectoryConnector:
     folder: str
     hook: str = ""
     read_back: str = ""
+    file_names: tuple[str, ...] = ()
     hooks: Mapping[str, Any] = field(default_factory=dict, repr=False)
     seconds: float = DEFAULT_SECONDS
     bundle_password: str = field(default="", repr=False)
@@ -68,13 +68,17 @@ class DirectoryConnector:
 
     @classmethod
     def from_settings(cls, config: Mapping[str, Any], settings: Any) -> DirectoryConnector:
-        """Return the connector for a system's `config` ("folder", "hook", "read_back"), with the server's settings."""
+        """Return the connector for a system's `config`, with the server's settings.
+
+        Its keys are "folder", "hook", "read_back", and "file_names" with a list.
+        """
         names = {key: value for key in ("folder", "hook", "read_back") if isinstance(value := config.get(key), str)}
         return cls(
             root=Path(settings.AS2CERTS_DIRECTORY_ROOT),
             folder=names.get("folder", ""),
             hook=names.get("hook", ""),
             read_back=names.get("read_back", ""),
+            file_names=tuple(map(str, config.get("file_names") or ())),
             hooks=settings.AS2CERTS_HOOKS,
             seconds=settings.AS2CERTS_HOOK_SECONDS,
             bundle_password=settings.AS2CERTS_BUNDLE_PASSWORD,
@@ -149,6 +153,7 @@ class DirectoryConnector:
         """Check that the folder is writable and the hook executable, without running it."""
         try:
             folder = resolve_below(self.root, self.folder)
+            named_files.check_names(self.file_names)
             commands = [self._command(name) for name in (self.hook, self.read_back) if name]
             probe_writable(folder)
         except ConnectorError as error:
@@ -183,6 +188,7 @@ class DirectoryConnector:
         """Create and lock the station's folder, and call `write` with it."""
         try:
             self._hook()
+            named_files.check_names(self.file_names)
             station = self._station(item)
             station.make()
             with station.locked(self.lock_seconds):
@@ -202,6 +208,7 @@ class DirectoryConnector:
         if found in (ConnectorState.NEW, ConnectorState.STORED):
             if not state_file.is_true(station):
                 state_file.write_state(station, change.operation)
+            named_files.write_files(station, self.file_names)
             already = f"{station.path} holds {name_certificate(change.new)} already{comparison.for_partner(change)}."
             outcome = ConnectorOutcome.PENDING if found is ConnectorState.STORED else ConnectorOutcome.ALREADY_APPLIED
             return ConnectorResult(outcome, already + self._tidy(station))
@@ -217,6 +224,7 @@ class DirectoryConnector:
             station.begin(change.operation, before)
             station.point(comparison.state_after(change, before, beside), forward=True)
             state_file.write_state(station, change.operation)
+            named_files.write_files(station, self.file_names)
             answer = self._run_hook(station, change, comparison.hook_phase(change))
             if not answer.in_use:
                 station.suspend(change.operation)
@@ -247,7 +255,8 @@ class DirectoryConnector:
         wanted = comparison.baseline_links(baseline)
         missing = comparison.missing_links(station, baseline)
         names = ", ".join(sorted(wanted))
-        if not missing and state_file.is_true(station):
+        is_complete = state_file.is_true(station) and not named_files.has_differences(station, self.file_names)
+        if not missing and is_complete:
             return ConnectorResult(
                 ConnectorOutcome.ALREADY_APPLIED, f"{station.path} holds what the inventory says: {names}."
             )
@@ -261,6 +270,7 @@ class DirectoryConnector:
                 station.name_partner(partner, baseline.as2_id)
             station.point(missing, forward=True)
             state_file.write_state(station, state_file.recorded_operation(station) or baseline.operation)
+            named_files.write_files(station, self.file_names)
         except (OSError, ConnectorError) as error:
             return self._undo_baseline(station, before, added, error)
         written = ", ".join(missing) or "state.json"
@@ -352,6 +362,7 @@ class DirectoryConnector:
         try:
             turned = station.point(before, forward=False)
             self._restore_state_file(station, change.operation)
+            named_files.write_files(station, self.file_names)
         except (OSError, ConnectorError) as again:
             return ConnectorResult(
                 ConnectorOutcome.UNKNOWN,
@@ -430,6 +441,8 @@ class DirectoryConnector:
             yield "files are missing beside the certificate, or the key there belongs to another."
         if not state_file.is_true(station):
             yield f"{STATE_FILE} does not say what the links say."
+        if named_files.has_differences(station, self.file_names):
+            yield "the files under other names differ from the links."
         if self.hook and not station.done(change.operation) and not station.pending(change.operation):
             yield f'the hook "{self.hook}" has not run to its end for this change.'
 

@@ -44,6 +44,8 @@ CHOICES_FOLDER = "partners"
 """The folder of the choices for single partners, below an identity."""
 MANIFEST = "manifest.json"
 STATE_FILE = "state.json"
+FILES_FOLDER = "files"
+"""The folder of copies under other names: see `named_files`."""
 
 _RELEASE = re.compile(r"[0-9a-f]{16}")
 _LINK = re.compile(r"((?:\.\./)+)releases/([0-9a-f]{16})")
@@ -176,13 +178,13 @@ class StationFolder:
 
     def roles(self) -> list[str]:
         """Return the roles that have a folder here."""
-        others = (self.releases.name, CHOICES_FOLDER)
+        others = (self.releases.name, CHOICES_FOLDER, FILES_FOLDER)
         return [folder.name for folder in _list_folders(self.path) if folder.name not in others]
 
     def unknown_entries(self) -> list[str]:
         """Return what others have put into the folder, as paths relative to it."""
         own = (self.releases, self.work, self.operations)
-        known = {STATE_FILE, CHOICES_FOLDER, ".lock", *(folder.name for folder in own), *self.roles()}
+        known = {STATE_FILE, CHOICES_FOLDER, FILES_FOLDER, ".lock", *(folder.name for folder in own), *self.roles()}
         found = [entry for entry in self.path.iterdir() if entry.name not in known]
         found += [entry for entry in self.releases.iterdir() if not _RELEASE.fullmatch(entry.name)]
         for role in self.roles():
@@ -352,8 +354,13 @@ class StationFolder:
 
     def write_json(self, path: Path, content: object, mode: int) -> None:
         """Write a file below the station atomically."""
+        self.write_bytes(path, json.dumps(content, indent=2).encode() + b"\n", mode)
+
+    def write_bytes(self, path: Path, content: bytes, mode: int) -> None:
+        """Write a file below the station atomically, and create its folder if it is missing."""
         draft = self.work / f"draft-{uuid.uuid4().hex}"
-        write_file(draft, json.dumps(content, indent=2).encode() + b"\n", mode)
+        write_file(draft, content, mode)
+        _make_folder(path.parent, 0o700 if self.private else 0o777)
         draft.replace(path)
         fsync_folder(path.parent)
 
