@@ -590,6 +590,12 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 5,
         "options": {"expires": 30},
     },
+    "repeat steps": {"task": "rotations.tasks.repeat_steps", "schedule": 15, "options": {"expires": 30}},
+    "write baselines": {
+        "task": "partners.tasks.write_baselines",
+        "schedule": 15,
+        "options": {"expires": 30},
+    },
     "draw reports": {
         "task": "as2certs.site.tasks.draw_reports",
         "schedule": 5,

@@ -64,6 +64,8 @@ class AS2SystemAdmin(AuditedAdmin):
         "connector",
         "folder",
         "hook",
+        "read_back",
+        "file_names",
         "notes",
         "uid",
         "archived_at",

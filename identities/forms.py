@@ -14,7 +14,8 @@ from django.db.models import Q
 from as2certs.accounts.forms import ReminderDaysField, form_helper
 from as2certs.forms import SafeForm, SafeModelForm
 from identities.capabilities import QUESTIONS, Support, answers_of
-from identities.connectors import CONNECTOR_CHOICES, may_sign_per_partner
+from identities.connectors import CONNECTOR_CHOICES, ConnectorError, may_sign_per_partner
+from identities.connectors.named_files import check_names
 from identities.models import AS2System, Identity
 from identities.stations import AbstractStation, Environment
 
@@ -244,6 +245,10 @@ class IdentityForm(StationForm):
             )
 
 
+#: What the connector for a directory keeps in the configuration of its system.
+DIRECTORY_OPTIONS = ("folder", "hook", "read_back", "file_names")
+
+
 class SystemForm(SafeModelForm[AS2System]):
     """An AS2 system. Folder and hook are stored in the configuration of the connector."""
 
@@ -273,6 +278,21 @@ class SystemForm(SafeModelForm[AS2System]):
         help_text="Run after the files are in place, so that the AS2 system takes them up. "
         "Hooks are named in the server’s settings, never here.",
     )
+    read_back = forms.ChoiceField(
+        required=False,
+        label="Read-back command",
+        help_text="Run to ask the AS2 system which certificates it really uses. A step is then done once it uses the "
+        "new one. Without it, a step is done when the files are stored.",
+    )
+
+    file_names = forms.CharField(
+        required=False,
+        label="Files for a product that imports from a fixed folder",
+        widget=forms.Textarea(attrs={"rows": 2}),
+        max_length=1000,
+        help_text="One name a line, such as {as2_id}-{role}.pem; ending in .pem, .cer or .p12. They are written to the "
+        "folder “files” of each station, and replaced with each change.",
+    )
 
     class Meta:
         model = AS2System
@@ -294,12 +314,14 @@ class SystemForm(SafeModelForm[AS2System]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        hook = self.fields["hook"]
-        assert isinstance(hook, forms.ChoiceField)
-        hook.choices = [("", "None"), *((name, name) for name in sorted(settings.AS2CERTS_HOOKS))]
         config = self.instance.config or {}
-        self.fields["folder"].initial = config.get("folder", "")
-        self.fields["hook"].initial = config.get("hook", "")
+        for name in ("hook", "read_back"):
+            command = self.fields[name]
+            assert isinstance(command, forms.ChoiceField)
+            command.choices = [("", "None"), *((key, key) for key in sorted(settings.AS2CERTS_HOOKS))]
+        for name in DIRECTORY_OPTIONS:
+            self.fields[name].initial = config.get(name, "")
+        self.fields["file_names"].initial = "\n".join(config.get("file_names") or ())
         self.helper = form_helper(
             Row(Column("name", css_class="col-md-8"), Column("environment", css_class="col-md-4")),
             capability_fieldset("What it can do", "switches_by_date", "drain_hours"),
@@ -307,7 +329,9 @@ class SystemForm(SafeModelForm[AS2System]):
                 "Connector",
                 "connector",
                 Div(
-                    Row(Column("folder", css_class="col-md-6"), Column("hook", css_class="col-md-6")),
+                    "folder",
+                    Row(Column("hook", css_class="col-md-6"), Column("read_back", css_class="col-md-6")),
+                    "file_names",
                     css_class="connector-directory",
                 ),
             ),
@@ -322,6 +346,14 @@ class SystemForm(SafeModelForm[AS2System]):
                 "or “/”. Such as openas2-prod."
             )
         return folder
+
+    def clean_file_names(self) -> list[str]:
+        names = self.cleaned_data["file_names"].split()
+        try:
+            check_names(names)
+        except ConnectorError as error:
+            raise forms.ValidationError(str(error)) from error
+        return names
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -357,8 +389,11 @@ class SystemForm(SafeModelForm[AS2System]):
 
     def save(self, commit: bool = True) -> AS2System:
         directory = self.cleaned_data["connector"] == "directory"
-        names = ("folder", "hook") if directory else ()
-        self.instance.config = {name: self.cleaned_data.get(name, "") for name in names}
+        names = DIRECTORY_OPTIONS if directory else ()
+        config = {name: self.cleaned_data.get(name, "") for name in names}
+        if self.instance.pk and config != self.instance.config:
+            self.instance.baselines.all().delete()  # they were written elsewhere: see ``partners.baselines``
+        self.instance.config = config
         return super().save(commit)
 
 

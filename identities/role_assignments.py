@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from as2certs.background import wake_task
 from as2certs.rows import insert_rows
 from identities.stations import AbstractCertificate, AbstractStation
 
@@ -109,10 +110,11 @@ def assign_free_roles(
 ) -> list[tuple[str, ...]]:
     """Assign each certificate, from ``at`` (UTC) on, to those of its roles that have none; return the roles of each.
 
-    The certificates belong to stations of one kind; of two for the same free role, the first one gets it. Takes two
-    statements.
+    The certificates belong to stations of one kind; of two for the same free role, the first one gets it. Their AS2
+    systems get a new baseline: see ``partners.baselines``. Takes three statements.
     """
-    model = certificates[0][0].holder.service.model
+    station = certificates[0][0].holder
+    model = station.service.model
     key = f"{certificates[0][0].HOLDER}_id"
     holders = {getattr(certificate, key) for certificate, _ in certificates}
     rows = model._default_manager.open().filter(**{f"{key}__in": holders})
@@ -126,4 +128,7 @@ def assign_free_roles(
         new_rows += [(holder, certificate.pk, role) for role in free]
         assigned.append(free)
     insert_rows(model, (key, "certificate_id", "role"), new_rows, same={"starts_at": at})
+    if new_rows:
+        station.baselines.model.objects.filter(**{f"{key}__in": {holder for holder, _, _ in new_rows}}).delete()
+        wake_task("partners.tasks.write_baselines")
     return assigned

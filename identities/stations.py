@@ -74,6 +74,7 @@ class AbstractStation(Archivable):
     if TYPE_CHECKING:  # reverse relations of the concrete models
         certificates: Any
         service: Any
+        baselines: Any
 
     name = models.CharField(max_length=120)
     as2_id = models.CharField(

@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from as2certs.accounts.models import validate_time_zone
 from identities.capabilities import AbstractCapabilities, Support
-from identities.models import Identity, IdentityCertificate
+from identities.models import AS2System, Identity, IdentityCertificate
 from identities.stations import (
     AbstractCertificate,
     AbstractPeriod,
@@ -247,3 +247,52 @@ class PartnerService(AbstractService):
         verbose_name = "service of a partner's certificate"
         verbose_name_plural = "service of partners' certificates"
         constraints = service_constraints("partner")
+
+
+class StationBaseline(models.Model):
+    """Whether the certificates in use at a station were written to an AS2 system; see ``partners.baselines``."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued", "waiting for its turn"
+        WORKING = "working", "being written"
+        DONE = "done", "written"
+        FAILED = "failed", "failed"
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    system = models.ForeignKey(AS2System, on_delete=models.CASCADE, related_name="baselines")
+    identity = models.ForeignKey(Identity, null=True, blank=True, on_delete=models.CASCADE, related_name="baselines")
+    partner = models.ForeignKey(Partner, null=True, blank=True, on_delete=models.CASCADE, related_name="baselines")
+    state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
+    due_at = models.DateTimeField()
+    lease_until = models.DateTimeField(null=True, blank=True)
+    attempts = models.PositiveIntegerField(default=0)
+    message = models.TextField(blank=True)
+    written_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["system", "id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(identity=None, partner__isnull=False) | Q(identity__isnull=False, partner=None),
+                name="partners_baseline_of_one_station",
+            ),
+            models.UniqueConstraint(fields=["system", "identity"], name="partners_baseline_of_identity_once"),
+            models.UniqueConstraint(fields=["system", "partner"], name="partners_baseline_of_partner_once"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["due_at", "id"],
+                condition=Q(state__in=["queued", "working"]),
+                name="partners_baselines_due",
+            ),
+            models.Index(fields=["system"], condition=Q(state="failed"), name="partners_baselines_failed"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.holder} in {self.system}"
+
+    @property
+    def holder(self) -> Identity | Partner:
+        station = self.identity or self.partner
+        assert station is not None  # by a constraint
+        return station

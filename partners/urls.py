@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from partners.views import certificates, contacts, importing, partnerships, stations
+from partners.views import baselines, certificates, contacts, importing, partnerships, stations
 
 urlpatterns = [
     path("partners/", stations.partner_list, name="partner-list"),
@@ -13,6 +13,7 @@ urlpatterns = [
     path("partners/<uuid:uid>/archive/", stations.partner_archive, name="partner-archive"),
     path("partners/<uuid:uid>/restore/", stations.partner_restore, name="partner-restore"),
     path("partners/<uuid:uid>/subscribe/", stations.partner_subscribe, name="partner-subscribe"),
+    path("systems/<uuid:uid>/baseline/", baselines.system_baseline, name="system-baseline"),
     path("partners/<uuid:uid>/upload/", certificates.partner_upload, name="partner-upload"),
     path("partners/<uuid:uid>/contacts/new/", contacts.contact_create, name="contact-create"),
     path("contacts/<uuid:uid>/edit/", contacts.contact_update, name="contact-update"),

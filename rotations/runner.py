@@ -156,14 +156,15 @@ def _behind_busy_systems(due: StepQuerySet, now: datetime) -> Q:
     What a system failed to do is tried first: the system may be away, and the others keep the order of their moments.
     """
     running = Q(state=StepState.RUNNING, lease_until__gte=now)
-    failed = Q(pk__in=due.filter(state=StepState.WAITING, attempts__gte=1).order_by().values("pk"))
+    # What is stored there has not failed: the system is only asked whether it uses it.
+    failed = Q(pk__in=due.filter(state=StepState.WAITING, attempts__gte=1, stored_at=None).order_by().values("pk"))
     # One statement: between two, a step that begins or ends its attempt would be missed by both.
     tried = (
         Step.objects.filter(failed | running, system__isnull=False)
         .order_by()
         .values("system")
         .annotate(
-            first=Min("earliest_at", filter=failed | (running & Q(attempts__gte=2))),
+            first=Min("earliest_at", filter=failed | (running & Q(attempts__gte=2, stored_at=None))),
             running=Count("pk", filter=running),
         )
     )
@@ -263,7 +264,7 @@ def _settle_or_claim(step: Step, clock: Callable[[], datetime]) -> Claim | None:
         # In a savepoint, so that one broken step does not take the others with it.
         with transaction.atomic():
             work = UnitOfWork(transitions.lock_rotations_of([step]), by=RUNNER, now=now)
-            was_begun = step.state == StepState.RUNNING
+            was_begun = step.state == StepState.RUNNING or step.stored_at is not None
             if not was_begun and (reason := preconditions.obstacle(step, work, now=now)):
                 transitions.fail_step(step, reason, now=now)
             elif step.system_id is None:

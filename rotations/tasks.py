@@ -8,6 +8,7 @@ from as2certs.background import wake_task
 from as2certs.clock import database_now
 from rotations import reminders, runner
 from rotations.exchange import bulk, mail_feedback
+from rotations.execution import connector_steps
 
 
 @shared_task(ignore_result=True)
@@ -27,6 +28,13 @@ def send_announcements() -> None:
     """Announce to some of the partners of the bulk announcements that were asked for, and let others have a turn."""
     if bulk.send_next_announcements(now=database_now()):
         wake_task("rotations.tasks.send_announcements")
+
+
+@shared_task(ignore_result=True)
+def repeat_steps() -> None:
+    """Notify AS2 systems again of done steps, where somebody has asked for that."""
+    while connector_steps.repeat_next(database_now):
+        pass
 
 
 @shared_task(ignore_result=True)

@@ -78,6 +78,7 @@ urlpatterns = [
     path("rotations/steps/<uuid:uid>/done/", steps.step_done, name="rotation-step-done"),
     path("rotations/steps/<uuid:uid>/leave-out/", steps.step_skip, name="rotation-step-skip"),
     path("rotations/steps/<uuid:uid>/try-again/", steps.step_retry, name="rotation-step-retry"),
+    path("rotations/steps/<uuid:uid>/again/", steps.step_repeat, name="rotation-step-repeat"),
     path("rotations/partners/<uuid:uid>/answer/", participants.participant_confirm, name="participant-confirm"),
     path("rotations/partners/<uuid:uid>/as-partner/", participants.as_partner, name="participant-as-partner"),
     path("partners/<uuid:uid>/ask/", certificate_requests.partner_ask, name="partner-ask"),

@@ -20,9 +20,9 @@ from as2certs.site.active_rotations import MAX_ROTATIONS, ActiveRotation
 from as2certs.site.badges import expiry_meaning
 from as2certs.site.health import stuck_mail
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate, IdentityService
-from identities.open_tasks import OpenTask, sort_by_urgency, staged_certificate_task
+from identities.open_tasks import OpenTask, baseline_task, sort_by_urgency, staged_certificate_task
 from identities.role_status import ATTENTION_PERIOD
-from partners.models import Partner, PartnerCertificate, PartnerService
+from partners.models import Partner, PartnerCertificate, PartnerService, StationBaseline
 from partners.open_tasks import dismissal_link
 from rotations.models import HandedIn, Rotation, Sighting
 from rotations.notifications.expiry import (
@@ -119,6 +119,7 @@ def _present_kinds(
             _request_tasks,
         ),
         (AS2System.objects.active().filter(check_ok=False), _system_tasks),
+        (_systems_without_baseline(), _baseline_tasks),
         (stuck_mail(now), _stuck_mail_tasks),
         (_bounced_staff_mail(now), _bounce_tasks),
     ]
@@ -275,6 +276,15 @@ def _request_tasks(rows: QuerySet[CertificateRequest]) -> Iterator[OpenTask]:
 def _system_tasks(rows: QuerySet[AS2System]) -> Iterator[OpenTask]:
     for system in rows[:MAX_PER_KIND]:
         yield OpenTask("soon", f"{system} did not pass its last check", "Look at it", system.get_absolute_url())
+
+
+def _systems_without_baseline() -> QuerySet[AS2System]:
+    failed = StationBaseline.objects.filter(system=OuterRef("pk"), state=StationBaseline.State.FAILED)
+    return AS2System.objects.active().filter(Exists(failed))
+
+
+def _baseline_tasks(rows: QuerySet[AS2System]) -> Iterator[OpenTask]:
+    yield from map(baseline_task, rows[:MAX_PER_KIND])
 
 
 def _stuck_mail_tasks(rows: QuerySet[Message]) -> Iterator[OpenTask]:

@@ -43,7 +43,7 @@ __all__ = [
 MANUAL = "manual"
 """The kind of a system without connector: a person applies its changes."""
 
-CONNECTORS: dict[str, type[DirectoryConnector]] = {DirectoryConnector.kind: DirectoryConnector}
+CONNECTORS: dict[str, type[Connector]] = {DirectoryConnector.kind: DirectoryConnector}
 
 CONNECTOR_CHOICES: list[tuple[str, str]] = [
     (MANUAL, "A person applies changes by hand"),

@@ -16,7 +16,8 @@ MOVES = frozenset({"add", "switch", "replace", "drop"})
 """What a change does in a role: `add` accepts the new certificate too, `drop` removes the old one; see
 `rotations.planning.change`."""
 
-SIDES = frozenset({"own", "partner"})
+ROLES: Mapping[str, tuple[str, ...]] = {"own": ("decrypt", "sign"), "partner": ("verify", "encrypt")}
+"""The roles of a station on each side, readers first."""
 
 _ROLE = re.compile(r"[a-z][a-z_]{0,30}")
 
@@ -35,6 +36,8 @@ class ConnectorOutcome(StrEnum):
     UNREACHABLE = "unreachable"
     """The system does not answer: nothing was changed, and other changes of it need not be tried."""
     UNKNOWN = "unknown"
+    PENDING = "pending"
+    """Stored, but the system does not use it yet: it is asked again later, and nothing is written again."""
 
     @property
     def good(self) -> bool:
@@ -49,6 +52,8 @@ class ConnectorState(StrEnum):
     """Before the change."""
     NEW = "new"
     """After the change."""
+    STORED = "stored"
+    """After the change, but the system answered that it does not use it yet."""
     PARTLY = "partly"
     """Started and not finished: applying it again continues."""
     EMPTY = "empty"
@@ -59,10 +64,14 @@ class ConnectorState(StrEnum):
 
 @dataclass(frozen=True)
 class ConnectorResult:
-    """The outcome of a call, with one sentence for the operator."""
+    """The outcome of a call, with one sentence for the operator.
+
+    `in_use` is set if the system itself answered that it uses the change; without it, the change is stored.
+    """
 
     outcome: ConnectorOutcome
     message: str
+    in_use: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,12 +109,7 @@ class ConnectorChange:
     partner: str = ""
 
     def __post_init__(self) -> None:
-        if not self.operation:
-            raise ValueError("A change needs an operation: its idempotency key.")
-        if self.side not in SIDES:
-            raise ValueError(f"A change is on the side own or partner, not {self.side!r}.")
-        if not self.as2_id or not self.as2_id.isprintable():
-            raise ValueError("A change needs the station's AS2 ID, in printable characters.")
+        _check_station(self.operation, self.side, self.as2_id)
         if not self.partner.isprintable():
             raise ValueError("The AS2 ID of the partner of a change has printable characters only.")
         if self.partner and (self.side != "own" or set(self.moves.values()) != {"switch"}):
@@ -114,6 +118,40 @@ class ConnectorChange:
             raise ValueError(f"Each role of a change has a move out of {', '.join(sorted(MOVES))}.")
         if not all(_ROLE.fullmatch(role) for role in self.moves):
             raise ValueError(f"A role is a word in small letters, not one of {', '.join(map(repr, self.moves))}.")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The certificates in use at one station before a change, as a connector writes them down in its AS2 system.
+
+    `roles` has the certificates of each role: the one in use, and after it those that are accepted too. `choices` has
+    the certificates that sign for one partner alone, by the partner's AS2 ID. Raises ValueError for an invalid one.
+    """
+
+    operation: str
+    side: Literal["own", "partner"]
+    as2_id: str
+    roles: Mapping[str, tuple[InstallableCertificate, ...]]
+    choices: Mapping[str, InstallableCertificate] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_station(self.operation, self.side, self.as2_id)
+        if not self.roles or not all(self.roles.values()) or not set(self.roles) <= set(ROLES[self.side]):
+            raise ValueError(f"A baseline has certificates for roles out of {', '.join(ROLES[self.side])}.")
+        if self.choices and self.side != "own":
+            raise ValueError("Only an identity has certificates that sign for one partner alone.")
+        if not all(partner and partner.isprintable() for partner in self.choices):
+            raise ValueError("The AS2 ID of a partner has printable characters only.")
+
+
+def _check_station(operation: str, side: str, as2_id: str) -> None:
+    """Raise ValueError unless these name an operation on a station."""
+    if not operation:
+        raise ValueError("A change needs an operation: its idempotency key.")
+    if side not in ROLES:
+        raise ValueError(f"A change is on the side own or partner, not {side!r}.")
+    if not as2_id or not as2_id.isprintable():
+        raise ValueError("A change needs the station's AS2 ID, in printable characters.")
 
 
 @dataclass(frozen=True)
@@ -127,8 +165,8 @@ class HeldCertificates:
 class Connector(Protocol):
     """A connector to one AS2 system.
 
-    A rollback is the reverse change. `read`, `state` and `checkpoint` raise ConnectorError if the system can't be read;
-    the other methods return a ConnectorResult whatever happens.
+    Retiring is a change whose moves are `drop`, a rollback is the reverse change. `read`, `state` and `checkpoint`
+    raise ConnectorError if the system can't be read; the other methods return a ConnectorResult whatever happens.
     """
 
     kind: ClassVar[str]
@@ -136,6 +174,20 @@ class Connector(Protocol):
     automatic: ClassVar[bool]
     signs_per_partner: ClassVar[bool]
     """Whether it can apply a change for one partner alone."""
+
+    @property
+    def shows_use(self) -> bool:
+        """Whether the system can be asked if it uses a change; else a change is only known to be stored."""
+        ...
+
+    @classmethod
+    def from_settings(cls, config: Mapping[str, Any], settings: Any) -> Connector:
+        """Return the connector for a system's `config`, with the server's settings. Raises ConnectorError."""
+        ...
+
+    def write_baseline(self, baseline: Baseline) -> ConnectorResult:
+        """Write down the certificates in use where the system has none; reject it if it has others."""
+        ...
 
     def read(self, change: ConnectorChange) -> Mapping[str, HeldCertificates]:
         """Return the certificates in each role of the change."""
@@ -154,7 +206,11 @@ class Connector(Protocol):
         ...
 
     def verify(self, change: ConnectorChange) -> ConnectorResult:
-        """Read the system and compare it with the change."""
+        """Read the system, compare it with the change, and ask whether it is used, as far as the system shows that."""
+        ...
+
+    def repeat(self, change: ConnectorChange) -> ConnectorResult:
+        """Notify the system of a change that is stored, once more; reject it if something else is stored since."""
         ...
 
     def check(self) -> ConnectorResult:

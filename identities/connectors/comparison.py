@@ -7,7 +7,9 @@ from typing import Any
 
 from as2certs import pki
 from identities.connectors.base import (
+    Baseline,
     ConnectorChange,
+    ConnectorError,
     ConnectorState,
     HeldCertificates,
     InstallableCertificate,
@@ -64,6 +66,8 @@ def connector_state(station: StationFolder, change: ConnectorChange, *, hooked: 
     if len(found) > 1 or station.begun(change.operation) is not None:
         return ConnectorState.PARTLY
     only = found.pop()
+    if only is ConnectorState.NEW and station.pending(change.operation):
+        return ConnectorState.STORED
     marked = station.done(change.operation)
     return (
         ConnectorState.PARTLY if only is ConnectorState.NEW and (hooked or drops_old(change)) and not marked else only
@@ -169,6 +173,56 @@ def differences(station: StationFolder, change: ConnectorChange) -> Iterable[str
             yield f"{role} does not accept {name_certificate(old.sha256)} beside it."
     for place in choices_to_end(station, change):
         yield f"{place} still holds a choice for one partner alone."
+
+
+def baseline_links(baseline: Baseline) -> dict[str, LinkPair]:
+    """Return the links that a baseline asks for, readers first. Raises ConnectorError if a role has too many."""
+    wanted = {}
+    for role in sorted(baseline.roles, key=lambda role: role not in READER_ROLES):
+        releases = [release_id(certificate.sha256) for certificate in baseline.roles[role]]
+        if len(releases) > 2 or (len(releases) > 1 and role not in READER_ROLES):
+            raise ConnectorError(
+                f"The role {role} has {len(releases)} certificates in use, and a folder has room for "
+                f"{2 if role in READER_ROLES else 1}: retire the others first."
+            )
+        wanted[role] = LinkPair(*releases)
+    for partner, certificate in baseline.choices.items():
+        wanted[choice_place(partner, "sign")] = LinkPair(release_id(certificate.sha256))
+    return wanted
+
+
+def missing_links(station: StationFolder, baseline: Baseline) -> dict[str, LinkPair]:
+    """Return those links of a baseline that the station lacks. Raises ConnectorError if it has others instead."""
+    wanted, missing = baseline_links(baseline), {}
+    for place in (*wanted, *(place for place in station.choices() if place not in wanted)):
+        found, want = station.links(place), wanted.get(place, LinkPair())
+        is_reader = role_of(place) in READER_ROLES
+        # A writer's old certificate stays linked until it is retired.
+        held = {found.current, found.previous if is_reader else None} - {None}
+        lacks_second = is_reader and want.previous is not None and found.previous is None
+        if not held <= {want.current, want.previous} or (lacks_second and found.current == want.previous):
+            raise ConnectorError(_describe_unexpected(station, place, held, _certificates_at(baseline, want)))
+        if found.current is None or lacks_second:
+            missing[place] = want
+    return missing
+
+
+def _certificates_at(baseline: Baseline, links: LinkPair) -> list[InstallableCertificate]:
+    every = [*(one for held in baseline.roles.values() for one in held), *baseline.choices.values()]
+    found = {one.sha256: one for one in every if release_id(one.sha256) in (links.current, links.previous)}
+    return list(found.values())
+
+
+def _describe_unexpected(
+    station: StationFolder, place: str, held: Iterable[str | None], wanted: Iterable[InstallableCertificate]
+) -> str:
+    """Return what a place holds in place of what the inventory says, as a sentence."""
+    found = " and ".join(sorted(name_certificate(station.sha256(release)) for release in held))
+    expected = " and ".join(map(name_certificate, wanted)) or "nothing"
+    return (
+        f"{station.path / place} holds {found}, and the inventory has {expected} in use there: find out what the AS2 "
+        "system uses, correct the other, then retry."
+    )
 
 
 def to_checkpoint(state: Mapping[str, LinkPair]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 1. Record the links before the change.
 2. Write the files of the new certificate to a work folder, sync them, and rename it into place.
-3. Point the links `previous` to the old certificate and then `current` to the new one.
-4. Run the hook, and mark the operation as done.
+3. Point the links `previous` to the old certificate and then `current` to the new one, and write `state.json`.
+4. Run the hook, and mark the operation as done, or as pending if the system does not use the change yet.
 
 After a failure the links are restored. After a killed call the next one continues from the record, so that a hook may
 run twice for one change.
@@ -12,13 +12,14 @@ run twice for one change.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from identities.connectors import comparison
+from identities.connectors import comparison, named_files, state_file
 from identities.connectors.base import (
+    Baseline,
     ConnectorChange,
     ConnectorError,
     ConnectorOutcome,
@@ -29,24 +30,32 @@ from identities.connectors.base import (
 )
 from identities.connectors.comparison import name_certificate
 from identities.connectors.folder_probe import explain_os_error, is_executable, probe_writable
-from identities.connectors.hooks import DEFAULT_SECONDS, Hook, HookFailed, SystemUnreachable
+from identities.connectors.hooks import DEFAULT_SECONDS, Hook, HookAnswer, HookFailed, SystemUnreachable
+from identities.connectors.read_back import UnexpectedUse, compare_answer, parse_answer
 from identities.connectors.release_files import KeyMissing, build_release_files, is_intact, stored_passwords
 from identities.connectors.station_folder import (
+    STATE_FILE,
     LinkPair,
+    LinkState,
     StationBusy,
     StationFolder,
     release_id,
     resolve_below,
 )
 
+MAX_NAMED = 5
+"""How many foreign files in a folder a message names."""
+
 
 @dataclass(frozen=True)
 class DirectoryConnector:
-    """The folder of one AS2 system below the root, and the name of its hook."""
+    """The folder of one AS2 system below the root, and the names of its hook and of its read-back command."""
 
     root: Path
     folder: str
     hook: str = ""
+    read_back: str = ""
+    file_names: tuple[str, ...] = ()
     hooks: Mapping[str, Any] = field(default_factory=dict, repr=False)
     seconds: float = DEFAULT_SECONDS
     bundle_password: str = field(default="", repr=False)
@@ -59,16 +68,26 @@ class DirectoryConnector:
 
     @classmethod
     def from_settings(cls, config: Mapping[str, Any], settings: Any) -> DirectoryConnector:
-        """Return the connector for a system's `config` ("folder", "hook"), with the server's settings."""
-        folder, hook = config.get("folder"), config.get("hook")
+        """Return the connector for a system's `config`, with the server's settings.
+
+        Its keys are "folder", "hook", "read_back", and "file_names" with a list.
+        """
+        names = {key: value for key in ("folder", "hook", "read_back") if isinstance(value := config.get(key), str)}
         return cls(
             root=Path(settings.AS2CERTS_DIRECTORY_ROOT),
-            folder=folder if isinstance(folder, str) else "",
-            hook=hook if isinstance(hook, str) else "",
+            folder=names.get("folder", ""),
+            hook=names.get("hook", ""),
+            read_back=names.get("read_back", ""),
+            file_names=tuple(map(str, config.get("file_names") or ())),
             hooks=settings.AS2CERTS_HOOKS,
             seconds=settings.AS2CERTS_HOOK_SECONDS,
             bundle_password=settings.AS2CERTS_BUNDLE_PASSWORD,
         )
+
+    @property
+    def shows_use(self) -> bool:
+        """Whether there is a command that reads back what the system uses."""
+        return bool(self.read_back)
 
     def read(self, change: ConnectorChange) -> Mapping[str, HeldCertificates]:
         """Return the certificates that the links of each role point to. Raises ConnectorError."""
@@ -86,48 +105,94 @@ class DirectoryConnector:
             return comparison.to_checkpoint(comparison.state_before(self._station(change), change))
 
     def verify(self, change: ConnectorChange) -> ConnectorResult:
-        """Read the files and compare their fingerprints, and for identities the private key."""
+        """Read the files and compare their fingerprints, for identities the private key; then ask the system."""
         try:
             with self._reading():
                 station = self._station(change)
                 wrong = next(iter(self._differences(station, change)), None)
+                if wrong:
+                    return ConnectorResult(ConnectorOutcome.REJECTED, f"Read back from {station.path}: {wrong}")
+                return self._ask_use(station, change)
+        except SystemUnreachable as error:
+            return ConnectorResult(ConnectorOutcome.UNREACHABLE, str(error))
+        except UnexpectedUse as error:
+            return ConnectorResult(ConnectorOutcome.REJECTED, str(error))
+        except HookFailed as error:
+            return ConnectorResult(
+                ConnectorOutcome.REJECTED,
+                f"{error} The files are stored in {station.path}, and it is not known whether the system uses them.",
+            )
         except ConnectorError as error:
             return ConnectorResult(ConnectorOutcome.UNKNOWN, str(error))
-        if wrong:
-            return ConnectorResult(ConnectorOutcome.REJECTED, f"Read back from {station.path}: {wrong}")
-        return ConnectorResult(
-            ConnectorOutcome.APPLIED,
-            f"Read back from {station.path}: {name_certificate(change.new)} for "
-            f"{comparison.name_roles(change)}, as wanted.",
-        )
+
+    def _ask_use(self, station: StationFolder, change: ConnectorChange) -> ConnectorResult:
+        """Ask the system whether it uses what is stored, by the read-back command, or by the hook if that is pending.
+
+        Raises HookFailed or ConnectorError.
+        """
+        stored = f"Read back from {station.path}: {name_certificate(change.new)} for {comparison.name_roles(change)}"
+        pending = station.pending(change.operation)
+        if self.read_back:
+            output = self._run(self._command(self.read_back), station, change, "read_back").output
+            missing = compare_answer(parse_answer(output), change)
+            answer = "read back from the system"
+        elif pending:
+            missing = "" if self._run_hook(station, change, "status").in_use else f'says the hook "{self.hook}"'
+            answer = "answer of the system"
+        else:
+            return ConnectorResult(ConnectorOutcome.APPLIED, f"{stored}, as wanted.")
+        if missing:
+            return ConnectorResult(ConnectorOutcome.PENDING, f"{stored}. The system does not use it yet: {missing}.")
+        if pending:
+            with station.locked(self.lock_seconds):
+                self._complete(station, change)
+        others = _others_note(station, change) if comparison.drops_old(change) else ""
+        return ConnectorResult(ConnectorOutcome.APPLIED, f"{stored}, in use ({answer}).{others}", in_use=True)
 
     def check(self) -> ConnectorResult:
         """Check that the folder is writable and the hook executable, without running it."""
         try:
             folder = resolve_below(self.root, self.folder)
-            hook = self._hook()
+            named_files.check_names(self.file_names)
+            commands = [self._command(name) for name in (self.hook, self.read_back) if name]
             probe_writable(folder)
         except ConnectorError as error:
             return ConnectorResult(ConnectorOutcome.REJECTED, str(error))
         except OSError as error:
             return ConnectorResult(ConnectorOutcome.REJECTED, explain_os_error(error, self.root / self.folder))
-        if hook and not is_executable(hook.argv[0]):
-            return ConnectorResult(
-                ConnectorOutcome.REJECTED,
-                f'The program {hook.argv[0]} of the hook "{hook.name}" is not there or may not be run: '
-                "see AS2CERTS_HOOKS.",
-            )
-        hook_state = f'the hook "{hook.name}" is there' if hook else "no hook is set"
+        for command in commands:
+            if not is_executable(command.argv[0]):
+                return ConnectorResult(
+                    ConnectorOutcome.REJECTED,
+                    f'The program {command.argv[0]} of the hook "{command.name}" is not there or may not be run: '
+                    "see AS2CERTS_HOOKS.",
+                )
+        hook_state = f'the hook "{self.hook}" is there' if self.hook else "no hook is set"
         return ConnectorResult(ConnectorOutcome.APPLIED, f"The folder {folder} can be written to, and {hook_state}.")
 
     def apply(self, change: ConnectorChange) -> ConnectorResult:
         """Write the new certificate, move the links and run the hook under a lock; restore all on failure."""
+        return self._write(change, lambda station: self._apply(station, change))
+
+    def write_baseline(self, baseline: Baseline) -> ConnectorResult:
+        """Write the links of roles that have none under a lock, without the hook, since nothing changes by them."""
+        return self._write(baseline, lambda station: self._write_baseline(station, baseline))
+
+    def repeat(self, change: ConnectorChange) -> ConnectorResult:
+        """Run the hook of a change once more, under a lock; the links stay as they are even if it fails."""
+        return self._write(change, lambda station: self._repeat(station, change))
+
+    def _write(
+        self, item: ConnectorChange | Baseline, write: Callable[[StationFolder], ConnectorResult]
+    ) -> ConnectorResult:
+        """Create and lock the station's folder, and call `write` with it."""
         try:
             self._hook()
-            station = self._station(change)
+            named_files.check_names(self.file_names)
+            station = self._station(item)
             station.make()
             with station.locked(self.lock_seconds):
-                return self._apply(station, change)
+                return write(station)
         except StationBusy as error:
             return ConnectorResult(ConnectorOutcome.RETRYABLE, str(error))
         except ConnectorError as error:
@@ -140,9 +205,13 @@ class DirectoryConnector:
 
     def _apply(self, station: StationFolder, change: ConnectorChange) -> ConnectorResult:
         found = comparison.connector_state(station, change, hooked=bool(self.hook))
-        if found is ConnectorState.NEW:
+        if found in (ConnectorState.NEW, ConnectorState.STORED):
+            if not state_file.is_true(station):
+                state_file.write_state(station, change.operation)
+            named_files.write_files(station, self.file_names)
             already = f"{station.path} holds {name_certificate(change.new)} already{comparison.for_partner(change)}."
-            return ConnectorResult(ConnectorOutcome.ALREADY_APPLIED, already + self._tidy(station))
+            outcome = ConnectorOutcome.PENDING if found is ConnectorState.STORED else ConnectorOutcome.ALREADY_APPLIED
+            return ConnectorResult(outcome, already + self._tidy(station))
         if found is ConnectorState.DRIFT:
             raise ConnectorError(comparison.describe_drift(station, change))
         station.sweep()
@@ -154,14 +223,20 @@ class DirectoryConnector:
                 station.name_partner(change.partner, change.as2_id)
             station.begin(change.operation, before)
             station.point(comparison.state_after(change, before, beside), forward=True)
-            self._run_hook(station, change, comparison.hook_phase(change))
+            state_file.write_state(station, change.operation)
+            named_files.write_files(station, self.file_names)
+            answer = self._run_hook(station, change, comparison.hook_phase(change))
+            if not answer.in_use:
+                station.suspend(change.operation)
+                return self._pending(station, change)
             if not comparison.drops_old(change):
                 station.finish(change.operation)
         except (OSError, ConnectorError, HookFailed) as error:
             return self._restore(station, change, before, added, error)
         if comparison.drops_old(change):
             return self._remove_old(station, change)
-        alone = beside is None and any(links.current is None for links in comparison.remaining_links(change, before))
+        kept = comparison.remaining_links(change, before)
+        alone = beside is None and any(links.current is None for links in kept)
         return ConnectorResult(
             ConnectorOutcome.APPLIED,
             f"{station.path} holds {name_certificate(change.new)} for {comparison.name_roles(change)}"
@@ -169,11 +244,91 @@ class DirectoryConnector:
             f"it{self._hook_note()}.{self._tidy(station)}",
         )
 
+    def _pending(self, station: StationFolder, change: ConnectorChange) -> ConnectorResult:
+        return ConnectorResult(
+            ConnectorOutcome.PENDING,
+            f"Stored in {station.path}: {name_certificate(change.new)} for {comparison.name_roles(change)}. The system "
+            f'does not use it yet, says the hook "{self.hook}".',
+        )
+
+    def _write_baseline(self, station: StationFolder, baseline: Baseline) -> ConnectorResult:
+        wanted = comparison.baseline_links(baseline)
+        missing = comparison.missing_links(station, baseline)
+        names = ", ".join(sorted(wanted))
+        is_complete = state_file.is_true(station) and not named_files.has_differences(station, self.file_names)
+        if not missing and is_complete:
+            return ConnectorResult(
+                ConnectorOutcome.ALREADY_APPLIED, f"{station.path} holds what the inventory says: {names}."
+            )
+        station.sweep()
+        before = {place: station.links(place) for place in missing}
+        added: list[str] = []
+        try:
+            for item in self._items_of(baseline, missing):
+                self._add(station, item, added)
+            for partner in baseline.choices:
+                station.name_partner(partner, baseline.as2_id)
+            station.point(missing, forward=True)
+            state_file.write_state(station, state_file.recorded_operation(station) or baseline.operation)
+            named_files.write_files(station, self.file_names)
+        except (OSError, ConnectorError) as error:
+            return self._undo_baseline(station, before, added, error)
+        written = ", ".join(missing) or "state.json"
+        return ConnectorResult(ConnectorOutcome.APPLIED, f"Written to {station.path}, as it is in use: {written}.")
+
+    def _items_of(self, baseline: Baseline, places: Iterable[str]) -> Iterator[InstallableCertificate]:
+        """Yield the certificates of a baseline that the links of some places need."""
+        links = [comparison.baseline_links(baseline)[place] for place in places]
+        needed = {pair.current for pair in links} | {pair.previous for pair in links}
+        every = [item for held in baseline.roles.values() for item in held]
+        for item in {item.sha256: item for item in (*every, *baseline.choices.values())}.values():
+            if release_id(item.sha256) in needed:
+                yield item
+
+    def _undo_baseline(
+        self, station: StationFolder, before: LinkState, added: list[str], error: Exception
+    ) -> ConnectorResult:
+        """Remove what an unfinished baseline has written, as far as the disk permits, and return the result."""
+        why = self._why(error, station)
+        try:
+            station.point(before, forward=False)
+            station.sweep()
+            station.remove_releases(added)
+            station.tidy()
+        except (OSError, ConnectorError):
+            why += f" Files below {station.path} are left over; the next attempt goes on from them."
+        return ConnectorResult(ConnectorOutcome.REJECTED, f"{why} The baseline was not written.")
+
+    def _repeat(self, station: StationFolder, change: ConnectorChange) -> ConnectorResult:
+        found = comparison.connector_state(station, change, hooked=bool(self.hook))
+        if found not in (ConnectorState.NEW, ConnectorState.STORED):
+            raise ConnectorError(
+                f"{station.path} no longer holds what this step wrote: a later change is the one to repeat."
+            )
+        if not self.hook:
+            raise ConnectorError("This AS2 system has no hook to run.")
+        state_file.write_state(station, change.operation)
+        try:
+            if not self._run_hook(station, change, comparison.hook_phase(change)).in_use:
+                station.suspend(change.operation)
+                return self._pending(station, change)
+        except SystemUnreachable as error:
+            return ConnectorResult(ConnectorOutcome.UNREACHABLE, str(error))
+        except HookFailed as error:
+            return ConnectorResult(ConnectorOutcome.REJECTED, f"{error} The files are as they were.")
+        self._complete(station, change)
+        return ConnectorResult(ConnectorOutcome.APPLIED, f'The hook "{self.hook}" ran again for {station.path}.')
+
+    def _complete(self, station: StationFolder, change: ConnectorChange) -> None:
+        """Mark a change as done, after the files that it makes superfluous are deleted."""
+        if comparison.drops_old(change):
+            station.remove_unlinked()
+        station.finish(change.operation)
+
     def _remove_old(self, station: StationFolder, change: ConnectorChange) -> ConnectorResult:
         """Delete the releases without links, and only then mark the change as done."""
         try:
-            station.remove_unlinked()
-            station.finish(change.operation)
+            self._complete(station, change)
         except (OSError, ConnectorError) as error:
             return ConnectorResult(
                 ConnectorOutcome.REJECTED,
@@ -183,7 +338,7 @@ class DirectoryConnector:
         return ConnectorResult(
             ConnectorOutcome.APPLIED,
             f"{station.path} no longer holds the old certificate for {comparison.name_roles(change)}"
-            f"{self._hook_note()}.{self._tidy(station)}",
+            f"{self._hook_note()}.{_others_note(station, change)}{self._tidy(station)}",
         )
 
     def _tidy(self, station: StationFolder) -> str:
@@ -198,14 +353,16 @@ class DirectoryConnector:
         self,
         station: StationFolder,
         change: ConnectorChange,
-        before: Mapping[str, LinkPair],
+        before: LinkState,
         added: list[str],
         error: Exception,
     ) -> ConnectorResult:
-        """Restore the links before a failed change, as far as the disk permits, and return the result."""
+        """Restore what was there before a failed change, as far as the disk permits, and return the result."""
         why = self._why(error, station)
         try:
             turned = station.point(before, forward=False)
+            self._restore_state_file(station, change.operation)
+            named_files.write_files(station, self.file_names)
         except (OSError, ConnectorError) as again:
             return ConnectorResult(
                 ConnectorOutcome.UNKNOWN,
@@ -229,6 +386,12 @@ class DirectoryConnector:
         outcome = ConnectorOutcome.UNREACHABLE if isinstance(error, SystemUnreachable) else ConnectorOutcome.REJECTED
         return ConnectorResult(outcome, f"{why} {_in_force_message(change, before)}{extra}")
 
+    def _restore_state_file(self, station: StationFolder, operation: str) -> None:
+        """Restore the state file; write it anew if the links were changed by others since it was kept."""
+        station.restore_state_file(operation)
+        if station.linked() and not state_file.is_true(station):
+            state_file.write_state(station, operation)
+
     def _add_releases(
         self,
         station: StationFolder,
@@ -242,17 +405,16 @@ class DirectoryConnector:
         """
         if all(move == "drop" for move in change.moves.values()):
             return None
-        self._add(station, change, change.new, added)
+        self._add(station, change.new, added)
         if change.old is None or all(links.current for links in comparison.remaining_links(change, before)):
             return None
         try:
-            return self._add(station, change, change.old, added)
+            return self._add(station, change.old, added)
         except KeyMissing:
             return None
 
-    def _add(
-        self, station: StationFolder, change: ConnectorChange, item: InstallableCertificate, added: list[str]
-    ) -> str:
+    def _add(self, station: StationFolder, item: InstallableCertificate, added: list[str]) -> str:
+        """Write the release of a certificate unless it is there, append it to `added`, and return its id."""
         release = release_id(item.sha256)
         folder = station.release(release)
         if folder.is_dir():
@@ -262,7 +424,7 @@ class DirectoryConnector:
                 raise ConnectorError(f"{folder} is in use, and is not as it was written: set it right by hand.")
             station.remove_releases([release])
         files = build_release_files(
-            item, private=station.private, as2_id=change.as2_id, bundle_password=self.bundle_password
+            item, private=station.private, as2_id=station.as2_id, bundle_password=self.bundle_password
         )
         station.add_release(release, files)
         added.append(release)
@@ -277,14 +439,19 @@ class DirectoryConnector:
             bundle_password=self.bundle_password,
         ):
             yield "files are missing beside the certificate, or the key there belongs to another."
-        if self.hook and not station.done(change.operation):
+        if not state_file.is_true(station):
+            yield f"{STATE_FILE} does not say what the links say."
+        if named_files.has_differences(station, self.file_names):
+            yield "the files under other names differ from the links."
+        if self.hook and not station.done(change.operation) and not station.pending(change.operation):
             yield f'the hook "{self.hook}" has not run to its end for this change.'
 
-    def _run_hook(self, station: StationFolder, change: ConnectorChange, phase: str) -> None:
+    def _run_hook(self, station: StationFolder, change: ConnectorChange, phase: str) -> HookAnswer:
         hook = self._hook()
-        if hook is None:
-            return
-        hook.run(
+        return HookAnswer(in_use=True, output="") if hook is None else self._run(hook, station, change, phase)
+
+    def _run(self, command: Hook, station: StationFolder, change: ConnectorChange, phase: str) -> HookAnswer:
+        return command.run(
             cwd=station.path,
             environment={
                 "AS2CERTS_OPERATION": change.operation,
@@ -295,6 +462,7 @@ class DirectoryConnector:
                 "AS2CERTS_PHASE": phase,
                 "AS2CERTS_STATION": str(station.path),
                 "AS2CERTS_SHA256": change.new.sha256,
+                **state_file.hook_variables(station, change.partner),
             },
             hide=[
                 self.bundle_password,
@@ -306,19 +474,21 @@ class DirectoryConnector:
         return f', and the hook "{self.hook}" ran' if self.hook else ""
 
     def _hook(self) -> Hook | None:
-        if not self.hook:
-            return None
-        argv = self.hooks.get(self.hook)
+        return self._command(self.hook) if self.hook else None
+
+    def _command(self, name: str) -> Hook:
+        """Return a command of the server's settings by its name. Raises ConnectorError if there is none."""
+        argv = self.hooks.get(name)
         if not isinstance(argv, (list, tuple)) or not argv or not all(isinstance(word, str) for word in argv):
             known = ", ".join(sorted(self.hooks)) or "none"
             raise ConnectorError(
-                f'The hook "{self.hook}" is not in AS2CERTS_HOOKS, which has: {known}. Choose one of these, or have '
+                f'The hook "{name}" is not in AS2CERTS_HOOKS, which has: {known}. Choose one of these, or have '
                 "it added there as a list of the command and its arguments."
             )
-        return Hook(self.hook, tuple(argv), self.seconds)
+        return Hook(name, tuple(argv), self.seconds)
 
-    def _station(self, change: ConnectorChange) -> StationFolder:
-        return StationFolder(resolve_below(self.root, self.folder), side=change.side, as2_id=change.as2_id)
+    def _station(self, item: ConnectorChange | Baseline) -> StationFolder:
+        return StationFolder(resolve_below(self.root, self.folder), side=item.side, as2_id=item.as2_id)
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
@@ -331,7 +501,17 @@ class DirectoryConnector:
         return explain_os_error(error, station.path) if isinstance(error, OSError) else str(error)
 
 
-def _in_force_message(change: ConnectorChange, before: Mapping[str, LinkPair]) -> str:
+def _others_note(station: StationFolder, change: ConnectorChange) -> str:
+    """Return what else is in the folder after the old certificate has left: other certificates, and foreign files."""
+    held = {station.sha256(release) for release in station.linked()} - {change.new.sha256}
+    notes = [f"other certificates in use: {', '.join(sorted(map(name_certificate, held)))}"] if held else []
+    if unknown := station.unknown_entries():
+        more = f" and {len(unknown) - MAX_NAMED} more" if len(unknown) > MAX_NAMED else ""
+        notes.append(f"what was not put there by this application: {', '.join(unknown[:MAX_NAMED])}{more}")
+    return f" It still holds {'; '.join(notes)}." if notes else ""
+
+
+def _in_force_message(change: ConnectorChange, before: LinkState) -> str:
     if comparison.drops_old(change):
         return "The old certificate is still accepted beside the new one."
     kept = comparison.remaining_links(change, before)

@@ -32,6 +32,10 @@ _CONTROL_CHARACTERS = re.compile(r"[^\S\n]+|[\x00-\x09\x0b-\x1f\x7f]+")
 EXIT_UNREACHABLE = 75
 """Exit status of a hook whose AS2 system can't be reached (EX_TEMPFAIL of sysexits.h)."""
 
+EXIT_NOT_YET = 79
+"""Exit status of a hook whose AS2 system does not use the change yet: the first number after those of sysexits.h, so
+that no command in the hook ends with it by accident."""
+
 
 class HookFailed(Exception):
     """The hook failed; the message has its exit status and the end of its output."""
@@ -42,6 +46,14 @@ class SystemUnreachable(HookFailed):
 
 
 @dataclass(frozen=True)
+class HookAnswer:
+    """What a hook answered: whether the system uses the change, and the end of its output."""
+
+    in_use: bool
+    output: str
+
+
+@dataclass(frozen=True)
 class Hook:
     """A command of the server's configuration, and its name in forms."""
 
@@ -49,12 +61,12 @@ class Hook:
     argv: tuple[str, ...]
     seconds: float = DEFAULT_SECONDS
 
-    def run(self, *, cwd: Path, environment: Mapping[str, str], hide: Collection[str] = ()) -> None:
-        """Run the command with a minimal environment, and wait for it.
+    def run(self, *, cwd: Path, environment: Mapping[str, str], hide: Collection[str] = ()) -> HookAnswer:
+        """Run the command with a minimal environment, wait for it, and return its answer.
 
         `hide` are passwords to mask in its output. Raises HookFailed if it can't be started, exits with another status
-        than 0, or takes longer than `seconds`, after which its process group is terminated. For EXIT_UNREACHABLE that
-        is SystemUnreachable.
+        than 0 and EXIT_NOT_YET, or takes longer than `seconds`, after which its process group is terminated. For
+        EXIT_UNREACHABLE that is SystemUnreachable.
         """
         deadline = time.monotonic() + self.seconds
         out, into = os.pipe()
@@ -73,13 +85,15 @@ class Hook:
             os.close(out)
             if into >= 0:
                 os.close(into)
-        quote = _quote_output(output.text(hide))
+        text = output.text(hide)
+        quote = _quote_output(text)
         if not ended:
             raise HookFailed(f'The hook "{self.name}" did not end within {self.seconds:g} seconds and was ended{quote}')
         if status == EXIT_UNREACHABLE:
             raise SystemUnreachable(f'The hook "{self.name}" can\'t reach its AS2 system just now{quote}')
-        if status:
+        if status not in (0, EXIT_NOT_YET):
             raise HookFailed(f'The hook "{self.name}" ended with {_format_status(status)}{quote}')
+        return HookAnswer(in_use=status == 0, output=text)
 
     def _start(self, into: int, cwd: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         base = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}

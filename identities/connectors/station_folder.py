@@ -4,9 +4,10 @@
                                            /<role>/current  -> ../releases/<id>
                                            /<role>/previous -> ../releases/<id>
                                            /partners/<AS2 ID>/<role>/current -> ../../../releases/<id> …
+                                           /state.json   what the links say, resolved: see `state_file`
 
-The last line is for identities only: the choice for one partner, in place of the role's link. The folder of a role or a
-choice is called a place, such as "sign" or "partners/NORTHWIND/sign".
+The line before the last is for identities only: the choice for one partner, in place of the role's link. The folder of
+a role or a choice is called a place, such as "sign" or "partners/NORTHWIND/sign".
 
 No other symbolic links are followed below the root.
 """
@@ -28,7 +29,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from as2certs import pki
 from identities.connectors.base import ConnectorError
@@ -41,6 +43,9 @@ READ_LIMIT = 1024 * 1024
 CHOICES_FOLDER = "partners"
 """The folder of the choices for single partners, below an identity."""
 MANIFEST = "manifest.json"
+STATE_FILE = "state.json"
+FILES_FOLDER = "files"
+"""The folder of copies under other names: see `named_files`."""
 
 _RELEASE = re.compile(r"[0-9a-f]{16}")
 _LINK = re.compile(r"((?:\.\./)+)releases/([0-9a-f]{16})")
@@ -148,6 +153,7 @@ class StationFolder:
     """The folder of one AS2 ID on one side of one AS2 system."""
 
     def __init__(self, system: Path, *, side: str, as2_id: str) -> None:
+        self.side, self.as2_id = side, as2_id
         self.private = side == "own"
         self.path = require_folder(
             require_folder(system / ("own" if self.private else "partners")) / encode_name(as2_id)
@@ -170,6 +176,21 @@ class StationFolder:
         folder, up = self.place(place), _relative_up(place)
         return LinkPair(_read_link(folder / "current", up), _read_link(folder / "previous", up))
 
+    def roles(self) -> list[str]:
+        """Return the roles that have a folder here."""
+        others = (self.releases.name, CHOICES_FOLDER, FILES_FOLDER)
+        return [folder.name for folder in _list_folders(self.path) if folder.name not in others]
+
+    def unknown_entries(self) -> list[str]:
+        """Return what others have put into the folder, as paths relative to it."""
+        own = (self.releases, self.work, self.operations)
+        known = {STATE_FILE, CHOICES_FOLDER, FILES_FOLDER, ".lock", *(folder.name for folder in own), *self.roles()}
+        found = [entry for entry in self.path.iterdir() if entry.name not in known]
+        found += [entry for entry in self.releases.iterdir() if not _RELEASE.fullmatch(entry.name)]
+        for role in self.roles():
+            found += [entry for entry in (self.path / role).iterdir() if entry.name not in ("current", "previous")]
+        return sorted(str(entry.relative_to(self.path)) for entry in found)
+
     def choices(self, role: str = "") -> list[str]:
         """Return the places of choices for single partners, in one role or in any."""
         folder = require_folder(self.path / CHOICES_FOLDER)
@@ -185,12 +206,16 @@ class StationFolder:
         """Return the SHA-256 of the certificate in a release, BROKEN_LINK if there is none."""
         if release is None or release == BROKEN_LINK:
             return release
+        certificate = self.certificate(release)
+        return certificate.fingerprint(SHA256()).hex() if certificate else BROKEN_LINK
+
+    def certificate(self, release: str) -> x509.Certificate | None:
+        """Return the certificate in a release, None if there is none."""
         try:
-            pem = read_file(self.release(release) / "cert.pem")
-            (certificate,) = pki.load_pem(pem)
+            (certificate,) = pki.load_pem(read_file(self.release(release) / "cert.pem"))
         except (FileNotFoundError, NotADirectoryError, ValueError, ConnectorError, pki.PkiError):
-            return BROKEN_LINK
-        return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
+            return None
+        return certificate
 
     def release(self, release: str) -> Path:
         return require_folder(self.releases / release)
@@ -202,12 +227,7 @@ class StationFolder:
 
     def linked(self) -> set[str]:
         """Return the releases that any link of a role or a choice points to."""
-        roles = [
-            folder.name
-            for folder in _list_folders(self.path)
-            if folder.name not in (self.releases.name, CHOICES_FOLDER)
-        ]
-        every = [self.links(place) for place in (*roles, *self.choices())]
+        every = [self.links(place) for place in (*self.roles(), *self.choices())]
         return {release for links in every for release in (links.current, links.previous) if release}
 
     def make(self) -> None:
@@ -313,11 +333,7 @@ class StationFolder:
         if path.is_file():
             return
         self._make_place(path.parent)
-        draft = self.work / f"manifest-{uuid.uuid4().hex}"
-        content = {"as2_id": as2_id, "partner": partner}
-        write_file(draft, json.dumps(content, indent=2).encode() + b"\n", 0o666)
-        draft.replace(path)
-        fsync_folder(path.parent)
+        self.write_json(path, {"as2_id": as2_id, "partner": partner}, 0o666)
 
     def tidy(self) -> None:
         """Remove the folders of partners without a choice, if they contain only our own files.
@@ -336,39 +352,85 @@ class StationFolder:
                 _remove_empty(partner)
         _remove_empty(self.path / CHOICES_FOLDER)
 
+    def write_json(self, path: Path, content: object, mode: int) -> None:
+        """Write a file below the station atomically."""
+        self.write_bytes(path, json.dumps(content, indent=2).encode() + b"\n", mode)
+
+    def write_bytes(self, path: Path, content: bytes, mode: int) -> None:
+        """Write a file below the station atomically, and create its folder if it is missing."""
+        draft = self.work / f"draft-{uuid.uuid4().hex}"
+        write_file(draft, content, mode)
+        _make_folder(path.parent, 0o700 if self.private else 0o777)
+        draft.replace(path)
+        fsync_folder(path.parent)
+
     def done(self, operation: str) -> bool:
-        return (self.operations / encode_name(operation)).is_file()
+        return self._record(operation).is_file()
+
+    def pending(self, operation: str) -> bool:
+        """Return whether an operation is stored, and the system did not use it when it was asked."""
+        return self._record(operation, "~pending").is_file()
 
     def begun(self, operation: str) -> dict[str, LinkPair] | None:
         """Return the links before an operation that was started and not finished, else None."""
+        path = self._record(operation, "~started")
         try:
-            return parse_state(json.loads(read_file(self._started(operation))))
+            return parse_state(json.loads(read_file(path)))
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise ConnectorError(f"{self._started(operation)} can't be read: remove it, then retry.") from error
+            raise ConnectorError(f"{path} can't be read: remove it, then retry.") from error
 
     def begin(self, operation: str, before: LinkState) -> None:
-        """Record the links before an operation, which is started with that."""
-        draft = self.work / f"note-{uuid.uuid4().hex}"
-        write_file(draft, json.dumps(dump_state(before)).encode(), 0o600)
-        draft.replace(self._started(operation))
-        (self.operations / encode_name(operation)).unlink(missing_ok=True)
+        """Record the links before an operation, which is started with that, and keep the state file."""
+        if not self._record(operation, "~started").exists():
+            self._keep_state_file(operation)
+        self.write_json(self._record(operation, "~started"), dump_state(before), 0o600)
+        for end in ("", "~pending"):
+            self._record(operation, end).unlink(missing_ok=True)
+        fsync_folder(self.operations)
+
+    def _keep_state_file(self, operation: str) -> None:
+        """Link the state file to a second name, so that restoring it needs no space."""
+        kept = self._record(operation, "~state")
+        kept.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            kept.hardlink_to(self.path / STATE_FILE)
+
+    def restore_state_file(self, operation: str) -> None:
+        """Restore the state file from before a started operation; remove it if there was none."""
+        if not self._record(operation, "~started").exists():
+            return
+        try:
+            self._record(operation, "~state").replace(self.path / STATE_FILE)
+        except FileNotFoundError:
+            (self.path / STATE_FILE).unlink(missing_ok=True)
+        fsync_folder(self.path)
+
+    def suspend(self, operation: str) -> None:
+        """Mark a started or finished operation as pending."""
+        for end in ("~started", ""):
+            if (path := self._record(operation, end)).is_file():
+                path.replace(self._record(operation, "~pending"))
+        self._record(operation, "~state").unlink(missing_ok=True)
         fsync_folder(self.operations)
 
     def finish(self, operation: str) -> None:
         """Mark an operation as done; needs no space, so that it works on a full disk."""
-        self._started(operation).replace(self.operations / encode_name(operation))
+        for end in ("~started", "~pending"):
+            with contextlib.suppress(FileNotFoundError):  # another worker may have asked the system too
+                self._record(operation, end).replace(self._record(operation))
+        self._record(operation, "~state").unlink(missing_ok=True)
         fsync_folder(self.operations)
 
     def forget(self, operation: str) -> None:
         """Remove the records of an operation."""
-        for path in (self._started(operation), self.operations / encode_name(operation)):
-            path.unlink(missing_ok=True)
+        for end in ("", "~started", "~pending", "~state"):
+            self._record(operation, end).unlink(missing_ok=True)
         fsync_folder(self.operations)
 
-    def _started(self, operation: str) -> Path:
-        return self.operations / f"{encode_name(operation)}~started"
+    def _record(self, operation: str, end: str = "") -> Path:
+        return self.operations / f"{encode_name(operation)}{end}"
 
 
 def dump_state(state: LinkState) -> dict[str, dict[str, str | None]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
 from django.db import transaction
+from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST
@@ -28,6 +30,9 @@ from identities.views.common import (
     save_and_redirect,
     update_view,
 )
+
+#: Failed baselines that the page of a system lists.
+MAX_FAILURES = 50
 
 
 @require_permissions("identities.view_as2system")
@@ -63,9 +68,23 @@ def system_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
         "environment": system.environment,
         "connector_label": dict(CONNECTOR_CHOICES).get(system.connector, system.connector),
         "identities": system.identities.active().prefetch_related(prefetch_assignments(IdentityService))[:50],
+        "baseline": _describe_baselines(system),
         "now": database_now(),
     }
     return render(request, "identities/system_detail.html", context)
+
+
+def _describe_baselines(system: AS2System) -> dict[str, Any]:
+    """Return how many stations have their certificates in use written to a system, and those where that failed."""
+    counts = dict(system.baselines.order_by().values_list("state").annotate(Count("pk")))
+    failed = system.baselines.filter(state="failed").select_related("identity", "partner")
+    return {
+        "written": counts.get("done", 0),
+        "open": counts.get("queued", 0) + counts.get("working", 0),
+        "waiting": system.baselines.filter(state="queued").exclude(message="").first(),
+        "failed": counts.get("failed", 0),
+        "failures": list(failed[:MAX_FAILURES]) if counts.get("failed") else [],
+    }
 
 
 @require_POST

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from django.db import (
@@ -24,8 +24,8 @@ from django.db import (
 )
 from django.db.models import F
 
-from as2certs import pki
-from identities.certificates import private_keys
+from as2certs.audit.recording import AuditEvent, record
+from identities.certificates.installable import installable_certificate
 from identities.connectors import connector_for
 from identities.connectors.base import (
     Connector,
@@ -37,6 +37,7 @@ from identities.connectors.base import (
     InstallableCertificate,
 )
 from identities.models import IdentityCertificate
+from partners import baselines
 from partners.models import PartnerCertificate
 from rotations.errors import ActionRefused, EditConflict, IllegalTransition
 from rotations.execution import preconditions, transitions
@@ -59,8 +60,14 @@ BACK_OFF_SECONDS = (2, 5, 15, 30, 60, 120, 300)
 MAX_ATTEMPTS = 12
 #: A system that can't be reached is asked at least this often, so that the backlog is soon worked off once it is back.
 MAX_PAUSE = timedelta(minutes=1)
+#: A system that does not use yet what is stored is asked again after so long, the longer it takes the less often.
+MIN_POLL_PAUSE, MAX_POLL_PAUSE = timedelta(seconds=2), timedelta(seconds=30)
+#: A step without a window is given up so long after it was stored, if the system does not use it.
+MAX_PENDING = timedelta(hours=2)
 #: A step without a window is given up after so many attempts at a system that can't be reached: two hours.
 MAX_UNREACHABLE_ATTEMPTS = 120
+#: After so long, another worker repeats what a worker that died was asked to repeat: longer than any hook takes.
+REPEAT_LEASE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -93,9 +100,9 @@ def carry_out(claim: Claim) -> None:
     """Carry out a claimed step and settle it.
 
     1. Read what the AS2 system holds. Where it already holds the result, verify and settle.
-    2. Ask the preconditions again, note a checkpoint, and write.
-    3. Read back; settle the step only when that shows the change.
-    4. Otherwise try again later, or fail the step: a person has to decide.
+    2. Ask the preconditions again, write the baseline if that was not done, note a checkpoint, and write.
+    3. Read back; settle the step only when that shows the change, in use if the system can show that.
+    4. Otherwise ask or try again later, or fail the step: a person has to decide.
     """
     step = claim.step
     try:
@@ -129,14 +136,18 @@ def _apply(claim: Claim) -> ConnectorResult:
     change = build_connector_change(step, now=claim.clock())
     state = connector.state(change)
     match state:
-        case ConnectorState.NEW:
-            return connector.verify(change)
+        case ConnectorState.NEW | ConnectorState.STORED:
+            return _require_use(connector, connector.verify(change))
         case ConnectorState.DRIFT:
             return ConnectorResult(ConnectorOutcome.REJECTED, _drift_message(connector, change))
     now = claim.clock()
     if reason := preconditions.obstacle(step, claim.facts_at(now), now=now):
         begun = f" It was begun, though: look at what is in {step.system} before anything else."
         return ConnectorResult(ConnectorOutcome.REJECTED, reason + (begun if state is ConnectorState.PARTLY else ""))
+    if state is not ConnectorState.PARTLY and step.act != Act.RETIRE:
+        assert step.system is not None  # checked above
+        if wait := baselines.ensure_written(step.system, step.rotation.holder, clock=claim.clock):
+            return ConnectorResult(ConnectorOutcome.RETRYABLE, wait)
     return _write(step, connector, change)
 
 
@@ -150,7 +161,44 @@ def _write(step: Step, connector: Connector, change: ConnectorChange) -> Connect
         return result
     # A write counts only when reading back shows it.
     read = connector.verify(change)
-    return result if read.outcome.good else read
+    read = _require_use(connector, read)
+    return replace(result, in_use=read.in_use) if read.outcome.good else read
+
+
+def _require_use(connector: Connector, result: ConnectorResult) -> ConnectorResult:
+    """Return the result of reading back; pending if the change is stored, but does not count before it is in use."""
+    if not result.outcome.good or preconditions.is_accomplished(result, shows_use=connector.shows_use):
+        return result
+    return replace(result, outcome=ConnectorOutcome.PENDING)
+
+
+def repeat_next(clock: Callable[[], datetime]) -> bool:
+    """Notify the AS2 system again of the done step for which that was asked first; return whether there was one.
+
+    If the worker dies, the next one repeats it after the lease, so that a hook may run twice.
+    """
+    now = clock()
+    step = Step.objects.filter(repeat_at__lte=now).order_by("repeat_at").select_related("rotation", "system").first()
+    if step is None:
+        return False
+    mine = Step.objects.filter(pk=step.pk, repeat_at=step.repeat_at)
+    if not mine.update(repeat_at=now + REPEAT_LEASE):
+        return True  # another worker has claimed it
+    try:
+        connector = connector_for(step.system) if step.system else None
+        result = connector.repeat(build_connector_change(step, now=now)) if connector else None
+        message = result.message if result else f"{step.system} has no connector."
+    except ConnectorError as error:
+        message = str(error)
+    except Exception as error:
+        log.exception("Step %s could not be repeated", step.uid)
+        message = f"{type(error).__name__}: {error}"
+    with transaction.atomic():
+        Step.objects.filter(pk=step.pk).update(repeat_at=None)
+        also = [step.rotation.holder]
+        event = AuditEvent("step.repeated", step.rotation, also=also, new={"step": step.key}, reason=message)
+        record(event, by=RUNNER, now=clock())
+    return True
 
 
 def _drift_message(connector: Connector, change: ConnectorChange) -> str:
@@ -186,37 +234,17 @@ def build_connector_change(step: Step, *, now: datetime) -> ConnectorChange:
 def _installable(
     certificate: IdentityCertificate | PartnerCertificate, step: Step, *, now: datetime
 ) -> InstallableCertificate:
-    return InstallableCertificate(
-        certificate_pem=pki.to_pem(certificate.certificate),
-        chain_pem=certificate.chain_pem.encode("ascii"),
-        sha256=certificate.sha256,
-        serial=int(certificate.serial),
-        not_before=certificate.not_before,
-        not_after=certificate.not_after,
-        key=_key_loader(certificate, step, now=now),
-    )
-
-
-def _key_loader(
-    certificate: IdentityCertificate | PartnerCertificate, step: Step, *, now: datetime
-) -> Callable[[], pki.PrivateKey] | None:
-    if not isinstance(certificate, IdentityCertificate) or certificate.private_key_id is None:
-        return None
-
-    def unseal() -> pki.PrivateKey:
-        row = certificate.private_key
-        assert row is not None  # checked above
-        if step.rotation.identity is not None and step.rotation.identity_id == row.identity_id:
-            row.identity = step.rotation.identity  # already read
-        return private_keys.unseal(row, by=RUNNER, now=now, purpose=step.title, also=(step.rotation,))
-
-    return unseal
+    rotation = step.rotation
+    return installable_certificate(certificate, rotation.holder, purpose=step.title, now=now, also=(rotation,))
 
 
 def _record_result(step: Step, result: ConnectorResult, *, now: datetime) -> None:
     """Settle, retry or fail a step by the result of carrying it out, as long as it belongs to this worker."""
+    _record_storage(step, result, now=now)
     try:
         match result.outcome:
+            case ConnectorOutcome.PENDING:
+                _wait_for_use(step, result.message, now=now)
             case outcome if outcome.good:
                 late = step.is_late(now)
                 transitions.settle_step(step, StepAction.FINISH, by=RUNNER, now=now, note=result.message, late=late)
@@ -234,6 +262,30 @@ def _record_result(step: Step, result: ConnectorResult, *, now: datetime) -> Non
         log.exception("Step %s: what was carried out could not be recorded", step.uid)
         step.state = StepState.RUNNING
         retry_later(step, f"It was carried out, but could not be recorded: {error}", now=now)
+
+
+def _record_storage(step: Step, result: ConnectorResult, *, now: datetime) -> None:
+    """Store since when the AS2 system has the change of a claimed step, and since when it uses it."""
+    if not result.outcome.good and result.outcome is not ConnectorOutcome.PENDING:
+        return
+    columns = {} if step.stored_at else {"stored_at": now}
+    if result.in_use:
+        columns["in_use_at"] = now
+    if columns and Step.objects.filter(pk=step.pk, state=step.state, attempts=step.attempts).update(**columns):
+        for name, value in columns.items():
+            setattr(step, name, value)
+
+
+def _wait_for_use(step: Step, reason: str, *, now: datetime) -> None:
+    """Ask the AS2 system again later whether it uses what is stored, or fail the step once its time is over."""
+    since = step.stored_at or now
+    again = now + min(max((now - since) / 4, MIN_POLL_PAUSE), MAX_POLL_PAUSE)
+    has_window = step.act == Act.CUT_OVER and step.latest_at is not None
+    if step.is_window_over(again) if has_window else again - since > MAX_PENDING:
+        advice = "Find out in the AS2 system why, then try again, or record this step as done."
+        _give_up(step, f"{reason} {advice}", now=now)
+    else:
+        _requeue(step, reason, again)
 
 
 def retry_later(step: Step, reason: str, *, now: datetime) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from django.db.models import Exists, OuterRef, Q
 
 from as2certs.time_format import format_moment
+from identities.connectors.base import ConnectorResult
 from identities.models import Identity
 from identities.role_assignments import RoleAssignments
 from identities.stations import WRITER_ROLES, AbstractCertificate
@@ -169,6 +170,28 @@ def obstacle(step: Step, facts: RotationFacts, *, now: datetime) -> str:
     return _system_obstacle(step) or _successor_obstacle(step, now=now) or _role_obstacle(step, facts)
 
 
+def is_accomplished(result: ConnectorResult, *, shows_use: bool) -> bool:
+    """Return whether a step is done by the result of its AS2 system, so that the steps after it may follow.
+
+    The system has to use the change. One that can't show that (``shows_use``) only has to have stored it.
+    """
+    return result.outcome.good and (result.in_use or not shows_use)
+
+
+def stored_obstacle(steps: Iterable[Step]) -> str:
+    """Return that one of the steps is a cut-over which is stored and not in use yet; "" for none.
+
+    Its AS2 system may use the new certificate at any moment, so the change can be neither moved nor cancelled.
+    """
+    for step in steps:
+        if step.act == Act.CUT_OVER and step.is_stored_unused:
+            return (
+                f"The files for “{step.title}” are stored in {step.system}, which may use them at any moment. Find out "
+                "whether it does, record the step as done, and roll back if the old certificate is to be used."
+            )
+    return ""
+
+
 def obstacle_by_hand(step: Step, facts: RotationFacts, *, now: datetime) -> str:
     """Return why a person must not record a step as done at ``now`` (UTC); "" where nothing is against it.
 
@@ -217,14 +240,16 @@ def startable_steps(now: datetime) -> StepQuerySet:
     Left out is what waits: new steps while the approval is withdrawn, but those that roll back or release messages;
     retiring a certificate that a partner still uses; and cut-overs during their window while the rotation is not ready,
     for one partner alone while its rehearsal is missing or nobody has decided about its objection; and in a freeze
-    those that are made when their partner is ready. Whatever else ``obstacle`` finds makes the step fail.
+    those that are made when their partner is ready. What is stored already is asked about all the same.
+    Whatever else ``obstacle`` finds makes the step fail.
     """
     unapproved = Q(
         state=StepState.WAITING,
         rotation__withdrawn_at__isnull=False,
         rotation__state__in=AWAITING_WINDOW,
+        stored_at=None,
     ) & ~Q(act__in=(stored_plan.ROLL_BACK, Act.RELEASE))
-    in_window = Q(act=Act.CUT_OVER, state=StepState.WAITING, latest_at__gt=now)
+    in_window = Q(act=Act.CUT_OVER, state=StepState.WAITING, latest_at__gt=now, stored_at=None)
     not_ready = in_window & ~Q(rotation__state__in=CUT_OVER_STATES)
     for_one = Q(participant__isnull=False)
     objecting = Exists(Participant.objects.filter(HAS_OBJECTION, pk=OuterRef("participant")))

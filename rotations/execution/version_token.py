@@ -105,6 +105,8 @@ def read_page_state(rotation: Rotation, *, now: datetime) -> PageState:
                     number=Count("pk"),
                     tries=Sum("attempts"),
                     done=Max("done_at"),
+                    stored=Max("stored_at"),
+                    used=Max("in_use_at"),
                     due=Max("due_at"),
                     notes=Sum(Length("note")),
                     errors=Sum(Length("error")),

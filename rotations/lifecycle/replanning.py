@@ -27,6 +27,7 @@ from rotations.execution.plan_diff import (
     started_participants,
     stored_shape,
 )
+from rotations.execution.preconditions import stored_obstacle
 from rotations.execution.stored_plan import PAST_PREFIX, ROLL_BACK
 from rotations.execution.version_token import require_version, rotation_version, version_token
 from rotations.letters import sending
@@ -168,7 +169,7 @@ class AlternativePlan:
         for step in self.steps:
             if step.act == ROLL_BACK and step.state not in SETTLED:
                 return f"“{step.title}” is not done yet. Finish that first."
-        return ""
+        return stored_obstacle(self.steps)
 
 
 @transaction.atomic

@@ -17,6 +17,7 @@ from rotations.execution.confirmations import (
     record_agreement,
     require_participating,
 )
+from rotations.execution.preconditions import stored_obstacle
 from rotations.execution.stored_plan import ROLL_BACK
 from rotations.letters import sending
 from rotations.letters.context import LetterContext
@@ -191,9 +192,11 @@ def _keep_switched_windows(rotation: Rotation, switched: Collection[int]) -> Non
 
 
 def require_no_running_step(rotation: Rotation) -> None:
-    """Raise ActionRefused while a worker carries out a step."""
+    """Raise ActionRefused while a worker carries out a step, or an AS2 system does not use yet what it was given."""
     if rotation.steps.filter(state=StepState.RUNNING).exists():
         raise ActionRefused("A step is being carried out at this moment. Wait until it is done, then decide again.")
+    if stored := stored_obstacle(rotation.steps.filter(stored_at__isnull=False).select_related("system")):
+        raise ActionRefused(stored)
 
 
 def require_no_held_messages(rotation: Rotation) -> None:
@@ -234,7 +237,7 @@ def participant_obstacle(participant: Participant) -> str:
         return f"A step for {partner} is being carried out at this moment. Wait until it is done, then decide again."
     for step in (s for s in steps if s.act == ROLL_BACK and s.state not in SETTLED):
         return f"“{step.title}” is not done yet. Finish that first."
-    return ""
+    return stored_obstacle(steps)
 
 
 def move_findings(participant: Participant, window: windows.Window, *, now: datetime) -> list[windows.WindowFinding]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from django.db import transaction
 
 from as2certs.audit.recording import Actor, AuditEvent, record
+from as2certs.background import wake_task
 from as2certs.time_format import format_moment
 from rotations.errors import ActionRefused
 from rotations.execution import fingerprint_check, preconditions, stored_plan, transitions
@@ -59,6 +60,22 @@ def retry_step(step: Step, *, by: Actor, now: datetime) -> None:
             by=by,
             now=now,
         )
+
+
+def repeat_step(step: Step, *, by: Actor, now: datetime) -> None:
+    """Have a worker notify the AS2 system again of a done step, with the same operation and the same files.
+
+    Raises ActionRefused if there is nothing to repeat. The connector refuses it where a later change is stored since.
+    """
+    with transaction.atomic():
+        rotation = transitions.lock_rotation(step.rotation_id)
+        step = rotation.steps.get(pk=step.pk)
+        if not step.is_repeatable:
+            raise ActionRefused(f"“{step.title}” can’t be repeated: it is not done by an AS2 system, or is under way.")
+        rotation.steps.filter(pk=step.pk).update(repeat_at=now)
+        event = AuditEvent("step.repeat_requested", rotation, also=[rotation.holder], new={"step": step.key})
+        record(event, by=by, now=now)
+        wake_task("rotations.tasks.repeat_steps")
 
 
 def complete_step(step: Step, *, note: str, by: Actor, now: datetime) -> None:

@@ -632,6 +632,10 @@ class Step(models.Model):
     lease_until = models.DateTimeField(null=True, blank=True)
     attempts = models.PositiveIntegerField(default=0)
     checkpoint = models.JSONField(default=dict, blank=True, help_text="What was there before; never a secret.")
+    # Two moments: an AS2 system that was given a certificate need not use it yet, and not every one shows that it does.
+    stored_at = models.DateTimeField("stored in the AS2 system", null=True, blank=True)
+    in_use_at = models.DateTimeField("shown to be in use by the AS2 system", null=True, blank=True)
+    repeat_at = models.DateTimeField("to be repeated in the AS2 system", null=True, blank=True)
     error = models.TextField(blank=True)
     done_at = models.DateTimeField(null=True, blank=True)
     done_by = models.CharField(max_length=200, blank=True)
@@ -651,6 +655,7 @@ class Step(models.Model):
             ),
             models.Index(fields=["lease_until"], condition=Q(state="running"), name="rotations_steps_leased"),
             models.Index(fields=["rotation"], condition=Q(state="failed"), name="rotations_steps_failed"),
+            models.Index(fields=["repeat_at"], condition=Q(repeat_at__isnull=False), name="rotations_steps_repeated"),
         ]
 
     def __str__(self) -> str:
@@ -659,6 +664,16 @@ class Step(models.Model):
     def is_window_over(self, at: datetime) -> bool:
         """Return whether this is a cut-over and its window is over at a moment."""
         return self.act == Act.CUT_OVER and self.latest_at is not None and at >= self.latest_at
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether its AS2 system can be notified of it again: it has stored the change, and the step is done."""
+        return self.state == states.StepState.DONE and self.stored_at is not None and self.repeat_at is None
+
+    @property
+    def is_stored_unused(self) -> bool:
+        """Whether its change is stored in the AS2 system, and it is not settled, since that does not use it yet."""
+        return self.stored_at is not None and self.state not in (states.StepState.RUNNING, *states.SETTLED)
 
     def is_late(self, at: datetime) -> bool:
         """Return whether a cut-over comes late; for other steps no moment was agreed with anybody.

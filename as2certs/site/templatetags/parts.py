@@ -12,7 +12,7 @@ from django.db import models
 from django.forms import BoundField
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django_tables2.paginators import LazyPaginator
 
@@ -243,11 +243,24 @@ def step_when(step: Step) -> SafeString | str:
     return format_html("from {}", begins(step.earliest_at, "short")) if step.earliest_at else ""
 
 
+def _stored_text(step: Step) -> SafeString | str:
+    """Return since when the AS2 system has the change, and since when it is known to use it."""
+    if step.stored_at is None:
+        return ""
+    stored = exact_moment(step.stored_at, "short")
+    if step.in_use_at is not None:
+        return format_html("stored {}, in use {} (answer of the system)", stored, exact_moment(step.in_use_at, "short"))
+    return format_html("stored {}; {}", stored, "not shown to be in use" if step.done_at else "not in use yet")
+
+
 @register.simple_tag
 def step_proof(step: Step) -> SafeString | str:
     """Render the evidence and the actor of a completed step, or the evidence that is required."""
     if step.done_at:
-        return format_html("{}{}{}", step.note, " · " if step.note and step.done_by else "", step.done_by)
+        parts = filter(None, [_stored_text(step), step.note, step.done_by])
+        return format_html_join(" · ", "{}", ((part,) for part in parts))
+    if step.is_stored_unused:
+        return _stored_text(step)
     if step.state == "running":
         return "under way"
     wanted = " or ".join(EVIDENCE_TEXTS.get(name, name) for name in step.evidence)

@@ -93,3 +93,15 @@ def step_retry(request: HttpRequest, uid: UUID) -> HttpResponse:
         consequences=[failure],
     )
     return confirm(request, step.rotation, form, page, partial(step_actions.retry_step, step))
+
+
+@require_permissions("rotations.change_rotation")
+def step_repeat(request: HttpRequest, uid: UUID) -> HttpResponse:
+    step = get_step_or_404(uid)
+    page = ConfirmPage(
+        title=f"Tell the system again: {step.title}",
+        label="Tell the system again",
+        success=f"{step.system} is told again. The result appears in the trail of this rotation.",
+        consequences=["The hook runs again for the same change. No file or link changes."],
+    )
+    return confirm(request, step.rotation, EmptyForm(post_data(request)), page, partial(step_actions.repeat_step, step))

@@ -374,3 +374,24 @@ def test_the_keys_bytes_are_in_no_repr(root: Path) -> None:
     filled_connector(root)
     assert "lambda" not in repr(C1)
     assert "key=" not in repr(change())
+
+
+def test_a_retirement_names_what_else_is_in_the_folder(root: Path) -> None:
+    connector = filled_connector(root)
+    connector.apply(change("cut-over-1", {"decrypt": "add"}))
+    (station_of(root) / "releases" / "old-keys").mkdir()
+    for number in range(6):
+        (station_of(root) / f"backup-{number}.p12").touch()
+    result = connector.apply(change("retire-1", {"decrypt": "drop"}))
+    assert result.outcome is ConnectorOutcome.APPLIED
+    assert f"other certificates in use: {pki.short_fingerprint(C1.sha256)}" in result.message
+    assert "backup-0.p12, backup-1.p12" in result.message
+    assert "and 2 more" in result.message
+    assert (station_of(root) / "backup-0.p12").exists()
+
+
+def test_a_retirement_with_nothing_else_in_the_folder_says_so_by_silence(root: Path) -> None:
+    connector = filled_connector(root)
+    connector.apply(change())
+    result = connector.apply(change("retire-1", {"decrypt": "drop", "sign": "drop"}))
+    assert "still holds" not in result.message

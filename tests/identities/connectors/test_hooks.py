@@ -75,6 +75,13 @@ def test_the_hook_gets_a_minimal_environment(root: Path, tmp_path: Path, monkeyp
         "AS2CERTS_PHASE",
         "AS2CERTS_STATION",
         "AS2CERTS_SHA256",
+        "AS2CERTS_STATE",
+        *(
+            f"AS2CERTS_{role}_{place}{form}"
+            for role in ("SIGN", "DECRYPT")
+            for place in ("CURRENT", "BESIDE")
+            for form in ("", "_SHA256")
+        ),
     }
     assert told["AS2CERTS_OPERATION"] == "stage-7"
     assert told["AS2CERTS_PHASE"] == "stage"

@@ -59,10 +59,10 @@ def test_a_system_without_a_connector_keeps_no_configuration(operator: Client) -
 def test_a_directory_keeps_its_folder_and_the_name_of_its_hook(operator: Client) -> None:
     create(operator, connector="directory", folder="openas2/prod/", hook="reload")
     system = AS2System.objects.get()
-    assert system.config == {"folder": "openas2/prod", "hook": "reload"}
+    assert system.config == {"folder": "openas2/prod", "hook": "reload", "read_back": "", "file_names": []}
     (entry,) = trail()
     assert entry.verb == "system.created"
-    assert entry.new["config"] == {"folder": "openas2/prod", "hook": "reload"}
+    assert entry.new["config"] == system.config
 
 
 @pytest.mark.parametrize("folder", ["", "/etc", "../up", "a/../../b", ".hidden", "a//b", "C:\\x", "a b"])
@@ -210,3 +210,13 @@ def test_more_systems_take_no_more_queries(operator: Client) -> None:
     few = count_queries(lambda: operator.get("/systems/"))
     AS2System.objects.bulk_create(AS2System(name=f"System {n}") for n in range(20))
     assert count_queries(lambda: operator.get("/systems/")) == few
+
+
+def test_names_of_files_are_kept_and_checked(operator: Client) -> None:
+    names = "{as2_id}-{role}.pem\n{role}.p12"
+    assert "file_names" in create(operator, connector="directory", folder="a", file_names="../x").context["form"].errors
+    create(operator, connector="directory", folder="a", file_names=names)
+    system = AS2System.objects.get()
+    assert system.config["file_names"] == ["{as2_id}-{role}.pem", "{role}.p12"]
+    page = operator.get(reverse("system-update", args=[system.uid]))
+    assert page.context["form"]["file_names"].value() == names

@@ -506,6 +506,7 @@ def test_a_retried_step_without_a_moment_delays_no_other_step(
 
 def test_the_old_key_is_removed_from_the_directory_although_it_only_signed(clock: FakeClock, folder: Path) -> None:
     company = make_company()
+    company.identity.service.filter(role="decrypt").update(ends_at=NOW)
     spec = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
     rotation = drafts.create_draft(company.identity, spec, by=company.by, now=NOW)
     approval.approve(rotation, by=company.approver, now=NOW)

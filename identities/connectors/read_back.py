@@ -1,0 +1,71 @@
+"""The answer of a read-back command: which certificates an AS2 system really uses in each role."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+from as2certs import pki
+from identities.connectors.base import ConnectorChange, ConnectorError
+
+MAX_ROLES = 20
+MAX_CERTIFICATES = 50
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_FORM = 'JSON in its last line such as {"sign": "<SHA-256>", "decrypt": ["<SHA-256>", "<SHA-256>"]}'
+
+
+class UnexpectedUse(ConnectorError):
+    """The AS2 system uses a certificate that the change does not know."""
+
+
+def parse_answer(output: str) -> dict[str, frozenset[str]]:
+    """Return the fingerprints (64 lowercase hex digits) by role, from the last line of a command's output.
+
+    Colons and upper case are accepted, and one fingerprint in place of a list. Raises ConnectorError for anything else.
+    """
+    lines = output.strip().splitlines()
+    try:
+        found = json.loads(lines[-1] if lines else "")
+    except (ValueError, RecursionError) as error:
+        raise ConnectorError(f"The read-back command has to print {_FORM}.") from error
+    if not isinstance(found, dict) or len(found) > MAX_ROLES:
+        raise ConnectorError(f"The read-back command has to print {_FORM}.")
+    return {str(role): _parse_fingerprints(role, value) for role, value in found.items()}
+
+
+def _parse_fingerprints(role: str, value: object) -> frozenset[str]:
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    found = frozenset(str(one).replace(":", "").lower() for one in values)
+    if len(values) > MAX_CERTIFICATES or not all(_SHA256.fullmatch(one) for one in found):
+        raise ConnectorError(
+            f"The read-back command says about {str(role)[:40]} what is no SHA-256: it prints {_FORM}."
+        )
+    return found
+
+
+def compare_answer(answer: Mapping[str, frozenset[str]], change: ConnectorChange) -> str:
+    """Return what the system does not use yet of a change, as a phrase; "" if it uses all of it.
+
+    Raises ConnectorError if the answer lacks a role, UnexpectedUse if it has a certificate that the change does not
+    know in place of the new one.
+    """
+    new, old = change.new.sha256, change.old.sha256 if change.old else None
+    waiting = []
+    for role, move in sorted(change.moves.items()):
+        if role not in answer:
+            raise ConnectorError(f"The read-back command says nothing about the role {role}.")
+        used = answer[role]
+        if new not in used and used - {old}:
+            others = ", ".join(sorted(str(pki.short_fingerprint(one)) for one in used - {old})[:3])
+            raise UnexpectedUse(
+                f"The system uses {others} as {role}, which is neither the certificate before this change nor the one "
+                "after it: find out who installed it."
+            )
+        is_one_too_many = move == "drop" or (move in ("switch", "replace") and role in ("sign", "encrypt"))
+        if new not in used:
+            waiting.append(f"{role} has {str(pki.short_fingerprint(old)) if old in used else 'nothing'}")
+        elif is_one_too_many and used - {new}:
+            waiting.append(f"{role} has others beside it")
+    return "; ".join(waiting)
