@@ -67,7 +67,7 @@ class ConnectorResult:
     """The outcome of a call, with one sentence for the operator.
 
     `in_use` is set if the system itself answered that it uses the change; without it, the change is stored. With
-    `PENDING`, `wait` says after how long something can be expected: it is asked again no later than that.
+    `PENDING`, `wait` says after how long something can be expected, so that it is not asked before.
     """
 
     outcome: ConnectorOutcome
