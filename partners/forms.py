@@ -13,6 +13,7 @@ from as2certs.forms import SafeForm, SafeModelForm
 from identities.certificates.forms import CertificateImportForm
 from identities.forms import (
     CAPABILITY_FIELDS,
+    CAPABILITY_WIDGETS,
     REMINDER_FIELDSET,
     STATION_ROWS,
     STATION_WIDGETS,
@@ -52,6 +53,7 @@ class PartnerForm(StationForm):
         ]
         widgets = {
             **STATION_WIDGETS,
+            **CAPABILITY_WIDGETS,
             "works_from": forms.TimeInput(format="%H:%M", attrs={"type": "time"}),
             "works_until": forms.TimeInput(format="%H:%M", attrs={"type": "time"}),
         }
