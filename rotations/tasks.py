@@ -6,6 +6,7 @@ from celery import shared_task
 
 from as2certs.background import wake_task
 from as2certs.clock import database_now
+from partners.probes import sending
 from rotations import reminders, runner
 from rotations.exchange import bulk, mail_feedback
 from rotations.execution import connector_steps
@@ -28,6 +29,13 @@ def send_announcements() -> None:
     """Announce to some of the partners of the bulk announcements that were asked for, and let others have a turn."""
     if bulk.send_next_announcements(now=database_now()):
         wake_task("rotations.tasks.send_announcements")
+
+
+@shared_task(ignore_result=True)
+def send_probes() -> None:
+    """Send one of the test messages that were requested, and let others have a turn."""
+    if sending.send_next(database_now):
+        wake_task("rotations.tasks.send_probes")
 
 
 @shared_task(ignore_result=True)

@@ -147,6 +147,14 @@ class PortalPage(ParticipantProgress):
         """Return the names of the sections with a form."""
         return self.question_keys | {answer.value for answer in self.answers}
 
+    @property
+    def may_get_probes(self) -> bool:
+        """Return whether we may send test messages to the partner."""
+        if self.rotation.identity is None:
+            return False
+        partnerships = self.participant.partner.partnerships.active().filter(identity=self.rotation.identity)
+        return any(partnership.takes_probes for partnership in partnerships.select_related("identity"))
+
     # Questions
 
     @cached_property
