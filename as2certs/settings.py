@@ -509,7 +509,7 @@ def as2_authorities() -> str:
     try:
         if authorities:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=authorities)
-    except (ssl.SSLError, ValueError) as error:
+    except (ssl.SSLError, ValueError, TypeError) as error:
         raise ImproperlyConfigured(f"AS2CERTS_AS2_CA_BUNDLE: {path} holds no certificates in PEM.") from error
     return authorities
 

@@ -39,6 +39,7 @@ def approve(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
         return _approve_again(rotation, by=by, now=now)
     next_state(RotationState(rotation.state), RotationAction.APPROVE)
     four_eyes.require_second_person(rotation, by)
+    drafts.check_pair(rotation, by=by, now=now)
     _require_valid_successor(rotation, now=now)
     _require_known_certificates(rotation)
     _require_all_connected(rotation)
