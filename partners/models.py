@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from as2certs.accounts.models import validate_time_zone
 from as2certs.as2 import VerdictKind
-from as2certs.background_jobs import BUSY, BackgroundJob
+from as2certs.background_jobs import BUSY, BackgroundJob, BackgroundJobQuerySet
 from identities.capabilities import AbstractCapabilities, Support
 from identities.models import AS2System, Identity, IdentityCertificate
 from identities.stations import (
@@ -315,6 +315,14 @@ class StationBaseline(models.Model):
 MAX_KEPT_BYTES = 256 * 1024
 
 
+class ProbeQuerySet(BackgroundJobQuerySet):
+    def for_list(self) -> Self:
+        """Load what lists show, without the bytes of messages and certificates."""
+        certificates = ("signing_certificate", "encryption_certificate")
+        unread = [f"{one}__{column}" for one in certificates for column in ("der", "chain_pem")]
+        return self.select_related(*certificates, "created_by").defer("request", "answer", *unread)
+
+
 class Probe(BackgroundJob):
     """A test message to a partner, and what its answer showed; see ``partners.probes``.
 
@@ -339,6 +347,8 @@ class Probe(BackgroundJob):
     facts = models.JSONField(default=dict, help_text="What the answer showed beside the verdict.")
     request = models.BinaryField(null=True, editable=False, help_text="As it was sent, compressed by zlib.")
     answer = models.BinaryField(null=True, editable=False, help_text="As it came, compressed by zlib.")
+
+    objects: ClassVar = ProbeQuerySet.as_manager()
 
     class Meta(BackgroundJob.Meta):
         verbose_name = "test message"

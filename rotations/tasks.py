@@ -10,6 +10,7 @@ from partners.probes import sending
 from rotations import reminders, runner
 from rotations.exchange import bulk, mail_feedback
 from rotations.execution import connector_steps
+from rotations.lifecycle.evidence import probes
 
 
 @shared_task(ignore_result=True)
@@ -33,8 +34,9 @@ def send_announcements() -> None:
 
 @shared_task(ignore_result=True)
 def send_probes() -> None:
-    """Send one of the test messages that were requested, and let others have a turn."""
-    if sending.send_next(database_now):
+    """Send one of the test messages that were requested or are due after a change, and let others have a turn."""
+    probes.request_after_change(now=database_now())
+    if sending.send_next(database_now, probes.apply_verdict):
         wake_task("rotations.tasks.send_probes")
 
 

@@ -20,7 +20,7 @@ from identities.certificates.generation import RequestedKey, generate_next, requ
 from partners.models import Contact, Probe
 from rotations.letters import access_links
 from rotations.lifecycle import approval
-from rotations.lifecycle.changeover_evidence import ObservedMessage, record_sighting
+from rotations.lifecycle.evidence.changeover import ObservedMessage, record_sighting
 from rotations.models import Freeze, HandedIn, Link, Participant, Slot
 from tests.rotations.company import NOW, Company, make_company, make_draft, partner_certificate
 

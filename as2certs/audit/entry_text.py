@@ -62,6 +62,7 @@ VERB_TEXTS = {
     "step.failed": "failed at a step",
     "step.retried": "let a step be tried again",
     "participant.confirmed": "noted a partner’s word",
+    "participant.probe_refused": "noted that the partner does not accept the new certificate, by a test message",
     "participant.agreed": "counted a partner as agreeing to the window",
     "participant.waived": "went on without a partner’s word",
     "participant.removed": "left a partner out",

@@ -106,6 +106,7 @@ PARTNER_STATUS_ICONS: dict[PartnerStatus, str] = {
     PartnerStatus.READY: "check-circle-fill",
     PartnerStatus.READY_UNVERIFIED: "chat-left-text",
     PartnerStatus.OTHER_TIME: "calendar-event",
+    PartnerStatus.NOT_ACCEPTED: "shield-exclamation",
     PartnerStatus.DECLINED: "x-octagon-fill",
     PartnerStatus.WAIVED: "dash-lg",
     PartnerStatus.MIGRATED: "check-circle-fill",

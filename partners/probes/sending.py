@@ -33,6 +33,7 @@ from partners.probes import requests
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
+OnJudged = Callable[[Probe, datetime], None]
 
 _LOADED = (
     "partnership__identity",
@@ -43,22 +44,25 @@ _LOADED = (
 )
 
 
-def send_next(clock: Clock) -> bool:
-    """Send the test message that has waited longest, and return whether there was one."""
+def send_next(clock: Clock, on_judged: OnJudged) -> bool:
+    """Send the test message that has waited longest, and return whether there was one.
+
+    ``on_judged`` is called in the transaction that stores the verdict, with the message and the time (UTC).
+    """
     probe = Probe.objects.select_related(*_LOADED).claim_next(now=clock())
     if probe is None:
         return False
     try:
-        _carry_out(probe, clock)
+        _carry_out(probe, clock, on_judged)
     except JobLost:
         log.info("The test message %s was left to another worker", probe.uid)
     return True
 
 
-def _carry_out(probe: Probe, clock: Clock) -> None:
+def _carry_out(probe: Probe, clock: Clock, on_judged: OnJudged) -> None:
     """Send a claimed message, unless a killed worker has begun to; store the verdict, or why nothing was sent."""
     if probe.sent_at is not None:
-        _store(probe, _unknown_outcome(probe), now=clock())
+        _store(probe, _unknown_outcome(probe), now=clock(), on_judged=on_judged)
         return
     try:
         if obstacle := requests.find_obstacle(probe.partnership):
@@ -73,7 +77,7 @@ def _carry_out(probe: Probe, clock: Clock) -> None:
     columns = _verdict_columns(as2.judge(message, outcome, partner))
     if isinstance(outcome, as2.Answer):
         columns["answer"] = _keep(outcome.headers, outcome.body)
-    _store(probe, columns, now=clock())
+    _store(probe, columns, now=clock(), on_judged=on_judged)
 
 
 def _network() -> as2.Network:
@@ -187,10 +191,11 @@ def _keep(headers: as2.Headers, body: bytes) -> bytes:
     return zlib.compress((head.encode("utf-8", "replace") + b"\r\n" + body)[:MAX_KEPT_BYTES])
 
 
-def _store(probe: Probe, columns: dict[str, Any], *, now: datetime) -> None:
+def _store(probe: Probe, columns: dict[str, Any], *, now: datetime, on_judged: OnJudged) -> None:
     with transaction.atomic():
         _finish(probe, Probe.State.DONE, columns)
         _record(probe, "probe.judged", {"verdict": probe.kind}, reason=probe.sentence, now=now)
+        on_judged(probe, now)
 
 
 def _fail(probe: Probe, error: str, *, now: datetime) -> None:

@@ -34,23 +34,14 @@ def partnership_probes(request: HttpRequest, uid: UUID) -> HttpResponse:
             return redirect(requests.request_probe(partnership, spec, by=Actor.of(request), now=now))
         except ProbeRefused as error:
             form.add_error(None, str(error))
-    probes = partnership.probes.select_related("signing_certificate", "encryption_certificate", "created_by")
     context = {
         "partnership": partnership,
         "environment": partnership.identity.environment,
         "obstacle": requests.find_obstacle(partnership),
         "choices": choices,
-        "probes": probes.defer(*_HEAVY)[:MAX_LISTED],
+        "probes": partnership.probes.for_list()[:MAX_LISTED],
     }
     return render_form(request, "partners/probe_list.html", form, **context)
-
-
-#: Columns that lists don't need.
-_HEAVY = (
-    "request",
-    "answer",
-    *(f"{side}_certificate__{name}" for side in ("signing", "encryption") for name in ("der", "chain_pem")),
-)
 
 
 def _get_partnership(uid: UUID) -> Partnership:
@@ -80,8 +71,8 @@ def partnership_probes_forbid(request: HttpRequest, uid: UUID) -> HttpResponse:
 @require_permissions("rotations.view_rotation")
 def probe_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Show a test message; the part that changes while it is sent asks for itself."""
-    related = ("partnership__identity", "partnership__partner", "signing_certificate", "encryption_certificate")
-    probe = get_object_or_404(Probe.objects.select_related(*related, "created_by").defer(*_HEAVY), uid=uid)
+    found = Probe.objects.for_list().select_related("partnership__identity", "partnership__partner")
+    probe = get_object_or_404(found, uid=uid)
     context = {"probe": probe, "environment": probe.partnership.identity.environment, "now": database_now()}
     is_polling = request.headers.get("HX-Request") == "true"
     return render(request, "partners/_probe_progress.html" if is_polling else "partners/probe_detail.html", context)

@@ -235,6 +235,8 @@ class PortalPage(ParticipantProgress):
         if not self.is_own:
             return "you have loaded it"
         match self.participant.evidence:
+            case Participant.Evidence.STRONG if self.participant.probe_accepted_at:
+                return "you accepted a test message"
             case Participant.Evidence.STRONG:
                 return "the fingerprint matches"
             case Participant.Evidence.WEAK:

@@ -30,8 +30,12 @@ def now() -> datetime:
     return NOW
 
 
+def ignore(probe: Probe, at: datetime) -> None:
+    """Do nothing about a verdict."""
+
+
 def judged(probe: Probe) -> Probe:
-    assert sending.send_next(now)
+    assert sending.send_next(now, ignore)
     probe.refresh_from_db()
     return probe
 
@@ -139,7 +143,7 @@ def test_answers_without_an_mdn(stations: Stations, answer: bytes, kind: Verdict
     stations.peer.answer = saying(answer)
     with serve_peer(stations.peer, stations.partnership.partner):
         probe = judged(stations.request())
-        assert not sending.send_next(now)
+        assert not sending.send_next(now, ignore)
     assert probe.kind == kind
     assert len(stations.peer.messages) == 1
 
@@ -166,11 +170,11 @@ def test_a_message_of_a_killed_worker_is_not_sent_again(stations: Stations, monk
         with monkeypatch.context() as patch:
             patch.setattr("as2certs.as2.judge", kill)
             with pytest.raises(SystemExit):
-                sending.send_next(now)
-        assert not sending.send_next(now), "its lease has not ended"
+                sending.send_next(now, ignore)
+        assert not sending.send_next(now, ignore), "its lease has not ended"
         Probe.objects.update(lease_until=NOW - timedelta(seconds=1))
         assert judged(probe).kind == VerdictKind.DELIVERED_NOT_CONFIRMED
-        assert not sending.send_next(now)
+        assert not sending.send_next(now, ignore)
     assert "may have received it" in probe.sentence
     assert len(stations.peer.messages) == 1
 
@@ -186,7 +190,7 @@ def test_a_message_of_a_worker_that_was_killed_before_it_sent_is_sent(
         with monkeypatch.context() as patch:
             patch.setattr(sending, "_compose", kill)
             with pytest.raises(SystemExit):
-                sending.send_next(now)
+                sending.send_next(now, ignore)
         Probe.objects.update(lease_until=NOW - timedelta(seconds=1))
         assert judged(probe).kind == VerdictKind.ACCEPTED
     assert len(stations.peer.messages) == 1

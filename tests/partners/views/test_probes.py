@@ -30,7 +30,7 @@ def test_a_message_is_sent_with_the_certificates_that_are_chosen(operator: Clien
         probe = Probe.objects.get()
         assert answer["Location"] == probe.get_absolute_url()
         assert "every 1s" in operator.get(probe.get_absolute_url()).content.decode()
-        sending.send_next(lambda: NOW)
+        sending.send_next(lambda: NOW, lambda probe, now: None)
     shown = operator.get(probe.get_absolute_url(), headers={"HX-Request": "true"}).content.decode()
     assert "every 1s" not in shown
     assert "signature not accepted" in shown
