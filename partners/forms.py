@@ -8,10 +8,11 @@ from typing import Any
 from crispy_forms.layout import Column, Fieldset, Row
 from django import forms
 from django.db.models import Q, QuerySet
+from django.utils import timezone
 
 from as2certs.accounts.forms import TimeZoneField, form_helper, offer_current_zone, validate_work_hours
 from as2certs.forms import SafeForm, SafeModelForm
-from as2certs.time_format import format_utc
+from as2certs.time_format import format_moment
 from identities.certificates.forms import CertificateImportForm
 from identities.forms import (
     CAPABILITY_FIELDS,
@@ -296,4 +297,5 @@ class ProbeForm(SafeForm):
 
 def _certificate_label(certificate: AbstractCertificate, in_use: AbstractCertificate | None) -> str:
     use = "in use" if certificate == in_use else "not in use"
-    return f"{certificate}, until {format_utc(certificate.not_after)}, {use}"
+    ends = format_moment(certificate.not_after, timezone.get_current_timezone_name(), "day")
+    return f"{certificate}, until {ends}, {use}"

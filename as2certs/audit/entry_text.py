@@ -152,6 +152,8 @@ VERB_TEXTS = {
 
 
 def _confirmation(new: Mapping[str, Any]) -> str:
+    if new.get("channel") == "by a test message":
+        return "accepted a test message"
     has_it = {"strong": "has it", "weak": "says that it has it"}.get(str(new.get("evidence")))
     return has_it or ("agrees to the window" if new.get("agreed") else "")
 

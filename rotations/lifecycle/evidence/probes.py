@@ -6,8 +6,10 @@ accepts it, or does not. After the change, an accepted one completes the test.
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 
+from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
 from as2certs.as2 import VerdictKind
@@ -15,7 +17,7 @@ from as2certs.audit.recording import Actor
 from partners.errors import ProbeRefused
 from partners.models import Partnership, Probe, ProbeQuerySet
 from partners.probes import requests
-from rotations.errors import ActionRefused
+from rotations.errors import ActionRefused, RotationError
 from rotations.execution import confirmations, transitions
 from rotations.execution.transitions import lock_rotation
 from rotations.models import Participant, Rotation, Step
@@ -23,6 +25,8 @@ from rotations.notifications import exchange_mail
 from rotations.notifications.exchange_mail import News, PartnerNews
 from rotations.planning.change import Act, Role
 from rotations.planning.states import RotationState, StepAction, StepState
+
+log = logging.getLogger(__name__)
 
 #: States before the change, in which a test message shows whether a partner is ready.
 BEFORE_CHANGE = (RotationState.EXCHANGING, RotationState.SCHEDULED)
@@ -33,13 +37,24 @@ BATCH_SIZE = 50
 
 
 def apply_verdict(probe: Probe, now: datetime) -> None:
-    """Apply the verdict on a test message to the participant that it concerns; call it in the caller's transaction."""
+    """Apply the verdict on a test message to the participant that it concerns, in the transaction that stores it.
+
+    What a rotation refuses in its present state is logged: the verdict is stored all the same.
+    """
     participant = _concerned(probe)
     if participant is None:
         return
+    try:
+        with transaction.atomic():
+            _apply(probe, participant, now=now)
+    except RotationError as error:
+        log.warning("The verdict on the test message %s changes nothing: %s", probe.uid, error)
+
+
+def _apply(probe: Probe, participant: Participant, *, now: datetime) -> None:
     rotation = lock_rotation(participant.rotation_id)
     participant = rotation.participants.select_related("partner").get(pk=participant.pk)
-    is_before = rotation.state in BEFORE_CHANGE and rotation.side == "own"
+    is_before = rotation.side == "own" and _is_before_change(rotation, participant)
     if probe.is_accepted:
         if is_before:
             confirmations.record_probe_accepted(participant, by=Actor.runner(), now=now)
@@ -47,6 +62,13 @@ def apply_verdict(probe: Probe, now: datetime) -> None:
             _complete_test(participant, probe, now=now)
     elif is_before and probe.kind == VerdictKind.SIGNATURE_NOT_ACCEPTED:
         _record_refusal(rotation, participant, probe, now=now)
+
+
+def _is_before_change(rotation: Rotation, participant: Participant) -> bool:
+    """Return whether the change with a participant is still ahead; where we sign per partner, others may be done."""
+    if rotation.state == RotationState.UNDER_WAY:
+        return participant.steps.filter(act=Act.CUT_OVER).unsettled().exists()
+    return rotation.state in BEFORE_CHANGE
 
 
 def _concerned(probe: Probe) -> Participant | None:
@@ -158,14 +180,16 @@ def request_after_change(*, now: datetime) -> int:
     Whoever can't get one is left to our people, as is one whose message was not accepted.
     """
     allowed = Partnership.objects.active().filter(partner=OuterRef("participant__partner"), allows_probes=True)
+    used = Q(signing_certificate=OuterRef("rotation__new_identity_certificate")) | Q(
+        encryption_certificate=OuterRef("rotation__new_partner_certificate")
+    )
     sent = Probe.objects.filter(
-        partnership__partner=OuterRef("participant__partner"),
-        purpose=Probe.Purpose.AFTER_CHANGE,
-        created_at__gte=OuterRef("rotation__set_up_at"),
+        used, partnership__partner=OuterRef("participant__partner"), purpose=Probe.Purpose.AFTER_CHANGE
     )
     tests = Step.objects.filter(
         Q(Exists(allowed)) | Q(participant__partner__environment="test"),
         ~Exists(sent),
+        ~Q(participant__partner__url=""),
         act=Act.TEST,
         state=StepState.WAITING,
         blocked=False,

@@ -213,3 +213,16 @@ def test_the_pages_of_a_rotation_send_test_messages_and_show_their_verdicts(worl
     text = " ".join(client.get(world.rotation.get_absolute_url()).content.decode().split())
     assert "accepts it" in text
     assert "by a test message" in text
+
+
+def test_where_each_partner_changes_alone_a_message_counts_until_it_has_changed(world: World) -> None:
+    Rotation.objects.filter(pk=world.rotation.pk).update(state=RotationState.UNDER_WAY)
+    alone = world.rotation.steps.create(
+        key="alone", position=99, who="we", act=Act.CUT_OVER, title="Change for it", participant=world.participant
+    )
+    world.test()
+    assert world.participant.probe_refused_at == NOW
+    alone.state = "done"
+    alone.save()
+    world.test(NOW + timedelta(hours=1))
+    assert world.participant.probe_refused_at == NOW
