@@ -502,4 +502,28 @@ class Migration(migrations.Migration):
                 name="identities_to_generate",
             ),
         ),
+        migrations.CreateModel(
+            name="PairCheck",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("checked_at", models.DateTimeField()),
+                (
+                    "problem",
+                    models.TextField(
+                        blank=True, help_text="Empty: a message was signed, encrypted, decrypted and verified."
+                    ),
+                ),
+                (
+                    "certificate",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="pair_check",
+                        to="identities.identitycertificate",
+                    ),
+                ),
+            ],
+            options={
+                "default_permissions": (),
+            },
+        ),
     ]

@@ -354,6 +354,14 @@ class Migration(migrations.Migration):
                 ("notes", models.TextField(blank=True)),
                 ("archived_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 (
+                    "allows_probes",
+                    models.BooleanField(
+                        default=False,
+                        help_text="Whether test messages may be sent to the partner in production; in test they always may.",
+                        verbose_name="test messages allowed",
+                    ),
+                ),
+                (
                     "identity",
                     models.ForeignKey(
                         on_delete=django.db.models.deletion.PROTECT,
@@ -543,5 +551,105 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="stationbaseline",
             constraint=models.UniqueConstraint(fields=("system", "partner"), name="partners_baseline_of_partner_once"),
+        ),
+        migrations.CreateModel(
+            name="Probe",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("queued", "waiting for its turn"),
+                            ("working", "in progress"),
+                            ("done", "done"),
+                            ("failed", "failed"),
+                            ("cancelled", "cancelled"),
+                        ],
+                        default="queued",
+                        max_length=10,
+                    ),
+                ),
+                ("error", models.TextField(blank=True)),
+                ("attempts", models.PositiveSmallIntegerField(default=0)),
+                ("created_at", models.DateTimeField()),
+                ("lease_until", models.DateTimeField(blank=True, null=True)),
+                ("finished_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "purpose",
+                    models.CharField(
+                        choices=[("requested", "requested"), ("after_change", "sent automatically after the change")],
+                        default="requested",
+                        max_length=12,
+                    ),
+                ),
+                ("url", models.CharField(max_length=300, verbose_name="AS2 URL")),
+                ("message_id", models.CharField(blank=True, max_length=300, verbose_name="Message-ID")),
+                ("sent_at", models.DateTimeField(blank=True, null=True, verbose_name="when sending began")),
+                (
+                    "kind",
+                    models.CharField(
+                        blank=True, help_text="One of as2certs.as2.VerdictKind.", max_length=30, verbose_name="verdict"
+                    ),
+                ),
+                ("sentence", models.TextField(blank=True)),
+                ("next_step", models.TextField(blank=True)),
+                ("facts", models.JSONField(default=dict, help_text="What the answer showed beside the verdict.")),
+                ("request", models.BinaryField(help_text="As it was sent, compressed by zlib.", null=True)),
+                ("answer", models.BinaryField(help_text="As it came, compressed by zlib.", null=True)),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "encryption_certificate",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="probes",
+                        to="partners.partnercertificate",
+                    ),
+                ),
+                (
+                    "partnership",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="probes", to="partners.partnership"
+                    ),
+                ),
+                (
+                    "signing_certificate",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="probes",
+                        to="identities.identitycertificate",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "test message",
+                "ordering": ["-id"],
+                "abstract": False,
+                "default_permissions": (),
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state__in", ("queued", "working"))),
+                        fields=["created_at", "id"],
+                        name="partners_probes_to_send",
+                    )
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(("state__in", ("queued", "working"))),
+                        fields=("partnership", "signing_certificate", "encryption_certificate"),
+                        name="partners_one_probe_at_once",
+                    )
+                ],
+            },
         ),
     ]

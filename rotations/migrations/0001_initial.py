@@ -40,7 +40,7 @@ class Migration(migrations.Migration):
                     "evidence",
                     models.CharField(
                         blank=True,
-                        choices=[("", "nothing yet"), ("weak", "said so"), ("strong", "fingerprint matches")],
+                        choices=[("", "nothing yet"), ("weak", "said so"), ("strong", "proven")],
                         default="",
                         max_length=10,
                     ),
@@ -70,6 +70,14 @@ class Migration(migrations.Migration):
                 (
                     "downloaded_at",
                     models.DateTimeField(blank=True, null=True, verbose_name="certificate first downloaded"),
+                ),
+                (
+                    "probe_accepted_at",
+                    models.DateTimeField(blank=True, null=True, verbose_name="accepted a test message"),
+                ),
+                (
+                    "probe_refused_at",
+                    models.DateTimeField(blank=True, null=True, verbose_name="did not accept a test message"),
                 ),
                 ("declined_at", models.DateTimeField(blank=True, null=True, verbose_name="said no")),
                 ("declined_reason", models.TextField(blank=True)),
@@ -1216,6 +1224,14 @@ class Migration(migrations.Migration):
             model_name="step",
             index=models.Index(
                 condition=models.Q(("state", "failed")), fields=["rotation"], name="rotations_steps_failed"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="step",
+            index=models.Index(
+                condition=models.Q(("act", "test"), ("blocked", False), ("state", "waiting")),
+                fields=["rotation"],
+                name="rotations_tests_open",
             ),
         ),
         migrations.AddIndex(
