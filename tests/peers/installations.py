@@ -130,6 +130,7 @@ class Station(Server):
         super().__init__()
         self.as2_id = as2_id
         self.journal_file = self.folder / "journal"
+        self.config_file = self.folder / "config.json"
 
     @property
     def url(self) -> str:
@@ -145,10 +146,10 @@ class Station(Server):
             "partners": partners,
             "seconds": seconds,
         }
-        (self.folder / "config.json").write_text(json.dumps(config))
+        self.config_file.write_text(json.dumps(config))
 
     def argv(self) -> Sequence[str]:
-        return [sys.executable, "-m", "tests.peers.station", str(self.folder / "config.json")]
+        return [sys.executable, "-m", "tests.peers.station", str(self.config_file)]
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -23,7 +23,7 @@ from as2certs.as2 import (
     compose,
     read_mdn,
 )
-from tests.certificates import Pair, make_pair, sha256
+from tests.certificates import Pair, make_pair, rsa_key, sha256
 from tests.peers.installations import FolderFiles, OpenAs2Files
 from tests.peers.installations import Station as Process
 from tests.peers.journal import Journal, read_journal
@@ -36,8 +36,10 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("keytool") is None, reason="needs Java’s keytool"),
 ]
 
-OLD, NEW, UNKNOWN = (make_pair("ACME", serial=number) for number in (1, 2, 3))
-THEIRS_OLD, THEIRS_NEW = (make_pair("NORTHWIND", serial=number) for number in (11, 12))
+OLD, NEW, UNKNOWN = (make_pair("ACME", serial=number, key=rsa_key(f"ACME {number}")) for number in (1, 2, 3))
+THEIRS_OLD, THEIRS_NEW = (
+    make_pair("NORTHWIND", serial=number, key=rsa_key(f"NORTHWIND {number}")) for number in (11, 12)
+)
 MAIN = {"ACME": "Acme-Old", "NORTHWIND": "northwind-old"}
 KEYSTORE_SECONDS, PARTNERSHIPS_SECONDS = 300.0, 120.0
 
