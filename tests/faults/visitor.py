@@ -7,8 +7,8 @@ import urllib.request
 from http.cookiejar import CookieJar
 from urllib.parse import urlencode
 
-from tests.faults.site import Site
 from tests.people import PASSWORD
+from tests.stack import Stack
 
 MAKE = """
 from tests.people import make_person
@@ -19,7 +19,7 @@ make_person({name!r}, is_superuser=True, is_staff=True)
 class Visitor:
     """Somebody who may do everything."""
 
-    def __init__(self, site: Site, name: str = "root") -> None:
+    def __init__(self, site: Stack, name: str = "root") -> None:
         self.site = site
         site.python(MAKE.format(name=name))
         self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
