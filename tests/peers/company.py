@@ -64,7 +64,7 @@ def draft(as2_id: str, starts_in: float, seconds: float) -> dict[str, Any]:
     Windows on pages begin with a full minute, which a test would have to wait for.
     """
     now = database_now()
-    holder = Identity.objects.filter(as2_id=as2_id).first() or Partner.objects.get(as2_id=as2_id)
+    holder: Any = Identity.objects.filter(as2_id=as2_id).first() or Partner.objects.get(as2_id=as2_id)
     roles = ("sign", "decrypt") if isinstance(holder, Identity) else ("verify", "encrypt")
     old, new = sorted(holder.certificates.all(), key=lambda one: one.not_after)
     starts = now + timedelta(seconds=starts_in)

@@ -13,6 +13,7 @@ from uuid import UUID
 from tests.certificates import Pair, cert_pem, key_pem, make_pair, rsa_key
 from tests.faults.site import Site
 from tests.faults.visitor import Visitor
+from tests.peers import journal
 from tests.peers.installations import ROOT, FolderFiles, OpenAs2Files, Station
 from tests.peers.oracle import Announced, Traffic, judge_traffic
 from tests.peers.pyas2_peer import Pyas2Peer
@@ -127,11 +128,15 @@ class Network:
         uid = next(uid for kind, state, uid in self._steps(rotation) if (kind, state) == (act, "waiting"))
         person.post(f"/rotations/steps/{UUID(uid)}/done/")
 
-    def wait_for(self, rotation: Rotation, act: str, *, state: str = "done", seconds: float = 60) -> None:
+    def wait_for(self, rotation: Rotation, act: str, *, state: str = "done", seconds: float = 180) -> None:
         """Wait until all steps of a kind are in a state."""
         wait_until(
             lambda: set(self.states(rotation, act)) == {state}, seconds=seconds, what=f"{act} to be {state}", every=0.2
         )
+
+    def wait_until_begin(self, rotation: Rotation) -> None:
+        """Wait until the window begins."""
+        wait_until(lambda: datetime.now(UTC) >= rotation.starts, what="the window")
 
     def states(self, rotation: Rotation, act: str) -> list[str]:
         return [state for kind, state, _ in self._steps(rotation) if kind == act]
@@ -148,23 +153,32 @@ class Network:
 
     def wait_for_messages(self, count: int = 2) -> None:
         """Wait until so many more messages have arrived in every direction."""
-        before = self.counts()
+        wanted = [len(verdicts) + count for verdicts in self._verdicts()]
         wait_until(
-            lambda: all(now - then >= count for now, then in zip(self.counts(), before, strict=True)),
+            lambda: all(len(now) >= number for now, number in zip(self._verdicts(), wanted, strict=True)),
             seconds=60,
             what="messages",
         )
 
-    def counts(self) -> list[int]:
-        """Return how many outcomes each station has written down for each partner."""
-        tags = [
-            (name, partner, entry["event"])
-            for name, station in self.stations.items()
-            for entry in station.entries()
-            if (partner := entry.get("partner"))
+    def wait_for_good_messages(self, count: int = 3) -> None:
+        """Wait until the last messages in every direction were accepted, so many of each."""
+        wait_until(
+            lambda: all(verdicts[-count:] == ["accepted"] * count for verdicts in self._verdicts()),
+            seconds=120,
+            what="good messages",
+        )
+
+    def _verdicts(self) -> list[list[str]]:
+        """Return the verdicts of all messages, in a list for each direction."""
+        return [
+            [
+                entry["verdict"]
+                for entry in self.stations[sender].entries()
+                if entry["event"] == journal.OUTCOME and entry["partner"] == recipient
+            ]
+            for name in self.partners
+            for sender, recipient in ((ACME, name), (name, ACME))
         ]
-        pairs = [pair for name in self.partners for pair in ((ACME, name), (name, ACME))]
-        return [tags.count((*pair, "outcome")) for pair in pairs]
 
     def judge(self, announced: Sequence[Announced] = ()) -> Traffic:
         """Let all stations fall silent, and judge what they exchanged."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -21,8 +21,9 @@ class Announced:
     starts: datetime
     ends: datetime
 
-    def covers(self, sender: str, recipient: str, at: datetime) -> bool:
-        return self.partner in (sender, recipient) and self.starts <= at <= self.ends
+    def covers(self, parties: Collection[str], sent: datetime, answered: datetime) -> bool:
+        """Return whether a message was under way within the span, if only for a part of the time."""
+        return self.partner in parties and sent <= self.ends and answered >= self.starts
 
 
 @dataclass
@@ -54,8 +55,8 @@ def judge_traffic(journals: Mapping[str, Entries], announced: Sequence[Announced
             outcome = outcomes.get(tag, {})
             count = stored[recipient][tag]
             if complaint := _complaint(outcome, count):
-                at = datetime.fromisoformat(entry["at"])
-                excused = any(one.covers(sender, recipient, at) for one in announced)
+                under_way = [datetime.fromisoformat(one["at"]) for one in (entry, outcome or entry)]
+                excused = any(one.covers((sender, recipient), *under_way) for one in announced)
                 line = f"{entry['at']} {tag} from {sender} to {recipient}: {complaint}"
                 (found.announced if excused and count < 2 else found.wrong).append(line)
                 continue

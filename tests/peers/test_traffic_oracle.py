@@ -14,8 +14,8 @@ PAIR = ("ACME", "NORTHWIND")
 
 
 def entry(event: str, number: int, **facts: Any) -> dict[str, Any]:
-    at = (BEGIN + timedelta(seconds=number)).isoformat()
-    return {"at": at, "event": event, "tag": f"tag-{number}", **facts}
+    at = BEGIN + timedelta(seconds=number + (event == "outcome") / 2)
+    return {"at": at.isoformat(), "event": event, "tag": f"tag-{number}", **facts}
 
 
 def sent(number: int, verdict: str = "accepted", certificate: str = "old") -> list[dict[str, Any]]:
@@ -47,11 +47,15 @@ def test_it_finds_what_is_lost_or_not_confirmed_unless_it_was_announced(
     acme: list[dict[str, Any]], northwind: list[dict[str, Any]], complaint: str
 ) -> None:
     journals = {"ACME": acme, "NORTHWIND": northwind}
+    answered = timedelta(seconds=len(acme) / 2)
     (line,) = judge_traffic(journals).wrong
     assert line.endswith(f"tag-1 from ACME to NORTHWIND: {complaint}")
     for partner, starts, is_excused in (
         ("NORTHWIND", BEGIN, True),
-        ("NORTHWIND", BEGIN + timedelta(seconds=2), False),
+        ("NORTHWIND", BEGIN - timedelta(seconds=59), True),  # it was sent at the very end
+        ("NORTHWIND", BEGIN - timedelta(seconds=60), False),
+        ("NORTHWIND", BEGIN + timedelta(seconds=0.5) + answered, True),  # it was answered at the very beginning
+        ("NORTHWIND", BEGIN + timedelta(seconds=0.6) + answered, False),
         ("FABRIKAM", BEGIN, False),
     ):
         found = judge_traffic(journals, [Announced(partner, starts, starts + timedelta(minutes=1))])
