@@ -11,6 +11,7 @@ import base64
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from tests.certificates import Pair, cert_pem, p12, sha256
 from tests.peers.installations import ROOT, Station
 
 REQUIREMENTS = Path(__file__).with_name("requirements-pyas2.txt")
+SETTINGS = Path(__file__).with_name("pyas2_project.py")
 ENVIRONMENT = ROOT / "var" / "peers" / "pyas2"
 PASSWORD = "of the bundle"
 NOTHING: Mapping[str, Any] = {}
@@ -87,7 +89,8 @@ class Pyas2Peer(Station):
         return f"http://127.0.0.1:{self.port}/as2receive"
 
     def connect(self, partner: str, url: str, *, seconds: float = 1) -> None:
-        """Write the configuration: the partner, and how often it gets a message."""
+        """Write the configuration and Django's settings: the partner, and how often it gets a message."""
+        shutil.copy(SETTINGS, self.folder)
         config = {
             "as2_id": self.as2_id,
             "port": self.port,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import signal
 import sys
 import threading
@@ -20,7 +21,6 @@ from typing import Any
 
 import django
 import waitress
-from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import call_command
 from django.db import connection
@@ -34,24 +34,9 @@ VERDICTS = {"S": "accepted", "E": "refused", "R": "no-answer"}
 
 
 def set_up(folder: Path) -> None:
-    """Start Django. Without DATA_DIR: with Django 5.2, django-pyas2 answers 400 there after it stored the message."""
-    settings.configure(
-        ALLOWED_HOSTS=["127.0.0.1"],
-        DATABASES={
-            "default": {
-                "ENGINE": "django.db.backends.sqlite3",
-                "NAME": str(folder / "db.sqlite3"),
-                "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
-            }
-        },
-        DEFAULT_AUTO_FIELD="django.db.models.AutoField",
-        INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "pyas2"],
-        MEDIA_ROOT=str(folder / "media"),
-        MIDDLEWARE=[],
-        ROOT_URLCONF="pyas2.urls",
-        SECRET_KEY="of a test",
-        USE_TZ=True,
-    )
+    """Start Django with the settings in a folder."""
+    sys.path.insert(0, str(folder))
+    os.environ["DJANGO_SETTINGS_MODULE"] = "pyas2_project"
     django.setup()
 
 

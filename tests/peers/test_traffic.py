@@ -94,8 +94,6 @@ def test_every_certificate_changes_and_messages_fail_in_the_announced_windows_on
     announced.append(go_back_to_our_old_one(network, person, announced[0][1]))
     found = network.judge([span for span, _ in announced])
 
-    print(*found.announced, sep="\n")
-    print(*announced, sep="\n")
     assert found.wrong == []
     ours, fabrikam, northwind = (
         [sha256(certificate) for certificate, _ in network.pairs[name]] for name in (ACME, FABRIKAM, NORTHWIND)
