@@ -17,11 +17,12 @@ make_person({name!r}, is_superuser=True, is_staff=True)
 
 
 class Visitor:
-    """Somebody who may do everything."""
+    """Somebody who may do everything, stored first unless `is_stored`."""
 
-    def __init__(self, site: Stack, name: str = "root") -> None:
+    def __init__(self, site: Stack, name: str = "root", *, is_stored: bool = False) -> None:
         self.site = site
-        site.python(MAKE.format(name=name))
+        if not is_stored:
+            site.python(MAKE.format(name=name))
         self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
         self.post("/login/", username=name, password=PASSWORD)
 

@@ -22,6 +22,8 @@ from tests.peers.stores import read_pair
 from tests.people import make_person
 
 OWN = "ACME"
+#: Who approves what Alice has set up, on the pages.
+APPROVER = "bob"
 #: What is known of each partner's AS2 system: one holds one certificate for everything, the other two.
 PARTNERS: Mapping[str, Mapping[str, str]] = {
     "FABRIKAM": {"software": "pyas2", **answers_of("pyas2")},
@@ -36,6 +38,7 @@ def set_up(certificates: Path, partners: list[str], system: dict[str, Any]) -> N
     which is an OpenAS2; what its connector can't do with it is among them.
     """
     now = database_now()
+    make_person(APPROVER, is_superuser=True, is_staff=True)
     by = Actor(name="Alice", source="web", user=make_person("alice", "operator"))
     known = {"software": "openas2", **answers_of("openas2")}
     as2_system = AS2System.objects.create(name="OpenAS2", **{**known, **system})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from xml.sax.saxutils import quoteattr
 from cryptography import x509
 
 from tests.certificates import Pair, cert_pem, key_pem, p12
-from tests.peers import journal
+from tests.peers import journal, sending
 from tests.servers import Server, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,7 +120,7 @@ def _pem(pair: Pair) -> bytes:
     return cert_pem(pair[0]) + key_pem(pair[1])
 
 
-class Station(Server):
+class StationProcess(Server):
     """A station in a process of its own: `tests.peers.station`, or a program that takes the same signals."""
 
     name = "station"
@@ -163,11 +162,11 @@ class Station(Server):
 
     def begin(self) -> None:
         """Let it send."""
-        self.send(signal.SIGUSR1)
+        self.send(sending.BEGIN)
 
     def fall_silent(self) -> None:
         """Let it send no more, and wait for the answers that it waits for; it still receives."""
-        self.send(signal.SIGUSR2)
+        self.send(sending.STOP)
         wait_until(self._is_quiet, what=f"{self.as2_id} to fall silent")
 
     def _is_quiet(self) -> bool:

@@ -14,7 +14,7 @@ from tests.certificates import Pair, cert_pem, key_pem, make_pair, rsa_key
 from tests.faults.site import Site
 from tests.faults.visitor import Visitor
 from tests.peers import journal
-from tests.peers.installations import ROOT, FolderFiles, OpenAs2Files, Station
+from tests.peers.installations import ROOT, FolderFiles, OpenAs2Files, StationProcess
 from tests.peers.oracle import Announced, Traffic, judge_traffic
 from tests.peers.pyas2_peer import Pyas2Peer
 from tests.servers import wait_until
@@ -52,8 +52,8 @@ class Network:
         self.pairs = {name: _pairs(name) for name in (ACME, *self.partners)}
         self.openas2 = OpenAs2Files(folder / "openas2")
         self.northwind = FolderFiles(folder / "northwind")
-        self.acme = Station(ACME)
-        self.stations: dict[str, Station] = {ACME: self.acme, NORTHWIND: Station(NORTHWIND)}
+        self.acme = StationProcess(ACME)
+        self.stations: dict[str, StationProcess] = {ACME: self.acme, NORTHWIND: StationProcess(NORTHWIND)}
         if python:
             self.fabrikam = Pyas2Peer(FABRIKAM, python)
             self.stations[FABRIKAM] = self.fabrikam

@@ -21,7 +21,7 @@ from typing import Any
 from cryptography import x509
 
 from tests.certificates import Pair, cert_pem, p12, sha256
-from tests.peers.installations import ROOT, Station
+from tests.peers.installations import ROOT, StationProcess
 
 REQUIREMENTS = Path(__file__).with_name("requirements-pyas2.txt")
 SETTINGS = Path(__file__).with_name("pyas2_project.py")
@@ -75,7 +75,7 @@ def _widen_version_pattern(folder: Path) -> None:
         (package / name).write_text(widened)
 
 
-class Pyas2Peer(Station):
+class Pyas2Peer(StationProcess):
     """A django-pyas2 server in a process of its own; `use` changes its certificates as its administrator would."""
 
     name = "pyas2"

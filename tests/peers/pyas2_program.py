@@ -12,10 +12,9 @@ from __future__ import annotations
 import base64
 import json
 import os
-import signal
 import sys
 import threading
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,9 @@ import django
 import waitress
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import call_command
-from django.db import connection
 
 from tests.peers import journal
+from tests.peers.sending import Sender, block_signals, obey_signals
 
 #: The fields of django-pyas2 by the names of `assign`: its own keys, and the certificates that it has of the partner.
 OWN = {"sign": "signature_key", "decrypt": "encryption_key"}
@@ -88,7 +87,7 @@ def assign(wanted: dict[str, dict[str, str]]) -> None:
         station.save()
 
 
-def send(tag: str, notes: journal.Journal) -> None:
+def send(notes: journal.Journal, tag: str) -> None:
     """Send the partner a message with a tag, as the command `sendas2message` does, and write down what came of it."""
     from pyas2.models import Message, Organization, Partner
     from pyas2lib import Message as As2Message
@@ -112,38 +111,15 @@ def send(tag: str, notes: journal.Journal) -> None:
     )
 
 
-class Sender(threading.Thread):
-    """Sends a message at each interval, until `stopping` is set."""
-
-    def __init__(self, prefix: str, seconds: float, notes: journal.Journal) -> None:
-        super().__init__(daemon=True)
-        self.prefix, self.seconds, self.notes, self.stopping = prefix, seconds, notes, threading.Event()
-
-    def run(self) -> None:
-        begin, number = time.monotonic(), 0
-        while not self.stopping.wait(max(0, begin + number * self.seconds - time.monotonic())):
-            number += 1
-            send(f"{self.prefix}-{number}", self.notes)
-        connection.close()
-
-
 def serve(config: dict[str, Any], partner: str) -> None:
-    """Serve until SIGTERM, and send from SIGUSR1 to SIGUSR2."""
+    """Serve, and obey the signals."""
+    block_signals()
     notes = journal.Journal(Path(config["journal"]))
-    signals = {signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     # One thread: django-pyas2 sends from another process in real life, and SQLite has one writer anyway.
     options = {"host": "127.0.0.1", "port": config["port"], "threads": 1}
     threading.Thread(target=waitress.serve, args=(Receiver(notes),), kwargs=options, daemon=True).start()
-    notes.write(journal.LISTENING)
-    sender = Sender(f"{config['as2_id']}-{partner}", config["seconds"], notes)
-    while (received := signal.sigwait(signals)) != signal.SIGTERM:
-        if received == signal.SIGUSR1:
-            sender.start()
-        else:
-            sender.stopping.set()
-            sender.join()
-            notes.write(journal.QUIET)
+    sender = Sender(partial(send, notes), f"{config['as2_id']}-{partner}", config["seconds"])
+    obey_signals([sender], notes)
 
 
 def main(path: str, *words: str) -> None:

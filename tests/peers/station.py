@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import signal
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -51,6 +49,7 @@ from as2certs.as2 import (
 from as2certs.as2.mdn import split_signed
 from as2certs.as2.mime import Entity, read_entity
 from tests.peers import journal
+from tests.peers.sending import Sender, block_signals, obey_signals
 from tests.peers.stores import FolderStore, Incoming, OpenAs2Store, Store, StoreError, UnknownPartner
 
 NETWORK = Network(allowed=(ipaddress.ip_network("127.0.0.0/8"),), connect_seconds=5, read_seconds=10, total_seconds=15)
@@ -212,21 +211,6 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
 
-class Sender(threading.Thread):
-    """Sends one partner a message at each interval, from `begin` until `stop`."""
-
-    def __init__(self, station: Station, partner: str, url: str, seconds: float) -> None:
-        super().__init__(daemon=True)
-        self.station, self.partner, self.url, self.seconds = station, partner, url, seconds
-        self.stopping = threading.Event()
-
-    def run(self) -> None:
-        begin, number = time.monotonic(), 0
-        while not self.stopping.wait(max(0, begin + number * self.seconds - time.monotonic())):
-            number += 1
-            self.station.send(self.partner, self.url, f"{self.station.as2_id}-{self.partner}-{number}")
-
-
 def open_store(as2_id: str, config: Mapping[str, Any]) -> Store:
     """Return the store that a configuration describes."""
     if config["kind"] == "openas2":
@@ -238,24 +222,15 @@ def main(path: str) -> None:
     config = json.loads(Path(path).read_text())
     notes = journal.Journal(Path(config["journal"]))
     station = Station(config["as2_id"], open_store(config["as2_id"], config["store"]), notes)
-    # Blocked before threads begin, so that sigwait() below receives all of them.
-    signals = {signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    block_signals()
     server = ThreadingHTTPServer(("127.0.0.1", config["port"]), partial(_Handler, station))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    notes.write(journal.LISTENING)
-    senders = [Sender(station, partner, url, config["seconds"]) for partner, url in config["partners"].items()]
-    while (received := signal.sigwait(signals)) != signal.SIGTERM:
-        if received == signal.SIGUSR1:
-            for sender in senders:
-                sender.start()
-        else:
-            for sender in senders:
-                sender.stopping.set()
-            for sender in senders:
-                sender.join()
-            notes.write(journal.QUIET)
+    senders = [
+        Sender(partial(station.send, partner, url), f"{station.as2_id}-{partner}", config["seconds"])
+        for partner, url in config["partners"].items()
+    ]
+    obey_signals(senders, notes)
     server.shutdown()
 
 

@@ -11,7 +11,7 @@ from identities.connectors.base import Baseline, ConnectorOutcome
 from identities.connectors.directory import DirectoryConnector
 from tests.certificates import make_pair
 from tests.identities.connectors.changes import AS2_ID, C1, C2, FOLDER, change, pair
-from tests.peers.installations import ROOT, FolderFiles, Station
+from tests.peers.installations import ROOT, FolderFiles, StationProcess
 from tests.peers.oracle import judge_traffic
 from tests.peers.pyas2_peer import Pyas2Peer
 from tests.servers import wait_until
@@ -32,21 +32,21 @@ def pyas2(pyas2_python: Path) -> Iterator[Pyas2Peer]:
 
 
 @pytest.fixture
-def northwind(pyas2: Pyas2Peer, tmp_path: Path) -> Iterator[Station]:
+def northwind(pyas2: Pyas2Peer, tmp_path: Path) -> Iterator[StationProcess]:
     """A partner that accepts our old certificate and our new one."""
     files = FolderFiles(tmp_path / "northwind")
     files.sign_with(THEIRS)
     files.decrypt_with([THEIRS])
     files.verify(AS2_ID, [OLD[0], NEW[0]])
     files.encrypt_to(AS2_ID, OLD[0])
-    made = Station("NORTHWIND")
+    made = StationProcess("NORTHWIND")
     made.set_up(files.config, {AS2_ID: pyas2.url}, seconds=0.5)
     yield made
     made.close()
 
 
 @pytest.fixture
-def connector(pyas2: Pyas2Peer, northwind: Station, tmp_path: Path) -> DirectoryConnector:
+def connector(pyas2: Pyas2Peer, northwind: StationProcess, tmp_path: Path) -> DirectoryConnector:
     pyas2.connect("NORTHWIND", northwind.url, seconds=0.5)
     pyas2.use(own=dict.fromkeys(("sign", "decrypt"), OLD), theirs=dict.fromkeys(("verify", "encrypt"), THEIRS[0]))
     argv = [str(pyas2.python), str(HOOK), "--project", str(pyas2.folder), "--settings", "pyas2_project"]
@@ -63,7 +63,7 @@ def test_it_refuses_to_add_a_second_certificate(connector: DirectoryConnector) -
 
 
 def test_it_replaces_both_at_once_and_shows_what_is_used(
-    connector: DirectoryConnector, pyas2: Pyas2Peer, northwind: Station, tmp_path: Path
+    connector: DirectoryConnector, pyas2: Pyas2Peer, northwind: StationProcess, tmp_path: Path
 ) -> None:
     for station in (pyas2, northwind):
         station.start()
@@ -90,5 +90,5 @@ def test_it_replaces_both_at_once_and_shows_what_is_used(
     assert signers == {C1.sha256, C2.sha256}
 
 
-def verdicts(station: Station) -> list[str]:
+def verdicts(station: StationProcess) -> list[str]:
     return [entry["verdict"] for entry in station.entries() if entry["event"] == "outcome"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import make_pair, rsa_key
-from tests.peers.installations import FolderFiles, Station
+from tests.peers.installations import FolderFiles, StationProcess
 from tests.peers.pyas2_peer import Pyas2Peer
 from tests.servers import wait_until
 
@@ -26,14 +26,14 @@ def peer(pyas2_python: Path) -> Iterator[Pyas2Peer]:
 
 
 @pytest.fixture
-def acme() -> Iterator[Station]:
-    made = Station("ACME")
+def acme() -> Iterator[StationProcess]:
+    made = StationProcess("ACME")
     yield made
     made.close()
 
 
 def test_it_exchanges_messages_until_our_certificate_is_another_than_the_one_that_it_has(
-    peer: Pyas2Peer, acme: Station, tmp_path: Path
+    peer: Pyas2Peer, acme: StationProcess, tmp_path: Path
 ) -> None:
     files = FolderFiles(tmp_path / "acme")
     files.sign_with(OLD)
@@ -48,7 +48,7 @@ def test_it_exchanges_messages_until_our_certificate_is_another_than_the_one_tha
     for station in (peer, acme):
         station.begin()
 
-    def verdicts(station: Station) -> list[str]:
+    def verdicts(station: StationProcess) -> list[str]:
         return [entry["verdict"] for entry in station.entries() if entry["event"] == "outcome"]
 
     wait_until(lambda: min(len(verdicts(peer)), len(verdicts(acme))) >= 4, seconds=20, what="messages")

@@ -24,8 +24,7 @@ from as2certs.as2 import (
     read_mdn,
 )
 from tests.certificates import Pair, make_pair, rsa_key, sha256
-from tests.peers.installations import FolderFiles, OpenAs2Files
-from tests.peers.installations import Station as Process
+from tests.peers.installations import FolderFiles, OpenAs2Files, StationProcess
 from tests.peers.journal import Journal, read_journal
 from tests.peers.station import Station, fingerprint
 from tests.peers.stores import FolderStore, OpenAs2Store, StoreError, UnknownPartner
@@ -365,7 +364,7 @@ def test_while_openas2_lacks_an_alias_it_refuses_every_message_unsigned_and_send
 
 @pytest.mark.processes
 def test_two_stations_send_each_other_a_message_at_each_interval(files: OpenAs2Files, tmp_path: Path) -> None:
-    acme, northwind = Process("ACME"), Process("NORTHWIND")
+    acme, northwind = StationProcess("ACME"), StationProcess("NORTHWIND")
     theirs = FolderFiles(tmp_path / "northwind")
     theirs.sign_with(THEIRS_OLD)
     theirs.decrypt_with([THEIRS_OLD])
@@ -391,5 +390,5 @@ def test_two_stations_send_each_other_a_message_at_each_interval(files: OpenAs2F
             station.close()
 
 
-def _count(station: Any, event: str) -> int:
+def _count(station: StationProcess, event: str) -> int:
     return sum(entry["event"] == event for entry in station.entries())

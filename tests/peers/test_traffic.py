@@ -15,6 +15,7 @@ from tests.certificates import sha256
 from tests.faults.site import Site
 from tests.faults.visitor import Visitor
 from tests.identities.connectors.changes import change
+from tests.peers.company import APPROVER
 from tests.peers.network import ACME, FABRIKAM, NORTHWIND, Network, Rotation
 from tests.peers.oracle import Announced
 from tests.servers import Postgres, wait_until
@@ -58,7 +59,7 @@ def start_product(network: Network, **hooks: list[str]) -> Visitor:
     """Start the product with these hooks, and return somebody at its pages."""
     network.site.environment["AS2CERTS_HOOKS"] = json.dumps(hooks)
     network.site.start("web", "worker", "beat")
-    return Visitor(network.site)
+    return Visitor(network.site, APPROVER, is_stored=True)
 
 
 def test_our_certificate_changes_with_a_partner_that_holds_two_and_no_message_fails(network: Network) -> None:
