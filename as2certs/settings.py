@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 SECRETS = {
     "SECRET_KEY",
     "AS2CERTS_VAULT_KEYS",
+    "AS2CERTS_AS2_PROXY",
     "AS2CERTS_BUNDLE_PASSWORD",
     "DATABASE_URL",
     "REDIS_URL",
@@ -41,6 +43,11 @@ OWN_NAMES = {
     "AS2CERTS_VAR",
     "AS2CERTS_VAULT_KEYS",
     "AS2CERTS_VAULT_KEYS_FILE",
+    "AS2CERTS_AS2_CA_BUNDLE",
+    "AS2CERTS_AS2_NETWORKS",
+    "AS2CERTS_AS2_PROXY",
+    "AS2CERTS_AS2_PROXY_FILE",
+    "AS2CERTS_AS2_SECONDS",
     "AS2CERTS_BASE_URL",
     "AS2CERTS_BOUNCES_KEY",
     "AS2CERTS_BOUNCES_KEY_FILE",
@@ -151,20 +158,20 @@ ALLOWED_HOSTS = read_setting(
 CSRF_TRUSTED_ORIGINS = [f"{_base.scheme}://{_base.netloc}"]
 
 
-def trusted_proxies() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """Return the addresses and networks of our own proxies."""
-    names: list[str] = read_setting(env.list, "AS2CERTS_PROXIES", "a list of addresses", default=[])
+def read_networks(setting: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Return the addresses and networks that a setting lists."""
+    names: list[str] = read_setting(env.list, setting, "a list of addresses", default=[])
     try:
         return [ipaddress.ip_network(name.strip()) for name in names if name.strip()]
     except ValueError as error:
         raise ImproperlyConfigured(
-            f"AS2CERTS_PROXIES can't be read: {error}. It should be IP addresses or networks with commas, "
+            f"{setting} can't be read: {error}. It should be IP addresses or networks with commas, "
             "such as 10.0.0.5 or 10.0.0.0/24."
         ) from error
 
 
 #: Proxies whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are trusted; gunicorn.conf.py reads it too.
-AS2CERTS_PROXIES = trusted_proxies()
+AS2CERTS_PROXIES = read_networks("AS2CERTS_PROXIES")
 #: The application is at the root of its host: no header of a request moves its links.
 FORCE_SCRIPT_NAME = ""
 
@@ -483,6 +490,46 @@ AS2CERTS_HOOKS = allowed_hooks()
 #: Timeout of a hook.
 AS2CERTS_HOOK_SECONDS = read_setting(env.float, "AS2CERTS_HOOK_SECONDS", "a number of seconds", default=30.0)
 
+
+def as2_proxy() -> str:
+    """Return the URL of the proxy through which test messages are sent; empty for none."""
+    proxy = env.ENVIRON.get("AS2CERTS_AS2_PROXY", "")
+    try:
+        parts = urlsplit(proxy)
+        is_valid = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if proxy and not is_valid:
+        raise ImproperlyConfigured("AS2CERTS_AS2_PROXY should be such as http://user:password@proxy.example.com:3128.")
+    return proxy
+
+
+def as2_authorities() -> str:
+    """Return the certificates (PEM) of authorities that partners' TLS certificates may come from."""
+    path = env.ENVIRON.get("AS2CERTS_AS2_CA_BUNDLE", "")
+    authorities = read_secret_file("AS2CERTS_AS2_CA_BUNDLE", path) if path else ""
+    try:
+        if authorities:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=authorities)
+    except (ssl.SSLError, ValueError, TypeError) as error:
+        raise ImproperlyConfigured(f"AS2CERTS_AS2_CA_BUNDLE: {path} holds no certificates in PEM.") from error
+    return authorities
+
+
+def as2_seconds() -> float:
+    """Return how long a test message may take with its answer: less than the lease of its worker."""
+    seconds: float = read_setting(env.float, "AS2CERTS_AS2_SECONDS", "a number of seconds", default=60.0)
+    if not 5 <= seconds <= 120:
+        raise ImproperlyConfigured(f"AS2CERTS_AS2_SECONDS should be from 5 to 120 (it is {seconds:g}).")
+    return seconds
+
+
+#: How test messages are sent to partners: to which networks beside public ones, through which proxy, and so on.
+AS2CERTS_AS2_NETWORKS = read_networks("AS2CERTS_AS2_NETWORKS")
+AS2CERTS_AS2_PROXY = as2_proxy()
+AS2CERTS_AS2_AUTHORITIES = as2_authorities()
+AS2CERTS_AS2_SECONDS = as2_seconds()
+
 #: The password of each bundle.p12 in a directory; if empty, a random one for each, in a file beside it.
 AS2CERTS_BUNDLE_PASSWORD = env.ENVIRON.get("AS2CERTS_BUNDLE_PASSWORD", "")
 
@@ -603,6 +650,11 @@ CELERY_BEAT_SCHEDULE = {
     },
     "send announcements": {
         "task": "rotations.tasks.send_announcements",
+        "schedule": 5,
+        "options": {"expires": 30},
+    },
+    "send test messages": {
+        "task": "rotations.tasks.send_probes",
         "schedule": 5,
         "options": {"expires": 30},
     },

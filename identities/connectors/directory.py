@@ -229,6 +229,8 @@ class DirectoryConnector:
             beside = self._add_releases(station, change, before, added)
             if change.partner:
                 station.name_partner(change.partner, change.as2_id)
+            if state_file.recorded_operation(station) != change.operation:  # or a killed call has replaced it
+                station.keep_state_file(change.operation)
             station.begin(change.operation, before)
             station.point(comparison.state_after(change, before, beside), forward=True)
             state_file.write_state(station, change.operation)

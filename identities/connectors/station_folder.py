@@ -382,16 +382,14 @@ class StationFolder:
             raise ConnectorError(f"{path} can't be read: remove it, then retry.") from error
 
     def begin(self, operation: str, before: LinkState) -> None:
-        """Record the links before an operation, which is started with that, and keep the state file."""
-        if not self._record(operation, "~started").exists():
-            self._keep_state_file(operation)
+        """Record the links before an operation, which is started with that."""
         self.write_json(self._record(operation, "~started"), dump_state(before), 0o600)
         for end in ("", "~pending"):
             self._record(operation, end).unlink(missing_ok=True)
         fsync_folder(self.operations)
 
-    def _keep_state_file(self, operation: str) -> None:
-        """Link the state file to a second name, so that restoring it needs no space."""
+    def keep_state_file(self, operation: str) -> None:
+        """Link the state file from before an operation to a second name, so that restoring it needs no space."""
         kept = self._record(operation, "~state")
         kept.unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
 from typing import Generic, TypeVar
 
 from django.db import DatabaseError, IntegrityError, transaction
-from django.db.models import Count, Sum
+from django.db.models import Count, QuerySet, Sum
 
 from as2certs.accounts.models import User
 from as2certs.audit.models import Entry
@@ -36,6 +36,8 @@ State, ItemState = BulkAnnouncement.State, BulkAnnouncementItem.State
 MAX_SECONDS = 20.0
 #: So many partners are loaded by a worker that announces to them.
 MAX_PER_TURN = 200
+#: So many are told in one transaction: each reads all steps of the rotation once, and locks it for some seconds.
+TOGETHER = 25
 
 
 @dataclass
@@ -143,8 +145,8 @@ class AnnouncementProgress:
 def send_next_announcements(*, now: datetime) -> bool:
     """Announce to partners of the job that has waited longest, and return whether there was one.
 
-    1. Claim the job. Each partner extends the lease, and stops the worker once the job was cancelled.
-    2. Tell one partner after the other, see ``_tell``. Those that a killed worker has told are not told again.
+    1. Claim the job. Before each ``TOGETHER`` partners, extend the lease, or stop if the job was cancelled.
+    2. Tell them, see ``_tell``. Those that a killed worker has told are not told again.
     3. After ``MAX_SECONDS`` or ``MAX_PER_TURN``, hand back the rest, so that the workers are free for what is due.
     """
     job = BulkAnnouncement.objects.claim_next(now=now)
@@ -158,11 +160,12 @@ def send_next_announcements(*, now: datetime) -> bool:
         waiting, ends = job.items.filter(state=ItemState.WAITING), monotonic() + MAX_SECONDS
         # The mails are found by their task within seconds; a message to it for each partner would be too much.
         with suppress_wakeups():
-            for item in waiting.select_related("participant")[:MAX_PER_TURN]:
+            turn = list(waiting.select_related("participant")[:MAX_PER_TURN])
+            for start in range(0, len(turn), TOGETHER):
                 if monotonic() > ends:
                     break
                 job.extend_lease()
-                _tell(item, by=by)
+                _tell(turn[start : start + TOGETHER], by=by)
         if waiting.exists():
             job.hand_back()
         else:
@@ -178,29 +181,56 @@ def _sender_obstacle(user: User | None) -> str:
     return ""
 
 
-def _tell(item: BulkAnnouncementItem, *, by: Actor) -> None:
-    """Announce to one partner, or store why that is not possible."""
-    mine = BulkAnnouncementItem.objects.filter(pk=item.pk, state=ItemState.WAITING)
+def _tell(items: Sequence[BulkAnnouncementItem], *, by: Actor) -> None:
+    """Announce to partners in one transaction, or store why that is not possible.
+
+    After an error that is not about one partner, each is told in a transaction of its own.
+    """
     try:
         with transaction.atomic():
-            # Another worker that holds the job after all waits here, and finds that the partner is told.
-            if mine.update(state=ItemState.DONE):
-                letters = _announce_once(item, by=by, now=database_now())
-                BulkAnnouncementItem.objects.filter(pk=item.pk).update(mails=len(letters))
-    except RotationError as error:
-        reason = str(error)
+            _tell_together(items, by=by, now=database_now())
     except Exception as error:  # one partner must not keep the others from being told
+        if len(items) > 1:
+            for item in items:
+                _tell([item], by=by)
+            return
+        (item,) = items
         log.exception("Not announced to %s", item.participant.uid)
-        reason = f"An error of the application ({type(error).__name__}); its log says more."
-    else:
-        return
-    mine.update(state=ItemState.REFUSED, reason=reason)
+        _refuse(item, f"An error of the application ({type(error).__name__}); its log says more.")
 
 
-def _announce_once(item: BulkAnnouncementItem, *, by: Actor, now: datetime) -> list[Letter]:
-    """Announce in the caller's transaction, unless somebody has told the partner since the job was queued."""
+def _tell_together(items: Sequence[BulkAnnouncementItem], *, by: Actor, now: datetime) -> None:
+    """Announce to partners in the caller's transaction; steps and trail are written once for all of them."""
+    told: dict[Participant, str] = {}
+    for item in items:
+        try:
+            with transaction.atomic():
+                # Another worker that holds the job after all waits here, and finds that the partner is told.
+                if not _waiting(item).update(state=ItemState.DONE):
+                    continue
+                participant, sent = _send_once(item, by=by, now=now)
+                BulkAnnouncementItem.objects.filter(pk=item.pk).update(mails=len(sent.letters))
+        except RotationError as error:
+            _refuse(item, str(error))
+        else:
+            told[participant] = sent.how
+    announcements.record_announced(told, by=by, now=now)
+
+
+def _waiting(item: BulkAnnouncementItem) -> QuerySet[BulkAnnouncementItem]:
+    return BulkAnnouncementItem.objects.filter(pk=item.pk, state=ItemState.WAITING)
+
+
+def _refuse(item: BulkAnnouncementItem, reason: str) -> None:
+    _waiting(item).update(state=ItemState.REFUSED, reason=reason)
+
+
+def _send_once(
+    item: BulkAnnouncementItem, *, by: Actor, now: datetime
+) -> tuple[Participant, announcements.SentAnnouncement]:
+    """Queue the mails to a partner, unless somebody has told it since the job was queued."""
     _, participant = lock_for_answer(item.participant)
     since = Letter.objects.filter(participant=participant, kind=Letter.Kind.ANNOUNCEMENT, at__gt=item.job.created_at)
     if since.exists():
         raise ActionRefused("It was told meanwhile, on its own page.")
-    return announcements.announce(participant, by=by, now=now, seen=item.seen)
+    return participant, announcements.send_announcement(participant, by=by, now=now, seen=item.seen)

@@ -403,6 +403,22 @@ def settle_step(
     work.close()
 
 
+def settle_steps(notes: Mapping[Step, str], action: StepAction, *, by: Actor, now: datetime) -> None:
+    """Settle steps of one rotation, each with its note, like ``settle_step``; what follows is looked at once for all.
+
+    The steps of a rotation with thousands are read once then, and not for each of these.
+    """
+    if not notes:
+        return
+    work = UnitOfWork(lock_rotations_of(list(notes)[:1]), by=by, now=now)
+    (rotation,) = work.rotations
+    for step, note in notes.items():
+        step.rotation = rotation
+        _settle(work, step, action, stored=(step.state, step.attempts), note=note)
+    _advance_rotation(rotation, work)
+    work.close()
+
+
 def settle_step_in(
     work: UnitOfWork,
     step: Step,
@@ -416,6 +432,13 @@ def settle_step_in(
 
     Raises IllegalTransition, or ActionRefused where another certificate is in use; the unit of work is useless then.
     """
+    _settle(work, step, action, stored=stored, note=note, late=late)
+    _advance_rotation(step.rotation, work)
+
+
+def _settle(
+    work: UnitOfWork, step: Step, action: StepAction, *, stored: tuple[str, int], note: str, late: bool = False
+) -> None:
     rotation = step.rotation
     after = next_state(StepState(step.state), action)
     columns: dict[str, Any] = {
@@ -441,7 +464,6 @@ def settle_step_in(
             key=f"step:{step.uid}",  # settling the same step twice raises IntegrityError
         )
     )
-    _advance_rotation(rotation, work)
 
 
 def fail_step(step: Step, reason: str, *, now: datetime, action: StepAction = StepAction.FAIL) -> None:

@@ -13,7 +13,7 @@ from django.db.models import Prefetch, QuerySet
 from django.urls import reverse
 
 from as2certs.accounts.models import User
-from as2certs.audit.recording import Actor, record
+from as2certs.audit.recording import Actor, record_many
 from as2certs.mail import outbox
 from partners.models import Contact
 from rotations.errors import ActionRefused, PreviewOutdated
@@ -189,16 +189,29 @@ def announce(participant: Participant, *, by: Actor, now: datetime, seen: str | 
     early or the letter would reach nobody, PreviewOutdated if other mails would be sent than were previewed.
     """
     _, participant = lock_for_answer(participant)
+    sent = send_announcement(participant, by=by, now=now, seen=seen)
+    record_announced({participant: sent.how}, by=by, now=now)
+    return sent.letters
+
+
+@dataclass(frozen=True)
+class SentAnnouncement:
+    """The mails of an announcement, and to whom they go, for the trail."""
+
+    letters: list[Letter]
+    how: str
+
+
+def send_announcement(participant: Participant, *, by: Actor, now: datetime, seen: str | None) -> SentAnnouncement:
+    """Queue the announcement to a locked participant's contacts without recording it; otherwise like ``announce``."""
     preview = build_preview(participant, now=now)
     if preview.obstacle:
         raise ActionRefused(preview.obstacle)
     if seen is not None:
         preview.require_version(seen)
     contacts = [content.contact for content in preview.contents]
-    sent = send_letters(preview.context, ANNOUNCEMENT, contacts, by=by)
-    to = ", ".join(contact.email for contact in contacts)
-    record_announced(participant, f"mail to {to}", by=by, now=now)
-    return sent
+    letters = send_letters(preview.context, ANNOUNCEMENT, contacts, by=by)
+    return SentAnnouncement(letters, f"mail to {', '.join(contact.email for contact in contacts)}")
 
 
 @transaction.atomic
@@ -215,7 +228,7 @@ def share_link(
     new = access_links.create_link(
         participant.partner, participant=participant, contact=None, by=by, now=now, expires_at=expires_at
     )
-    record_announced(participant, "a link to hand over", by=by, now=now)
+    record_announced({participant: "a link to hand over"}, by=by, now=now)
     return new
 
 
@@ -238,22 +251,25 @@ def send_to_contact(participant: Participant, contact: Contact, *, by: Actor, no
     if found is None:
         raise ActionRefused(f"{contact.name} has no address any more, or has left {participant.partner}.")
     sent = send_letters(LetterContext.of(participant, now=now), ANNOUNCEMENT, [found], by=by)
-    record_announced(participant, f"mail to {found.email}", by=by, now=now)
+    record_announced({participant: f"mail to {found.email}"}, by=by, now=now)
     return sent
 
 
-def record_announced(participant: Participant, how: str, *, by: Actor, now: datetime) -> None:
-    """Record that the change was announced to a participant, and how, in the caller's transaction."""
-    if participant.announced_at is None:
-        participant.announced_at = now
-        participant.save(update_fields=["announced_at"])
-    record(
-        participant.audit_event("participant.announced", new={"partner": participant.partner.name, "how": how}),
+def record_announced(told: Mapping[Participant, str], *, by: Actor, now: datetime) -> None:
+    """Record that a change was announced to participants, and how to each, in the caller's transaction."""
+    for participant in told:
+        participant.announced_at = participant.announced_at or now
+    Participant.objects.filter(pk__in=[p.pk for p in told], announced_at=None).update(announced_at=now)
+    record_many(
+        [
+            participant.audit_event("participant.announced", new={"partner": participant.partner.name, "how": how})
+            for participant, how in told.items()
+        ],
         by=by,
         now=now,
     )
-    for step in open_steps(participant, Act.ANNOUNCE):
-        transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=how)
+    steps = {step: how for participant, how in told.items() for step in open_steps(participant, Act.ANNOUNCE)}
+    transitions.settle_steps(steps, StepAction.COMPLETE_BY_HAND, by=by, now=now)
 
 
 def send_test_copy(participant: Participant, user: User, *, now: datetime) -> int:

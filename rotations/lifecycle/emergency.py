@@ -123,13 +123,10 @@ def _notify_partners(rotation: Rotation, *, by: Actor, now: datetime) -> None:
         return
     found = rotation.participants.filter(removed_reason="").select_related("partner")
     shared = RotationContext.of(rotation, now=now)
+    told: dict[Participant, str] = {}
     for participant in found.prefetch_related("partner__contacts").order_by("pk"):
-        _notify_partner(LetterContext.of(participant, now=now, shared=shared), by=by, now=now)
-
-
-def _notify_partner(context: LetterContext, *, by: Actor, now: datetime) -> None:
-    participant = context.participant
-    contacts = contacts_for(participant.partner, Letter.Kind.EMERGENCY)
-    if send_letters(context, Letter.Kind.EMERGENCY, contacts, by=by):
-        how = f"mail to {', '.join(contact.email for contact in contacts)}"
-        announcements.record_announced(participant, how, by=by, now=now)
+        context = LetterContext.of(participant, now=now, shared=shared)
+        contacts = contacts_for(participant.partner, Letter.Kind.EMERGENCY)
+        if send_letters(context, Letter.Kind.EMERGENCY, contacts, by=by):
+            told[participant] = f"mail to {', '.join(contact.email for contact in contacts)}"
+    announcements.record_announced(told, by=by, now=now)

@@ -20,6 +20,7 @@ from identities.connectors.directory import DirectoryConnector
 from identities.models import AS2System
 from partners import baselines
 from partners.models import StationBaseline
+from tests.capabilities import SIGNS_ALIKE, keeps_both
 from tests.inventory import count_queries
 from tests.rotations.company import NOW, Company, make_company, own_certificate, partner_certificate
 
@@ -183,7 +184,8 @@ def test_a_new_folder_asks_for_a_new_baseline(root: Path, operator: Client) -> N
     data = {
         "name": "OpenAS2 production",
         "environment": "production",
-        "overlap": "readers",
+        **keeps_both(),
+        **SIGNS_ALIKE,
         "drain_hours": "48",
         "connector": "directory",
         "folder": "elsewhere",

@@ -20,6 +20,7 @@ from rotations.exchange.bulk import (
     send_next_announcements,
 )
 from rotations.letters import announcements
+from rotations.letters.announcements import SentAnnouncement
 from rotations.lifecycle import endings
 from rotations.models import BulkAnnouncement, Letter, Participant, Rotation
 from tests.people import make_person
@@ -73,22 +74,24 @@ def test_all_partners_are_told_once_in_the_name_of_who_asked(rotation: Rotation,
     assert participant.announced_at == LATER
 
 
+@pytest.mark.parametrize("together", [1, 2])
 def test_what_a_killed_worker_left_is_continued_after_its_lease_and_nobody_is_told_twice(
-    rotation: Rotation, olivia: User, monkeypatch: pytest.MonkeyPatch
+    rotation: Rotation, olivia: User, monkeypatch: pytest.MonkeyPatch, together: int
 ) -> None:
+    monkeypatch.setattr(bulk, "TOGETHER", together)
     job = queue(rotation, olivia)
-    announce = announcements.announce
+    send = announcements.send_announcement
 
-    def announce_and_die(participant: Participant, **options: Any) -> list[Letter]:
+    def send_and_die(participant: Participant, **options: Any) -> SentAnnouncement:
         if participant.partner.name == "Northwind":
             raise KeyboardInterrupt  # no error of one partner: the process ends
-        return announce(participant, **options)
+        return send(participant, **options)
 
-    monkeypatch.setattr(announcements, "announce", announce_and_die)
+    monkeypatch.setattr(announcements, "send_announcement", send_and_die)
     with pytest.raises(KeyboardInterrupt):
         send_next_announcements(now=NOW)
-    monkeypatch.setattr(announcements, "announce", announce)
-    assert progress(job) == ("working", 1, 0, 1)
+    monkeypatch.setattr(announcements, "send_announcement", send)
+    assert progress(job) == (("working", 1, 0, 1) if together == 1 else ("working", 0, 0, 2))
     assert not send_next_announcements(now=LATER + LEASE_DURATION)
     assert send_next_announcements(now=LATER + LEASE_DURATION + timedelta(seconds=1))
     assert progress(job) == ("done", 2, 0, 0)
@@ -131,6 +134,7 @@ def test_the_rest_is_handed_back_after_a_while(
 def test_a_cancelled_job_stops_before_the_next_partner_and_can_go_on(
     rotation: Rotation, olivia: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(bulk, "TOGETHER", 1)
     job = queue(rotation, olivia)
     tell = bulk._tell
 
@@ -156,15 +160,15 @@ def test_one_partner_that_can_not_be_told_keeps_no_other_from_it(
     rotation: Rotation, olivia: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = queue(rotation, olivia)
-    announce = announcements.announce
+    send = announcements.send_announcement
 
-    def fail(participant: Participant, **options: Any) -> list[Letter]:
-        letters = announce(participant, **options)
+    def fail(participant: Participant, **options: Any) -> SentAnnouncement:
+        sent = send(participant, **options)
         if participant.partner.name == "Fabrikam":
             raise IntegrityError("no such row")
-        return letters
+        return sent
 
-    monkeypatch.setattr(announcements, "announce", fail)
+    monkeypatch.setattr(announcements, "send_announcement", fail)
     assert send_next_announcements(now=NOW)
     assert progress(job) == ("done", 1, 1, 0)
     assert told(rotation) == ["Northwind"]

@@ -504,9 +504,13 @@ def test_a_retried_step_without_a_moment_delays_no_other_step(
     assert set(Step.objects.filter(act="cut_over").values_list("state", flat=True)) == {"done"}
 
 
-def test_the_old_key_is_removed_from_the_directory_although_it_only_signed(clock: FakeClock, folder: Path) -> None:
+@pytest.mark.parametrize("still_decrypts", [True, False])
+def test_the_old_key_is_removed_from_the_directory_once_it_has_no_role(
+    clock: FakeClock, folder: Path, still_decrypts: bool
+) -> None:
     company = make_company()
-    company.identity.service.filter(role="decrypt").update(ends_at=NOW)
+    if not still_decrypts:
+        company.identity.service.filter(role="decrypt").update(ends_at=NOW)
     spec = drafts.DraftSpec(roles=("sign",), old=company.old, new=company.new, window=window(STARTS))
     rotation = drafts.create_draft(company.identity, spec, by=company.by, now=NOW)
     approval.approve(rotation, by=company.approver, now=NOW)
@@ -520,8 +524,10 @@ def test_the_old_key_is_removed_from_the_directory_although_it_only_signed(clock
     clock.now = STARTS + timedelta(hours=1, days=14)
     clock.apply_due()
     assert not before.exists()
-    assert len(list((folder / "openas2/own/ACME-PROD/releases").iterdir())) == 1
-    assert certificates_in_use(company, "decrypt") == [company.old.sha256]  # only what was asked for has changed
+    kept = [company.old.sha256] if still_decrypts else []
+    releases = {path.name for path in (folder / "openas2/own/ACME-PROD/releases").iterdir()}
+    assert releases == {sha256[:16] for sha256 in (company.new.sha256, *kept)}
+    assert certificates_in_use(company, "decrypt") == kept  # only what was asked for has changed
 
 
 def test_an_interrupted_change_that_is_found_after_its_window_is_reported_as_begun(
