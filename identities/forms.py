@@ -18,7 +18,7 @@ from as2certs.pki import VaultError
 from identities.capabilities import QUESTIONS, Support, answers_of
 from identities.connectors import CONNECTOR_CHOICES, ConnectorError, may_sign_per_partner
 from identities.connectors.named_files import check_names
-from identities.connectors.openas2 import KEYSTORE_SECONDS, PARTNERSHIPS_SECONDS, allowed_file
+from identities.connectors.openas2 import KEYSTORE_SECONDS, MAX_INTERVAL_SECONDS, PARTNERSHIPS_SECONDS, allowed_file
 from identities.models import AS2System, Identity
 from identities.stations import AbstractStation, Environment
 from identities.system_credentials import read_credentials, seal_credentials
@@ -270,7 +270,7 @@ class StoredPasswordField(forms.CharField):
 
 
 def _interval_field(label: str, initial: int) -> forms.IntegerField:
-    return forms.IntegerField(required=False, label=label, min_value=0, max_value=86400, initial=initial)
+    return forms.IntegerField(required=False, label=label, min_value=0, max_value=MAX_INTERVAL_SECONDS, initial=initial)
 
 
 class SystemForm(SafeModelForm[AS2System]):

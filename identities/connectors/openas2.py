@@ -43,12 +43,23 @@ from identities.connectors.base import (
     Lead,
 )
 from identities.connectors.folder_probe import explain_os_error
-from identities.connectors.openas2_keystore import Busy, Entry, FileChanged, Keystore, locked, replace_file, touch
+from identities.connectors.openas2_keystore import (
+    Busy,
+    Entry,
+    FileChanged,
+    Keystore,
+    locked,
+    remove_work_folders,
+    replace_file,
+    touch,
+)
 from identities.connectors.openas2_partnerships import Aliases, End, Partnerships, held_after, is_unexpected
 from identities.connectors.read_back import UnexpectedUse
 
 KEYSTORE_SECONDS, PARTNERSHIPS_SECONDS = 300, 120
 """The intervals at which OpenAS2 reads its files again, unless its configuration says otherwise."""
+MAX_INTERVAL_SECONDS = 1800
+"""Both together have to pass before a step is given up for want of use."""
 REST_SECONDS = 10.0
 MAX_ANSWER_BYTES = 1024 * 1024
 MAX_NAMED = 5
@@ -392,7 +403,10 @@ class OpenAS2Connector:
     def _write(self, write: Callable[[], ConnectorResult]) -> ConnectorResult:
         """Call `write` under a lock, and turn errors into results; a failed write has left the files as they were."""
         try:
-            with locked(self._path(self.keystore).parent, self.lock_seconds):
+            paths = [self._path(self.keystore), self._path(self.partnerships)]
+            with locked(paths[0].parent, self.lock_seconds):
+                for path in paths:
+                    remove_work_folders(path)
                 return write()
         except (Busy, FileChanged) as error:
             return ConnectorResult(ConnectorOutcome.RETRYABLE, str(error))
@@ -603,7 +617,7 @@ def _certificate_in(body: bytes) -> str | None:
 
 
 def _seconds(value: object, default: int) -> int:
-    return value if isinstance(value, int) and 0 <= value <= 86400 else default
+    return value if isinstance(value, int) and 0 <= value <= MAX_INTERVAL_SECONDS else default
 
 
 def _name(sha256: str | None) -> str:

@@ -204,7 +204,7 @@ def _parse_listing(output: str) -> dict[str, Entry]:
 
 @contextlib.contextmanager
 def locked(folder: Path, seconds: float) -> Iterator[None]:
-    """Lock a folder for writing, and remove what killed calls left over. Raises Busy after `seconds`."""
+    """Lock a folder for writing. Raises Busy after `seconds`."""
     deadline = time.monotonic() + seconds
     handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -223,12 +223,16 @@ def locked(folder: Path, seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def work_folder(path: Path) -> Iterator[Path]:
-    """Make a temporary folder beside a file that only this account can enter, and remove it and older ones."""
-    for entry in path.parent.glob(f"{WORK_PREFIX}*"):
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=WORK_PREFIX) as folder:
+    """Make a temporary folder beside a file that only this account can enter, and remove it."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{WORK_PREFIX}{path.name}-") as folder:
         yield Path(folder)
+
+
+def remove_work_folders(path: Path) -> None:
+    """Remove the temporary folders of killed calls beside a file, under the lock that keeps others from it."""
+    for entry in path.parent.iterdir():
+        if entry.name.startswith(f"{WORK_PREFIX}{path.name}-") and entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
 
 
 def replace_file(path: Path, content: bytes, *, expected: bytes, now: float) -> None:

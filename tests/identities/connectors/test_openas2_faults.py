@@ -227,7 +227,7 @@ def test_killed_while_the_partnerships_are_replaced_it_continues(
 
 
 def test_the_folder_of_a_killed_call_is_removed_by_the_next_one(staged: Server) -> None:
-    left = staged.folder / ".as2certs-left"
+    left = staged.folder / ".as2certs-as2_certs.p12-left"
     left.mkdir()
     (left / "key.p12").write_bytes(b"sealed")
     assert staged.connector.apply(own_change("switch")).outcome is PENDING
