@@ -331,6 +331,27 @@ MUTATIONS = (
         ("tests/rotations/lifecycle/test_changeover_evidence.py",),
     ),
     Mutation(
+        "a test message that a killed worker had begun to send is not sent again",
+        "partners/probes/sending.py",
+        "    if probe.sent_at is not None:\n",
+        "    if False:\n",
+        ("tests/partners/probes/test_sending.py",),
+    ),
+    Mutation(
+        "a test message that is not accepted contradicts only what was confirmed before",
+        "rotations/models/rotation.py",
+        "return refused is not None and confirmed is not None and refused >= confirmed",
+        "return refused is not None",
+        ("tests/rotations/lifecycle/test_probe_evidence.py",),
+    ),
+    Mutation(
+        "a certificate whose key does not fit is not approved",
+        "rotations/lifecycle/approval.py",
+        "    drafts.check_pair(rotation, by=by, now=now)\n",
+        "",
+        ("tests/rotations/lifecycle/test_drafts.py",),
+    ),
+    Mutation(
         "a signature holds for the content that was signed only",
         "as2certs/as2/cms/signing.py",
         "if not hmac.compare_digest(expected, compute_digest(content, self.digest)):",
