@@ -73,6 +73,7 @@ def test_our_certificate_changes_with_a_partner_that_holds_two_and_no_message_fa
     network.record_answer(person, rotation, NORTHWIND)
     network.northwind.encrypt_to(ACME, new[0])
     network.wait_for(rotation, "cut_over")
+    assert network.states(rotation, "agree") == []  # no moment has to be agreed with a partner that holds two
     network.wait_for_messages()
     found = network.judge()
 
@@ -128,6 +129,7 @@ def change_ours(network: Network, person: Visitor) -> Change:
     network.record_answer(person, rotation, NORTHWIND)
     network.northwind.encrypt_to(ACME, new[0])
     network.record_answer(person, rotation, FABRIKAM, agreed="on")
+    assert network.states(rotation, "agree") == ["done"]  # with the one that holds one alone
     network.record_done(person, rotation, "hold")
     network.wait_until_begin(rotation)
     network.fabrikam.use(theirs={"verify": new[0], "encrypt": new[0]})
