@@ -61,6 +61,8 @@ OWN_NAMES = {
     "AS2CERTS_OIDC_ISSUER",
     "AS2CERTS_OIDC_NAME",
     "AS2CERTS_OIDC_SCOPES",
+    "AS2CERTS_OPENAS2_REST",
+    "AS2CERTS_OPENAS2_ROOTS",
     "AS2CERTS_PROXIES",
     "AS2CERTS_ANSWER_DAYS",
     "AS2CERTS_SESSION_HOURS",
@@ -483,6 +485,20 @@ AS2CERTS_HOOK_SECONDS = read_setting(env.float, "AS2CERTS_HOOK_SECONDS", "a numb
 
 #: The password of each bundle.p12 in a directory; if empty, a random one for each, in a file beside it.
 AS2CERTS_BUNDLE_PASSWORD = env.ENVIRON.get("AS2CERTS_BUNDLE_PASSWORD", "")
+
+#: The folders below which connectors to OpenAS2 may change its keystore and its partnerships.
+AS2CERTS_OPENAS2_ROOTS = [
+    Path(name) for name in read_setting(env.list, "AS2CERTS_OPENAS2_ROOTS", "folders with commas", default=[])
+]
+if not all(_root.is_absolute() for _root in AS2CERTS_OPENAS2_ROOTS):
+    raise ImproperlyConfigured("AS2CERTS_OPENAS2_ROOTS can't be read. It should be full paths of folders, with commas.")
+
+#: The addresses of OpenAS2's REST interfaces, the only ones that connectors to OpenAS2 ask.
+AS2CERTS_OPENAS2_REST = [
+    url.rstrip("/") for url in read_setting(env.list, "AS2CERTS_OPENAS2_REST", "addresses with commas", default=[])
+]
+if not all(urlsplit(_url).scheme in ("http", "https") and urlsplit(_url).hostname for _url in AS2CERTS_OPENAS2_REST):
+    raise ImproperlyConfigured("AS2CERTS_OPENAS2_REST can't be read. It should be such as http://127.0.0.1:8080/api.")
 
 # --- Mail ---------------------------------------------------------------------------------------------------
 

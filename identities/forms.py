@@ -13,11 +13,14 @@ from django.db.models import Q
 
 from as2certs.accounts.forms import ReminderDaysField, form_helper
 from as2certs.forms import SafeForm, SafeModelForm
+from as2certs.pki import VaultError
 from identities.capabilities import QUESTIONS, Support, answers_of
 from identities.connectors import CONNECTOR_CHOICES, ConnectorError, may_sign_per_partner
 from identities.connectors.named_files import check_names
+from identities.connectors.openas2 import KEYSTORE_SECONDS, PARTNERSHIPS_SECONDS, allowed_file
 from identities.models import AS2System, Identity
 from identities.stations import AbstractStation, Environment
+from identities.system_credentials import read_credentials, seal_credentials
 
 _FOLDER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
@@ -245,18 +248,36 @@ class IdentityForm(StationForm):
             )
 
 
-#: What the connector for a directory keeps in the configuration of its system.
-DIRECTORY_OPTIONS = ("folder", "hook", "read_back", "file_names")
+#: What each connector keeps in the configuration of its system, by its kind.
+CONNECTOR_OPTIONS = {
+    "directory": ("folder", "hook", "read_back", "file_names"),
+    "openas2": ("keystore", "partnerships", "keystore_seconds", "partnerships_seconds", "rest_url", "rest_user"),
+}
+#: What it keeps sealed: see ``identities.system_credentials``.
+CONNECTOR_PASSWORDS = {"openas2": ("keystore_password", "rest_password")}
+
+
+class StoredPasswordField(forms.CharField):
+    """A password that is never shown again; left empty, the stored one is kept."""
+
+    def __init__(self, label: str) -> None:
+        widget = forms.PasswordInput(attrs={"autocomplete": "new-password"})
+        super().__init__(required=False, label=label, max_length=200, strip=False, widget=widget)
+
+
+def _interval_field(label: str, initial: int) -> forms.IntegerField:
+    return forms.IntegerField(required=False, label=label, min_value=0, max_value=86400, initial=initial)
 
 
 class SystemForm(SafeModelForm[AS2System]):
-    """An AS2 system. Folder and hook are stored in the configuration of the connector."""
+    """An AS2 system. What its connector needs is stored in its configuration, and the passwords sealed."""
 
     TRAIL_FIELDS = (
         "name",
         "environment",
         "connector",
         "config",
+        "sealed_credentials",
         *CAPABILITY_FIELDS,
         "switches_by_date",
         "drain_hours",
@@ -294,6 +315,26 @@ class SystemForm(SafeModelForm[AS2System]):
         "folder “files” of each station, and replaced with each change.",
     )
 
+    keystore = forms.CharField(
+        required=False,
+        max_length=400,
+        help_text="Full path of the PKCS#12 file, on this server or in a mounted folder.",
+    )
+    keystore_password = StoredPasswordField("Password of the keystore")
+    partnerships = forms.CharField(required=False, max_length=400, help_text="Full path of partnerships.xml.")
+    keystore_seconds = _interval_field("Seconds until it reads the keystore again", KEYSTORE_SECONDS)
+    partnerships_seconds = _interval_field("Seconds until it reads the partnerships again", PARTNERSHIPS_SECONDS)
+    rest_url = forms.ChoiceField(
+        required=False,
+        label="REST interface",
+        help_text="Asked which certificates OpenAS2 has read. Without it, a step is done when the intervals are over. "
+        "Addresses are named in the server’s settings, never here.",
+    )
+    rest_user = forms.CharField(
+        required=False, max_length=200, label="REST user", widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
+    rest_password = StoredPasswordField("REST password")
+
     class Meta:
         model = AS2System
         fields = [
@@ -319,8 +360,17 @@ class SystemForm(SafeModelForm[AS2System]):
             command = self.fields[name]
             assert isinstance(command, forms.ChoiceField)
             command.choices = [("", "None"), *((key, key) for key in sorted(settings.AS2CERTS_HOOKS))]
-        for name in DIRECTORY_OPTIONS:
-            self.fields[name].initial = config.get(name, "")
+        rest = self.fields["rest_url"]
+        assert isinstance(rest, forms.ChoiceField)
+        rest.choices = [("", "None"), *((url, url) for url in settings.AS2CERTS_OPENAS2_REST)]
+        for name in CONNECTOR_OPTIONS.get(self.instance.connector, ()):
+            if name in config:
+                self.fields[name].initial = config[name]
+        stored = self._stored_passwords()
+        for names in CONNECTOR_PASSWORDS.values():
+            for name in names:
+                if name in stored:
+                    self.fields[name].help_text = "One is stored. Leave it empty to keep it."
         self.fields["file_names"].initial = "\n".join(config.get("file_names") or ())
         self.helper = form_helper(
             Row(Column("name", css_class="col-md-8"), Column("environment", css_class="col-md-4")),
@@ -333,6 +383,18 @@ class SystemForm(SafeModelForm[AS2System]):
                     Row(Column("hook", css_class="col-md-6"), Column("read_back", css_class="col-md-6")),
                     "file_names",
                     css_class="connector-directory",
+                ),
+                Div(
+                    "keystore",
+                    "keystore_password",
+                    "partnerships",
+                    Row(
+                        Column("keystore_seconds", css_class="col-md-6"),
+                        Column("partnerships_seconds", css_class="col-md-6"),
+                    ),
+                    "rest_url",
+                    Row(Column("rest_user", css_class="col-md-6"), Column("rest_password", css_class="col-md-6")),
+                    css_class="connector-openas2",
                 ),
             ),
             "notes",
@@ -359,6 +421,8 @@ class SystemForm(SafeModelForm[AS2System]):
         cleaned = super().clean() or self.cleaned_data
         if cleaned.get("connector") == "directory" and "folder" in cleaned:
             self._check_folder(cleaned["folder"])
+        if cleaned.get("connector") == "openas2":
+            self._check_openas2(cleaned)
         fill_in_capabilities(cleaned)
         kind = cleaned.get("connector")
         if kind and cleaned.get("signs_messages_per_partner") == Support.YES and not may_sign_per_partner(kind):
@@ -387,10 +451,42 @@ class SystemForm(SafeModelForm[AS2System]):
         if same:
             self.add_error("folder", f"{same} writes to this folder: two systems in one would undo each other.")
 
+    def _check_openas2(self, cleaned: dict[str, Any]) -> None:
+        """Check that both files may be changed, that no other system changes them, and that a password is known."""
+        for name, default in (("keystore_seconds", KEYSTORE_SECONDS), ("partnerships_seconds", PARTNERSHIPS_SECONDS)):
+            if name in cleaned and cleaned[name] is None:
+                cleaned[name] = default
+        others = AS2System.objects.active().filter(connector="openas2").exclude(pk=self.instance.pk)
+        for name in ("keystore", "partnerships"):
+            if name not in cleaned:
+                continue
+            try:
+                allowed_file(cleaned[name], tuple(settings.AS2CERTS_OPENAS2_ROOTS))
+            except ConnectorError as error:
+                self.add_error(name, str(error))
+            else:
+                if same := others.filter(**{f"config__{name}": cleaned[name]}).first():
+                    self.add_error(name, f"{same} changes this file: connect its identities with that system.")
+        if "keystore_password" in cleaned and not self._passwords(cleaned).get("keystore_password"):
+            self.add_error("keystore_password", "Enter the password of the keystore.")
+
+    def _stored_passwords(self) -> dict[str, str]:
+        """Return the passwords that are stored; none if they can't be unsealed, so that they are entered again."""
+        try:
+            return read_credentials(self.instance)
+        except VaultError:
+            return {}
+
+    def _passwords(self, cleaned: dict[str, Any]) -> dict[str, str]:
+        """Return the passwords that are entered, or stored and kept, for the chosen connector."""
+        stored, names = self._stored_passwords(), CONNECTOR_PASSWORDS.get(cleaned.get("connector", ""), ())
+        return {name: cleaned.get(name) or stored.get(name, "") for name in names}
+
     def save(self, commit: bool = True) -> AS2System:
-        directory = self.cleaned_data["connector"] == "directory"
-        names = DIRECTORY_OPTIONS if directory else ()
+        names = CONNECTOR_OPTIONS.get(self.cleaned_data["connector"], ())
         config = {name: self.cleaned_data.get(name, "") for name in names}
+        if (passwords := self._passwords(self.cleaned_data)) != self._stored_passwords():
+            self.instance.sealed_credentials = seal_credentials(passwords)
         if self.instance.pk and config != self.instance.config:
             self.instance.baselines.all().delete()  # they were written elsewhere: see ``partners.baselines``
         self.instance.config = config

@@ -38,6 +38,8 @@ class AS2System(AbstractCapabilities, Archivable):
     environment = models.CharField(max_length=10, choices=Environment, default=Environment.PRODUCTION)
     connector = models.CharField(max_length=30, default="manual")
     config = models.JSONField(default=dict, blank=True, help_text="What the connector needs; no secrets.")
+    sealed_credentials = models.BinaryField(null=True, editable=False)
+    """What ``identities.system_credentials`` seals: the passwords with which the connector reaches the system."""
     switches_by_date = models.BooleanField(
         default=False, help_text="Each certificate is stored with dates, at which the system changes by itself."
     )

@@ -5,10 +5,9 @@ A connector knows one AS2 system, and nothing of rotations, users or the databas
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from django.conf import settings
 
+from as2certs.pki import VaultError
 from identities.connectors.base import (
     Connector,
     ConnectorChange,
@@ -18,11 +17,12 @@ from identities.connectors.base import (
     ConnectorState,
     HeldCertificates,
     InstallableCertificate,
+    Lead,
 )
 from identities.connectors.directory import DirectoryConnector
-
-if TYPE_CHECKING:
-    from identities.models import AS2System
+from identities.connectors.openas2 import OpenAS2Connector
+from identities.models import AS2System
+from identities.system_credentials import read_credentials
 
 __all__ = [
     "CONNECTORS",
@@ -36,14 +36,19 @@ __all__ = [
     "ConnectorState",
     "HeldCertificates",
     "InstallableCertificate",
+    "Lead",
     "connector_for",
+    "lead_of",
     "may_sign_per_partner",
 ]
 
 MANUAL = "manual"
 """The kind of a system without connector: a person applies its changes."""
 
-CONNECTORS: dict[str, type[Connector]] = {DirectoryConnector.kind: DirectoryConnector}
+CONNECTORS: dict[str, type[Connector]] = {
+    DirectoryConnector.kind: DirectoryConnector,
+    OpenAS2Connector.kind: OpenAS2Connector,
+}
 
 CONNECTOR_CHOICES: list[tuple[str, str]] = [
     (MANUAL, "A person applies changes by hand"),
@@ -56,10 +61,16 @@ def may_sign_per_partner(kind: str) -> bool:
     return kind == MANUAL or (kind in CONNECTORS and CONNECTORS[kind].signs_per_partner)
 
 
+def lead_of(system: AS2System) -> Lead:
+    """Return how long before the agreed moment a cut-over of an AS2 system is begun."""
+    kind = CONNECTORS.get(system.connector)
+    return kind.lead(system.config) if kind else Lead()
+
+
 def connector_for(system: AS2System) -> Connector | None:
     """Return the connector of an AS2 system, None if a person applies its changes.
 
-    Raises ConnectorError for an unknown kind, or an incomplete configuration.
+    Raises ConnectorError for an unknown kind, an incomplete configuration, or passwords that can't be unsealed.
     """
     if system.connector == MANUAL:
         return None
@@ -71,4 +82,8 @@ def connector_for(system: AS2System) -> Connector | None:
             f"The AS2 system {system.name} names the connector {system.connector!r}, which this installation does "
             f"not have: choose one of {known}."
         ) from None
-    return kind.from_settings(system.config, settings)
+    try:
+        credentials = read_credentials(system)
+    except VaultError as error:
+        raise ConnectorError(f"The passwords of {system} can't be unsealed: enter them again. {error}") from error
+    return kind.from_settings(system.config, settings, credentials)

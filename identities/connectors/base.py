@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -66,12 +66,25 @@ class ConnectorState(StrEnum):
 class ConnectorResult:
     """The outcome of a call, with one sentence for the operator.
 
-    `in_use` is set if the system itself answered that it uses the change; without it, the change is stored.
+    `in_use` is set if the system itself answered that it uses the change; without it, the change is stored. With
+    `PENDING`, `wait` says after how long something can be expected: it is asked again no later than that.
     """
 
     outcome: ConnectorOutcome
     message: str
     in_use: bool = False
+    wait: timedelta | None = None
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How long before the agreed moment a cut-over is begun, since the system uses what is stored only so much later.
+
+    `staged` is for a certificate that an earlier step has stored already, `unstaged` for one that comes with it.
+    """
+
+    staged: timedelta = timedelta(0)
+    unstaged: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True)
@@ -97,7 +110,9 @@ class ConnectorChange:
 
     `operation` is the idempotency key, the same whenever the change is applied again. `moves` has one of `MOVES` for
     each role. `partner` is the AS2 ID of the only partner for whom the signing certificate changes; if it is empty, the
-    change is for all partners, and choices for single partners end. Raises ValueError for an invalid change.
+    change is for all partners, and choices for single partners end. A system that uses what is written with a delay
+    aims at the agreed moment, `active_at` (UTC); None is at once. `reading` has the SHA-256 of the certificates that
+    the station's reader has by the inventory, empty if that is not known. Raises ValueError for an invalid change.
     """
 
     operation: str
@@ -107,6 +122,8 @@ class ConnectorChange:
     old: InstallableCertificate | None
     new: InstallableCertificate
     partner: str = ""
+    active_at: datetime | None = None
+    reading: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         _check_station(self.operation, self.side, self.as2_id)
@@ -181,8 +198,16 @@ class Connector(Protocol):
         ...
 
     @classmethod
-    def from_settings(cls, config: Mapping[str, Any], settings: Any) -> Connector:
-        """Return the connector for a system's `config`, with the server's settings. Raises ConnectorError."""
+    def from_settings(cls, config: Mapping[str, Any], settings: Any, credentials: Mapping[str, str]) -> Connector:
+        """Return the connector for a system's `config`, with the server's settings. Raises ConnectorError.
+
+        `credentials` are the passwords of the system, by the name of their field in its form.
+        """
+        ...
+
+    @classmethod
+    def lead(cls, config: Mapping[str, Any]) -> Lead:
+        """Return how long before the agreed moment a cut-over of a system with this `config` is begun."""
         ...
 
     def write_baseline(self, baseline: Baseline) -> ConnectorResult:

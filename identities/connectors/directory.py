@@ -27,6 +27,7 @@ from identities.connectors.base import (
     ConnectorState,
     HeldCertificates,
     InstallableCertificate,
+    Lead,
 )
 from identities.connectors.comparison import name_certificate
 from identities.connectors.folder_probe import explain_os_error, is_executable, probe_writable
@@ -67,8 +68,10 @@ class DirectoryConnector:
     signs_per_partner: ClassVar[bool] = True
 
     @classmethod
-    def from_settings(cls, config: Mapping[str, Any], settings: Any) -> DirectoryConnector:
-        """Return the connector for a system's `config`, with the server's settings.
+    def from_settings(
+        cls, config: Mapping[str, Any], settings: Any, credentials: Mapping[str, str]
+    ) -> DirectoryConnector:
+        """Return the connector for a system's `config`, with the server's settings; it needs no credentials.
 
         Its keys are "folder", "hook", "read_back", and "file_names" with a list.
         """
@@ -83,6 +86,11 @@ class DirectoryConnector:
             seconds=settings.AS2CERTS_HOOK_SECONDS,
             bundle_password=settings.AS2CERTS_BUNDLE_PASSWORD,
         )
+
+    @classmethod
+    def lead(cls, config: Mapping[str, Any]) -> Lead:
+        """Return no lead: what is written is used at once, or when the hook says so."""
+        return Lead()
 
     @property
     def shows_use(self) -> bool:

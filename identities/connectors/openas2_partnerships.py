@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
-from identities.connectors.base import ConnectorError
+from identities.connectors.base import ROLES, ConnectorChange, ConnectorError, HeldCertificates
 
 MAIN = "x509_alias"
 FALLBACK = "x509_alias_fallback"
@@ -30,6 +30,45 @@ class Aliases:
 
     main: str = ""
     fallback: str = ""
+
+
+def held_after(held: HeldCertificates, change: ConnectorChange) -> HeldCertificates:
+    """Return the certificates of a main and a fallback alias after a change: what writes, and what reads beside it.
+
+    Raises ConnectorError if OpenAS2 has no room for them.
+    """
+    reads, writes = (change.moves.get(role) for role in ROLES[change.side])
+    new, old = change.new.sha256, change.old.sha256 if change.old else None
+    main = held.current if writes in (None, "drop") else new
+    reading = {held.current, *held.beside} - {None}
+    if reads in ("add", "replace"):
+        reading.add(new)
+    keeps_old = reads in ("add", "switch") or (reads is None and (not change.reading or old in change.reading))
+    if not keeps_old:
+        reading.discard(old)
+    if change.side == "partner" and reads == "replace" and main != new:
+        raise ConnectorError(
+            "OpenAS2 verifies MDNs with the certificate that it encrypts to, and only the one to verify with changes: "
+            "change both together."
+        )
+    if len(reading - {main}) > 1:
+        raise ConnectorError(
+            f"OpenAS2 has one main and one fallback alias, and {change.as2_id} would need {len(reading | {main})} "
+            "certificates at once: retire one first."
+        )
+    return HeldCertificates(main, tuple(one for one in reading - {main} if one is not None))
+
+
+def is_unexpected(held: HeldCertificates, change: ConnectorChange) -> bool:
+    """Return whether a change does not expect these certificates, before it or after it."""
+    reads, writes = (change.moves.get(role) for role in ROLES[change.side])
+    new, found = change.new.sha256, {held.current, *held.beside} - {None}
+    known = {new, *([change.old.sha256] if change.old else [])}
+    if writes is not None and held.current not in ({new} if writes == "drop" else known):
+        return bool(found)
+    if reads is not None and not known & found:
+        return bool(found)
+    return bool(found - known - change.reading) and (reads == "drop" or bool(change.reading))
 
 
 @dataclass
@@ -115,15 +154,19 @@ class Partnerships:
 
     def ends(self, as2_id: str) -> Iterator[End]:
         """Yield the ends of partnerships that an AS2 ID has, in the order of the file."""
+        inside_of: dict[int, dict[str, Element]] = {}
+        for element in self.elements:
+            if element.parent is not None and element.name in ("sender", "receiver"):
+                inside_of.setdefault(element.parent.start, {})[element.name] = element
         for partnership in (e for e in self.elements if e.name == "partnership"):
-            inside = {e.name: e for e in self.elements if e.parent is partnership and e.name != "partner"}
+            inside = inside_of.get(partnership.start, {})
             for mine, theirs in (("sender", "receiver"), ("receiver", "sender")):
                 if mine in inside and theirs in inside and self.as2_id(inside[mine]) == as2_id:
                     name = partnership.attributes.get("name", "")
                     yield End(inside[mine], name, self.as2_id(inside[theirs]))
 
     def as2_id(self, end: Element) -> str:
-        """Return the AS2 ID of a sender or receiver: its own, or that of the partner that it names."""
+        """Return the AS2 ID of a partner, sender or receiver: its own, or that of the partner that it names."""
         partner = self._partners.get(end.attributes.get("name", ""))
         inherited = partner.attributes.get("as2_id", "") if partner else ""
         return end.attributes.get("as2_id", inherited)
@@ -137,6 +180,10 @@ class Partnerships:
     def users_of(self, alias: str) -> list[Element]:
         """Return the elements that name an alias."""
         return [e for e in self.elements if alias.lower() in (e.aliases.main, e.aliases.fallback)]
+
+    def stations_of(self, alias: str) -> set[str]:
+        """Return the AS2 IDs whose elements name an alias."""
+        return {self.as2_id(element) for element in self.users_of(alias)} - {""}
 
     def set(self, element: Element, aliases: Aliases) -> None:
         """Give an element these aliases; an empty one is removed."""

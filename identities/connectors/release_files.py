@@ -41,13 +41,13 @@ def build_release_files(
     Without `bundle_password` the PKCS#12 gets a random password, in a file beside it. Raises ConnectorError if the
     certificate does not match its fingerprint, or the key is missing or does not match.
     """
-    certificate, chain = _parse_certificates(item)
+    certificate, chain = parse_certificates(item)
     files = {
         "cert.pem": (certificate.public_bytes(Encoding.PEM), PUBLIC_MODE),
         "chain.pem": (b"".join(issuer.public_bytes(Encoding.PEM) for issuer in chain), PUBLIC_MODE),
     }
     if private:
-        key = _open_key(item)
+        key = open_key(item)
         if pki.public_key_sha256(key) != pki.public_key_sha256(certificate):
             raise KeyMissing(
                 f"The private key does not belong to the certificate {_short_name(item)}: nothing was written."
@@ -94,7 +94,7 @@ def stored_passwords(release: Path) -> tuple[str, ...]:
         return ()
 
 
-def _parse_certificates(item: InstallableCertificate) -> tuple[x509.Certificate, list[x509.Certificate]]:
+def parse_certificates(item: InstallableCertificate) -> tuple[x509.Certificate, list[x509.Certificate]]:
     try:
         (certificate,) = pki.load_pem(item.certificate_pem)
         chain = [*pki.load_pem(item.chain_pem)]
@@ -107,7 +107,7 @@ def _parse_certificates(item: InstallableCertificate) -> tuple[x509.Certificate,
     return certificate, chain
 
 
-def _open_key(item: InstallableCertificate) -> pki.PrivateKey:
+def open_key(item: InstallableCertificate) -> pki.PrivateKey:
     key = None
     if item.key is not None:
         try:

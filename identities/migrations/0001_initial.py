@@ -111,6 +111,7 @@ class Migration(migrations.Migration):
                     "config",
                     models.JSONField(blank=True, default=dict, help_text="What the connector needs; no secrets."),
                 ),
+                ("sealed_credentials", models.BinaryField(editable=False, null=True)),
                 (
                     "switches_by_date",
                     models.BooleanField(

@@ -28,6 +28,7 @@ from as2certs.audit.recording import AuditEvent, record
 from identities.certificates.installable import installable_certificate
 from identities.connectors import connector_for
 from identities.connectors.base import (
+    ROLES,
     Connector,
     ConnectorChange,
     ConnectorError,
@@ -44,7 +45,7 @@ from rotations.execution import preconditions, transitions
 from rotations.execution.preconditions import RotationFacts
 from rotations.execution.stored_plan import ROLL_BACK
 from rotations.execution.transitions import RUNNER
-from rotations.models import Step
+from rotations.models import Rotation, Step
 from rotations.planning.change import Act, Move
 from rotations.planning.states import StepAction, StepState
 
@@ -228,7 +229,15 @@ def build_connector_change(step: Step, *, now: datetime) -> ConnectorChange:
         old=_installable(old, step, now=now) if old else None,
         new=_installable(new, step, now=now),
         partner=step.participant.partner.as2_id if step.participant else "",
+        active_at=step.earliest_at if step.act == Act.CUT_OVER else None,
+        reading=_reading(rotation),
     )
+
+
+def _reading(rotation: Rotation) -> frozenset[str]:
+    """Return the SHA-256 of the certificates with which the AS2 system reads, by the inventory."""
+    reader, _ = ROLES[rotation.side]
+    return frozenset(rotation.holder.service.open().filter(role=reader).values_list("certificate__sha256", flat=True))
 
 
 def _installable(
@@ -244,7 +253,7 @@ def _record_result(step: Step, result: ConnectorResult, *, now: datetime) -> Non
     try:
         match result.outcome:
             case ConnectorOutcome.PENDING:
-                _wait_for_use(step, result.message, now=now)
+                _wait_for_use(step, result, now=now)
             case outcome if outcome.good:
                 late = step.is_late(now)
                 transitions.settle_step(step, StepAction.FINISH, by=RUNNER, now=now, note=result.message, late=late)
@@ -276,16 +285,22 @@ def _record_storage(step: Step, result: ConnectorResult, *, now: datetime) -> No
             setattr(step, name, value)
 
 
-def _wait_for_use(step: Step, reason: str, *, now: datetime) -> None:
-    """Ask the AS2 system again later whether it uses what is stored, or fail the step once its time is over."""
+def _wait_for_use(step: Step, result: ConnectorResult, *, now: datetime) -> None:
+    """Ask the AS2 system again later whether it uses what is stored, or fail the step once its time is over.
+
+    A system that says after how long something can be expected is asked then, at the latest, also after the window:
+    what was written in time is in use by then.
+    """
     since = step.stored_at or now
-    again = now + min(max((now - since) / 4, MIN_POLL_PAUSE), MAX_POLL_PAUSE)
+    pause = min(max((now - since) / 4, MIN_POLL_PAUSE), MAX_POLL_PAUSE)
+    again = now + (pause if result.wait is None else min(pause, result.wait))
     has_window = step.act == Act.CUT_OVER and step.latest_at is not None
-    if step.is_window_over(again) if has_window else again - since > MAX_PENDING:
+    is_over = step.is_window_over(again) and result.wait is None if has_window else again - since > MAX_PENDING
+    if is_over:
         advice = "Find out in the AS2 system why, then try again, or record this step as done."
-        _give_up(step, f"{reason} {advice}", now=now)
+        _give_up(step, f"{result.message} {advice}", now=now)
     else:
-        _requeue(step, reason, again)
+        _requeue(step, result.message, again)
 
 
 def retry_later(step: Step, reason: str, *, now: datetime) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from identities.capabilities import Support
-from identities.connectors import may_sign_per_partner
+from identities.connectors import lead_of, may_sign_per_partner
 from identities.models import AS2System
 from partners.models import Partner
 from rotations.errors import NoOwnWindow, PlanError
@@ -109,6 +109,8 @@ def planned_system(system: AS2System | None, side: str) -> System:
         automatic=system.connector != "manual",
         dated=system.switches_by_date,
         drain=timedelta(hours=system.drain_hours),
+        lead=lead_of(system).staged,
+        unstaged_lead=lead_of(system).unstaged,
     )
 
 

@@ -149,7 +149,9 @@ class System:
     """An AS2 system of ours; unless `automatic`, it has no connector, and a person carries its steps out.
 
     A `dated` system switches by itself at a date that is entered beforehand. `drain` is how long after a change late
-    messages may still arrive: the time-out of asynchronous MDNs and all retries.
+    messages may still arrive: the time-out of asynchronous MDNs and all retries. `lead` is how long before the agreed
+    moment a cut-over is written, since the system uses it only so much later; `unstaged_lead` where no step has stored
+    the certificate before.
     """
 
     key: str
@@ -159,6 +161,8 @@ class System:
     automatic: bool = True
     dated: bool = False
     drain: timedelta = timedelta(0)
+    lead: timedelta = timedelta(0)
+    unstaged_lead: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,11 @@ class CertificateChange:
     old_name: str = "the old certificate"
     new_name: str = "the new certificate"
     holder_name: str = ""
+
+    def lead_of(self, system: System) -> timedelta:
+        """Return how long before the agreed moment a cut-over of a system is written."""
+        staged = self.read_by_us and system.holds.fits_both and not self.emergency
+        return system.lead if staged else system.unstaged_lead
 
     @property
     def read_by_us(self) -> frozenset[Role]:
@@ -267,9 +276,10 @@ class PlannedStep:
     """A step that one side carries out.
 
     `due` is set for steps that a worker carries out (`automatic`), and None for those that wait for a person or for
-    evidence. `after` has the keys of the steps to be done or skipped first; the step is carried out no earlier than
-    `wait` after the last of them. A `simultaneous` step is carried out together with the other simultaneous steps of
-    the plan, in the window. Any one of `evidence` proves that it is done.
+    evidence. A cut-over takes effect from `earliest` on, and is due its system's lead before that. `after` has the
+    keys of the steps to be done or skipped first; the step is carried out no earlier than `wait` after the last of
+    them. A `simultaneous` step is carried out together with the other simultaneous steps of the plan, in the window.
+    Any one of `evidence` proves that it is done.
     """
 
     key: str

@@ -355,7 +355,7 @@ class _Planner:
             partner=party.key if party else None,
             earliest=earliest,
             latest=latest,
-            due=self.due_at(act, earliest, latest) if automatic else None,
+            due=self.due_at(act, system, (earliest, latest)) if automatic else None,
             automatic=automatic,
             simultaneous=simultaneous,
             after=self.keys_of(after),
@@ -376,11 +376,19 @@ class _Planner:
         """Return how long a step waits after its last predecessor, for late messages."""
         return system.drain if act is Act.RETIRE and system is not None else timedelta(0)
 
-    def due_at(self, act: Act, earliest: datetime | None, latest: datetime | None) -> datetime | None:
-        """Return when an automatic step is due; in a fuzzy window, unless there is evidence before."""
-        if self.change.fuzzy and act is Act.CUT_OVER and earliest is not None and latest is not None:
+    def due_at(
+        self, act: Act, system: System | None, limits: tuple[datetime | None, datetime | None]
+    ) -> datetime | None:
+        """Return when an automatic step is due; in a fuzzy window, unless there is evidence before.
+
+        In any other, a cut-over is due its system's lead before it is to take effect, but not before it is planned.
+        """
+        earliest, latest = limits
+        if act is not Act.CUT_OVER or system is None or earliest is None:
+            return earliest
+        if self.change.fuzzy and latest is not None:
             return max(earliest, latest - DECISION_LEAD)
-        return earliest
+        return max(min(earliest, self.change.now), earliest - self.change.lead_of(system))
 
     def limits(self, act: Act, party: Party | None, simultaneous: bool) -> tuple[datetime | None, datetime | None]:
         """Return the earliest and the latest time of an act; None stands for no limit."""

@@ -10,6 +10,7 @@ changes when it is ready, no partner waits for another one, and none has to swit
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from rotations.planning.change import (
     READER_ROLES,
@@ -169,11 +170,13 @@ def _shape_violations(change: CertificateChange, steps: Sequence[PlannedStep]) -
 def _timing_violations(change: CertificateChange, steps: Sequence[PlannedStep]) -> Iterator[str]:
     """Find steps that could be carried out at a wrong time."""
     windows = {party.key: change.window_of(party) for party in change.parties}
+    leads = {(system.key, Act.CUT_OVER): change.lead_of(system) for system in change.systems}
     when_ready = {party.key for party in change.parties if change.changes_when_ready(party)}
     for step in steps:
         if step.automatic != (step.due is not None):
             yield f"{step.key} carries itself out exactly if it has a moment at which it is due."
-        if step.due and not ((step.earliest or step.due) <= step.due <= (step.latest or step.due)):
+        lead = leads.get((step.system or "", step.act), timedelta(0))
+        if step.due and not ((step.earliest or step.due) - lead <= step.due <= (step.latest or step.due)):
             yield f"{step.key} is due outside its own limits."
         starts, ends = windows.get(step.partner or "", (change.last_start, change.last_end))
         switches = any(e.move is Move.SWITCH and e.at.startswith("us:") for e in step.effects)

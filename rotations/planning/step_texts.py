@@ -76,7 +76,7 @@ def describe_step(step: StepContext) -> TitleAndReason:
         case Act.HOLD:
             return _hold(step)
         case Act.CUT_OVER:
-            return _cut_over_title(step), f"{_cut_over_reason(step)}{_dated_system_note(step)}"
+            return _cut_over_title(step), f"{_cut_over_reason(step)}{_dated_system_note(step)}{_lead_note(step)}"
         case Act.PARTNER_CUT_OVER:
             return _partner_cut_over_title(step), _partner_cut_over_reason(step)
         case Act.TEST:
@@ -282,6 +282,16 @@ def _dated_system_note(step: StepContext) -> str:
         f" {step.ours} takes dates: once everybody is ready, enter the beginning of the window as the date from which "
         f"{step.new} is used, and record this when it is in use."
     )
+
+
+def _lead_note(step: StepContext) -> str:
+    """Return a note for systems that read what is written only at an interval; else an empty text."""
+    lead = step.change.lead_of(step.system) if step.system and step.system.automatic else None
+    if not lead:
+        return ""
+    seconds = int(lead.total_seconds())
+    how_long = f"{seconds // 60} minutes" if seconds > 60 and seconds % 60 == 0 else f"{seconds} seconds"
+    return f" It is written up to {how_long} ahead, since {step.ours} reads it only so often."
 
 
 def _per_partner_reason(step: StepContext) -> str:

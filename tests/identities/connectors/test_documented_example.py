@@ -19,7 +19,7 @@ def connector(tmp_path: Path) -> Any:
     (source,) = re.findall(r"^```python\n(.*?)^```$", DOCS.read_text(), re.DOTALL | re.MULTILINE)
     found: dict[str, Any] = {"__name__": "example"}
     exec(compile(source, str(DOCS), "exec", dont_inherit=True), found)  # noqa: S102
-    return found["JsonFileConnector"].from_settings({"folder": str(tmp_path)}, settings=None)
+    return found["JsonFileConnector"].from_settings({"folder": str(tmp_path)}, settings=None, credentials={})
 
 
 def test_it_has_everything_that_a_connector_has(connector: Any) -> None:

@@ -12,6 +12,7 @@ from django.urls import reverse
 
 from identities.connectors.directory import DirectoryConnector
 from identities.models import AS2System
+from identities.system_credentials import read_credentials, reseal_all
 from tests.capabilities import SIGNS_ALIKE, SIGNS_PER_PARTNER, keeps_both
 from tests.inventory import (
     NOW,
@@ -220,3 +221,116 @@ def test_names_of_files_are_kept_and_checked(operator: Client) -> None:
     assert system.config["file_names"] == ["{as2_id}-{role}.pem", "{role}.p12"]
     page = operator.get(reverse("system-update", args=[system.uid]))
     assert page.context["form"]["file_names"].value() == names
+
+
+@pytest.fixture
+def openas2(settings: LazySettings, tmp_path: Path) -> dict[str, str]:
+    """What connects an OpenAS2 server, whose folder the settings allow."""
+    folder = tmp_path / "openas2"
+    folder.mkdir()
+    for name in ("as2_certs.p12", "partnerships.xml"):
+        (folder / name).write_bytes(b"content")
+    settings.AS2CERTS_OPENAS2_ROOTS = [folder]
+    settings.AS2CERTS_OPENAS2_REST = ["http://127.0.0.1:8080/api"]
+    return {
+        "connector": "openas2",
+        "keystore": str(folder / "as2_certs.p12"),
+        "keystore_password": "the-password-of-the-store",
+        "partnerships": str(folder / "partnerships.xml"),
+        "rest_url": "http://127.0.0.1:8080/api",
+        "rest_user": "as2certs",
+        "rest_password": "the-password-of-rest",
+    }
+
+
+def sealed_bytes(system: AS2System) -> bytes:
+    assert system.sealed_credentials is not None
+    return bytes(system.sealed_credentials)
+
+
+def test_the_passwords_of_openas2_are_sealed_and_never_shown_again(operator: Client, openas2: dict[str, str]) -> None:
+    create(operator, **openas2)
+    system = AS2System.objects.get()
+    assert system.config == {
+        "keystore": openas2["keystore"],
+        "partnerships": openas2["partnerships"],
+        "keystore_seconds": 300,
+        "partnerships_seconds": 120,
+        "rest_url": "http://127.0.0.1:8080/api",
+        "rest_user": "as2certs",
+    }
+    passwords = {name: openas2[name] for name in ("keystore_password", "rest_password")}
+    assert read_credentials(system) == passwords
+    shown = operator.get(reverse("system-update", args=[system.uid])).content.decode()
+    shown += operator.get(system.get_absolute_url()).content.decode() + str(trail()[-1].new) + repr(system)
+    assert "One is stored" in shown
+    assert not any(password in shown for password in passwords.values())
+    assert not any(password.encode() in sealed_bytes(system) for password in passwords.values())
+
+
+def test_an_empty_password_keeps_the_stored_one_and_a_new_one_is_in_the_trail(
+    operator: Client, openas2: dict[str, str]
+) -> None:
+    create(operator, **openas2)
+    system = AS2System.objects.get()
+    address, sealed = reverse("system-update", args=[system.uid]), sealed_bytes(system)
+    operator.post(address, form_data(**{**openas2, "keystore_password": "", "rest_password": ""}))
+    system.refresh_from_db()
+    assert sealed_bytes(system) == sealed
+    operator.post(address, form_data(**{**openas2, "keystore_password": "another-password", "rest_password": ""}))
+    system.refresh_from_db()
+    stored = read_credentials(system)
+    assert stored == {"keystore_password": "another-password", "rest_password": openas2["rest_password"]}
+    assert "sealed_credentials" in trail()[-1].new
+    assert "another-password" not in str(trail()[-1].new)
+
+
+def test_the_passwords_go_when_another_connector_is_chosen(operator: Client, openas2: dict[str, str]) -> None:
+    create(operator, **openas2)
+    system = AS2System.objects.get()
+    operator.post(reverse("system-update", args=[system.uid]), form_data(connector="directory", folder="a"))
+    system.refresh_from_db()
+    assert system.sealed_credentials is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("keystore", "/etc/passwd", "AS2CERTS_OPENAS2_ROOTS allows"),
+        ("keystore", "as2_certs.p12", "full path"),
+        ("partnerships", "", "full path"),
+        ("partnerships", "{folder}/gone.xml", "is not there"),
+        ("keystore", "{folder}/../connectors.py", "full path"),
+        ("keystore_password", "", "Enter the password"),
+        ("rest_url", "http://169.254.169.254/", "not one of the available choices"),
+        ("keystore_seconds", "-1", "greater than or equal to 0"),
+    ],
+)
+def test_what_does_not_connect_openas2_is_refused_at_its_field(
+    operator: Client, openas2: dict[str, str], field: str, value: str, message: str
+) -> None:
+    typed = {**openas2, field: value.format(folder=Path(openas2["keystore"]).parent)}
+    assert message in create(operator, **typed).context["form"].errors[field][0]
+    assert not AS2System.objects.exists()
+
+
+def test_without_allowed_folders_openas2_can_not_be_connected(
+    operator: Client, openas2: dict[str, str], settings: LazySettings
+) -> None:
+    settings.AS2CERTS_OPENAS2_ROOTS = []
+    assert "set AS2CERTS_OPENAS2_ROOTS" in create(operator, **openas2).context["form"].errors["keystore"][0]
+
+
+def test_two_systems_with_one_keystore_are_refused(operator: Client, openas2: dict[str, str]) -> None:
+    create(operator, **openas2)
+    form = create(operator, **{**openas2, "name": "Second"}).context["form"]
+    assert "OpenAS2 production changes this file" in form.errors["keystore"][0]
+
+
+def test_the_passwords_of_systems_are_resealed(operator: Client, openas2: dict[str, str]) -> None:
+    create(operator, **openas2)
+    system = AS2System.objects.get()
+    sealed, passwords = sealed_bytes(system), read_credentials(system)
+    assert reseal_all() == 1
+    system.refresh_from_db()
+    assert (sealed_bytes(system) != sealed, read_credentials(system)) == (True, passwords)

@@ -484,3 +484,50 @@ def test_partners_change_one_by_one_only_where_our_signing_can(change: Certifica
 def test_an_emergency_waits_for_nobody_where_partners_were_to_change_when_ready() -> None:
     change = replace(make_phased(theirs=(SEVERAL, ONE)), emergency=True)
     assert plan(change) == plan(replace(change, phased=False))
+
+
+LEAD, UNSTAGED_LEAD = timedelta(minutes=2), timedelta(minutes=7)
+
+
+def with_lead(change: CertificateChange) -> CertificateChange:
+    """Return a change whose systems use what is written only some minutes later."""
+    systems = (replace(system, lead=LEAD, unstaged_lead=UNSTAGED_LEAD) for system in change.systems)
+    return replace(change, systems=tuple(systems))
+
+
+@pytest.mark.parametrize(
+    ("which", "ours", "lead"),
+    [
+        ("C", SEVERAL, LEAD),
+        ("C", ONE, UNSTAGED_LEAD),
+        ("A", SEVERAL, UNSTAGED_LEAD),
+        ("E", SEVERAL, UNSTAGED_LEAD),
+        ("F", ONE, UNSTAGED_LEAD),
+        ("F", SEVERAL, LEAD),
+    ],
+)
+def test_a_cut_over_is_written_the_lead_ahead_and_takes_effect_at_the_agreed_moment(
+    which: str, ours: Capacity, lead: timedelta
+) -> None:
+    change = with_lead(make_change(which, (ours,)))
+    steps = plan(change)
+    (step,) = (step for step in steps if step.act is Act.CUT_OVER)
+    assert (step.due, step.earliest) == (STARTS - lead, STARTS)
+    assert f"written up to {lead.seconds // 60} minutes ahead" in step.why
+    assert violations(change, steps) == []
+    early = [replace(s, due=STARTS - lead - timedelta(seconds=1)) if s is step else s for s in steps]
+    assert violations(change, early) == [f"{step.key} is due outside its own limits."]
+
+
+def test_no_other_step_is_ahead_and_without_a_lead_nothing_is() -> None:
+    plain, ahead = make_change("C"), with_lead(make_change("C"))
+    moved = [new.act for old, new in zip(plan(plain), plan(ahead), strict=True) if old != new]
+    assert moved == [Act.CUT_OVER]
+    assert all("ahead, since" not in step.why for step in plan(plain))
+
+
+def test_the_lead_does_not_reach_back_before_the_moment_of_planning() -> None:
+    change = replace(with_lead(make_change("C")), now=STARTS - timedelta(minutes=1))
+    (step,) = (step for step in plan(change) if step.act is Act.CUT_OVER)
+    assert step.due == change.now
+    assert violations(change, plan(change)) == []
