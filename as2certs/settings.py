@@ -30,6 +30,7 @@ SECRETS = {
     "SECRET_KEY",
     "AS2CERTS_VAULT_KEYS",
     "AS2CERTS_BUNDLE_PASSWORD",
+    "AS2CERTS_CONNECTOR_PROXY",
     "DATABASE_URL",
     "REDIS_URL",
     "EMAIL_URL",
@@ -48,6 +49,9 @@ OWN_NAMES = {
     "AS2CERTS_BOUNCES_MAILBOX_FILE",
     "AS2CERTS_BUNDLE_PASSWORD",
     "AS2CERTS_BUNDLE_PASSWORD_FILE",
+    "AS2CERTS_CONNECTOR_NETWORKS",
+    "AS2CERTS_CONNECTOR_PROXY",
+    "AS2CERTS_CONNECTOR_PROXY_FILE",
     "AS2CERTS_DIRECTORY_ROOT",
     "AS2CERTS_HOOKS",
     "AS2CERTS_HOOK_SECONDS",
@@ -151,20 +155,20 @@ ALLOWED_HOSTS = read_setting(
 CSRF_TRUSTED_ORIGINS = [f"{_base.scheme}://{_base.netloc}"]
 
 
-def trusted_proxies() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """Return the addresses and networks of our own proxies."""
-    names: list[str] = read_setting(env.list, "AS2CERTS_PROXIES", "a list of addresses", default=[])
+def read_networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Return the addresses and networks that a setting names."""
+    texts: list[str] = read_setting(env.list, name, "a list of addresses", default=[])
     try:
-        return [ipaddress.ip_network(name.strip()) for name in names if name.strip()]
+        return [ipaddress.ip_network(text.strip()) for text in texts if text.strip()]
     except ValueError as error:
         raise ImproperlyConfigured(
-            f"AS2CERTS_PROXIES can't be read: {error}. It should be IP addresses or networks with commas, "
+            f"{name} can't be read: {error}. It should be IP addresses or networks with commas, "
             "such as 10.0.0.5 or 10.0.0.0/24."
         ) from error
 
 
 #: Proxies whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are trusted; gunicorn.conf.py reads it too.
-AS2CERTS_PROXIES = trusted_proxies()
+AS2CERTS_PROXIES = read_networks("AS2CERTS_PROXIES")
 #: The application is at the root of its host: no header of a request moves its links.
 FORCE_SCRIPT_NAME = ""
 
@@ -499,6 +503,23 @@ AS2CERTS_OPENAS2_REST = [
 ]
 if not all(urlsplit(_url).scheme in ("http", "https") and urlsplit(_url).hostname for _url in AS2CERTS_OPENAS2_REST):
     raise ImproperlyConfigured("AS2CERTS_OPENAS2_REST can't be read. It should be such as http://127.0.0.1:8080/api.")
+
+#: Networks inside the company that webhooks may be sent to, beside public addresses.
+AS2CERTS_CONNECTOR_NETWORKS = read_networks("AS2CERTS_CONNECTOR_NETWORKS")
+
+#: The proxy through which webhooks are sent; empty for none.
+AS2CERTS_CONNECTOR_PROXY = env.ENVIRON.get("AS2CERTS_CONNECTOR_PROXY", "").strip()
+if AS2CERTS_CONNECTOR_PROXY:
+    try:
+        _proxy = urlsplit(AS2CERTS_CONNECTOR_PROXY)
+        _is_proxy = _proxy.scheme == "http" and bool(_proxy.hostname) and (_proxy.port or 1) > 0
+    except ValueError:
+        _is_proxy = False
+    if not _is_proxy:
+        raise ImproperlyConfigured(
+            "AS2CERTS_CONNECTOR_PROXY can't be read. It should be such as http://proxy.example:3128, with "
+            "user:password@ before the host if the proxy wants them."
+        )
 
 # --- Mail ---------------------------------------------------------------------------------------------------
 
