@@ -32,6 +32,7 @@ SECRETS = {
     "AS2CERTS_VAULT_KEYS",
     "AS2CERTS_AS2_PROXY",
     "AS2CERTS_BUNDLE_PASSWORD",
+    "AS2CERTS_CONNECTOR_PROXY",
     "DATABASE_URL",
     "REDIS_URL",
     "EMAIL_URL",
@@ -55,6 +56,9 @@ OWN_NAMES = {
     "AS2CERTS_BOUNCES_MAILBOX_FILE",
     "AS2CERTS_BUNDLE_PASSWORD",
     "AS2CERTS_BUNDLE_PASSWORD_FILE",
+    "AS2CERTS_CONNECTOR_NETWORKS",
+    "AS2CERTS_CONNECTOR_PROXY",
+    "AS2CERTS_CONNECTOR_PROXY_FILE",
     "AS2CERTS_DIRECTORY_ROOT",
     "AS2CERTS_HOOKS",
     "AS2CERTS_HOOK_SECONDS",
@@ -491,16 +495,16 @@ AS2CERTS_HOOKS = allowed_hooks()
 AS2CERTS_HOOK_SECONDS = read_setting(env.float, "AS2CERTS_HOOK_SECONDS", "a number of seconds", default=30.0)
 
 
-def as2_proxy() -> str:
-    """Return the URL of the proxy through which test messages are sent; empty for none."""
-    proxy = env.ENVIRON.get("AS2CERTS_AS2_PROXY", "")
+def read_proxy(setting: str) -> str:
+    """Return the URL of the proxy that a setting names; empty for none."""
+    proxy: str = env.ENVIRON.get(setting, "").strip()
     try:
         parts = urlsplit(proxy)
         is_valid = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_valid = False
     if proxy and not is_valid:
-        raise ImproperlyConfigured("AS2CERTS_AS2_PROXY should be such as http://user:password@proxy.example.com:3128.")
+        raise ImproperlyConfigured(f"{setting} should be such as http://user:password@proxy.example.com:3128.")
     return proxy
 
 
@@ -526,7 +530,7 @@ def as2_seconds() -> float:
 
 #: How test messages are sent to partners: to which networks beside public ones, through which proxy, and so on.
 AS2CERTS_AS2_NETWORKS = read_networks("AS2CERTS_AS2_NETWORKS")
-AS2CERTS_AS2_PROXY = as2_proxy()
+AS2CERTS_AS2_PROXY = read_proxy("AS2CERTS_AS2_PROXY")
 AS2CERTS_AS2_AUTHORITIES = as2_authorities()
 AS2CERTS_AS2_SECONDS = as2_seconds()
 
@@ -546,6 +550,12 @@ AS2CERTS_OPENAS2_REST = [
 ]
 if not all(urlsplit(_url).scheme in ("http", "https") and urlsplit(_url).hostname for _url in AS2CERTS_OPENAS2_REST):
     raise ImproperlyConfigured("AS2CERTS_OPENAS2_REST can't be read. It should be such as http://127.0.0.1:8080/api.")
+
+#: Networks inside the company that webhooks may be sent to, beside public addresses.
+AS2CERTS_CONNECTOR_NETWORKS = read_networks("AS2CERTS_CONNECTOR_NETWORKS")
+
+#: The proxy through which webhooks are sent; empty for none.
+AS2CERTS_CONNECTOR_PROXY = read_proxy("AS2CERTS_CONNECTOR_PROXY")
 
 # --- Mail ---------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from crispy_forms.bootstrap import InlineRadios
@@ -17,8 +18,10 @@ from as2certs.forms import SafeForm, SafeModelForm
 from as2certs.pki import VaultError
 from identities.capabilities import QUESTIONS, Support, answers_of
 from identities.connectors import CONNECTOR_CHOICES, ConnectorError, may_sign_per_partner
+from identities.connectors.aws_transfer import check_region, parse_profiles
 from identities.connectors.named_files import check_names
 from identities.connectors.openas2 import KEYSTORE_SECONDS, MAX_INTERVAL_SECONDS, PARTNERSHIPS_SECONDS, allowed_file
+from identities.connectors.webhook import check_ca, check_key_id, check_secret, check_url
 from identities.models import AS2System, Identity
 from identities.stations import AbstractStation, Environment
 from identities.system_credentials import read_credentials, seal_credentials
@@ -256,9 +259,11 @@ class IdentityForm(StationForm):
 CONNECTOR_OPTIONS = {
     "directory": ("folder", "hook", "read_back", "file_names"),
     "openas2": ("keystore", "partnerships", "keystore_seconds", "partnerships_seconds", "rest_url", "rest_user"),
+    "webhook": ("webhook_url", "webhook_key_id", "webhook_ca"),
+    "aws_transfer": ("aws_region", "aws_profiles"),
 }
 #: What it keeps sealed: see ``identities.system_credentials``.
-CONNECTOR_PASSWORDS = {"openas2": ("keystore_password", "rest_password")}
+CONNECTOR_PASSWORDS = {"openas2": ("keystore_password", "rest_password"), "webhook": ("webhook_secret",)}
 
 
 class StoredPasswordField(forms.CharField):
@@ -339,6 +344,42 @@ class SystemForm(SafeModelForm[AS2System]):
     )
     rest_password = StoredPasswordField("REST password")
 
+    webhook_url = forms.CharField(
+        required=False,
+        label="Address of the webhook",
+        max_length=1000,
+        help_text="Such as https://as2.example.com/certificates. It gets certificates, never private keys: the AS2 "
+        "system takes our keys from where they were made, or from a file that an administrator takes out here.",
+    )
+    webhook_key_id = forms.CharField(
+        required=False,
+        label="Key ID",
+        max_length=60,
+        help_text="It is sent with each request, so that the receiver knows two secrets while one is replaced.",
+    )
+    webhook_secret = StoredPasswordField("Secret")
+    webhook_ca = forms.CharField(
+        required=False,
+        label="Private CA",
+        widget=forms.Textarea(attrs={"rows": 3, "class": "font-monospace", "spellcheck": "false"}),
+        max_length=100_000,
+        help_text="As PEM, if the receiver’s TLS certificate is from a CA of your company.",
+    )
+    aws_region = forms.CharField(
+        required=False,
+        label="AWS region",
+        max_length=30,
+        help_text="Such as eu-central-1. Credentials are those that the machine has: none are stored here.",
+    )
+    aws_profiles = forms.CharField(
+        required=False,
+        label="Profiles",
+        widget=forms.Textarea(attrs={"rows": 2, "class": "font-monospace", "spellcheck": "false"}),
+        max_length=100_000,
+        help_text="Only where several profiles have the same AS2 ID: one a line, such as “own ACME-PROD "
+        "p-0123456789abcdef0” or “partner NORTHWIND p-0123456789abcdef1”.",
+    )
+
     class Meta:
         model = AS2System
         fields = [
@@ -400,6 +441,13 @@ class SystemForm(SafeModelForm[AS2System]):
                     Row(Column("rest_user", css_class="col-md-6"), Column("rest_password", css_class="col-md-6")),
                     css_class="connector-openas2",
                 ),
+                Div(
+                    "webhook_url",
+                    Row(Column("webhook_key_id", css_class="col-md-6"), Column("webhook_secret", css_class="col-md-6")),
+                    "webhook_ca",
+                    css_class="connector-webhook",
+                ),
+                Div("aws_region", "aws_profiles", css_class="connector-aws_transfer"),
             ),
             "notes",
         )
@@ -427,6 +475,11 @@ class SystemForm(SafeModelForm[AS2System]):
             self._check_folder(cleaned["folder"])
         if cleaned.get("connector") == "openas2":
             self._check_openas2(cleaned)
+        if cleaned.get("connector") == "webhook":
+            self._check_webhook(cleaned)
+        if cleaned.get("connector") == "aws_transfer":
+            self._check_field("aws_region", check_region, cleaned)
+            self._check_field("aws_profiles", parse_profiles, cleaned)
         fill_in_capabilities(cleaned)
         kind = cleaned.get("connector")
         if kind and cleaned.get("signs_messages_per_partner") == Support.YES and not may_sign_per_partner(kind):
@@ -473,6 +526,20 @@ class SystemForm(SafeModelForm[AS2System]):
                     self.add_error(name, f"{same} changes this file: connect its identities with that system.")
         if "keystore_password" in cleaned and not self._passwords(cleaned).get("keystore_password"):
             self.add_error("keystore_password", "Enter the password of the keystore.")
+
+    def _check_webhook(self, cleaned: dict[str, Any]) -> None:
+        networks = settings.AS2CERTS_CONNECTOR_NETWORKS
+        self._check_field("webhook_url", lambda url: check_url(url, networks), cleaned)
+        self._check_field("webhook_key_id", check_key_id, cleaned)
+        self._check_field("webhook_ca", check_ca, cleaned)
+        self._check_field("webhook_secret", check_secret, self._passwords(cleaned))
+
+    def _check_field(self, name: str, check: Callable[[str], object], values: Mapping[str, str]) -> None:
+        """Show what a connector refuses at the field that it comes from."""
+        try:
+            check(values.get(name, ""))
+        except ConnectorError as error:
+            self.add_error(name, str(error))
 
     def _stored_passwords(self) -> dict[str, str]:
         """Return the passwords that are stored; none if they can't be unsealed, so that they are entered again."""

@@ -5,7 +5,7 @@ certificates were used, and discarded. Callers import from here; every error is 
 sentence for the operator.
 """
 
-from as2certs.as2.addresses import read_url
+from as2certs.as2.addresses import IpNetwork, read_url
 from as2certs.as2.cms import CertificateId, KeyFinder
 from as2certs.as2.errors import AddressRefused, AlgorithmNotSupported, As2Error, MalformedMessage
 from as2certs.as2.judging import (
@@ -29,7 +29,7 @@ from as2certs.as2.messages import (
 )
 from as2certs.as2.mime import Headers
 from as2certs.as2.receiving import Inbound, receive, reply
-from as2certs.as2.sending import Answer, Network, NoAnswer, Obstacle, Outcome, TlsFacts, send
+from as2certs.as2.sending import Answer, Network, NoAnswer, Obstacle, Outcome, TlsFacts, fetch, send
 from as2certs.as2.verdict_texts import VerdictKind
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "Encryption",
     "Headers",
     "Inbound",
+    "IpNetwork",
     "KeyFinder",
     "MalformedMessage",
     "Mdn",
@@ -64,6 +65,7 @@ __all__ = [
     "compare_encryption",
     "compare_signatures",
     "compose",
+    "fetch",
     "is_mdn",
     "judge",
     "new_message_id",

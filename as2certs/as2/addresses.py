@@ -1,4 +1,4 @@
-"""Which addresses test messages may be sent to: typed by people and read from lists, they could point inwards.
+"""Which addresses may be connected to: typed by people and read from lists, they could point inwards.
 
 What is checked is the address that is connected to, not the name: names may resolve to anything, and to something else
 a moment later, and `2130706433`, `0177.1` and `::ffff:127.0.0.1` are all ways to write a loopback address.
@@ -80,7 +80,7 @@ def read_url(url: str) -> Target:
     if parts.scheme not in _PORTS or not ascii_host or port == 0:
         raise AddressRefused(f"“{url}” is no HTTP address: use one such as {_EXAMPLE}.")
     if parts.username is not None or parts.password is not None:
-        raise AddressRefused("The address holds a user name or a password, which test messages do not use: remove it.")
+        raise AddressRefused("The address holds a user name or a password, which are not sent: remove it.")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if not path.isascii():
         raise AddressRefused("The path of the address has other characters than ASCII: write them with percent signs.")
@@ -101,7 +101,7 @@ def resolve(host: str, port: int, allowed: Sequence[IpNetwork] = ()) -> list[IpA
     if not usable:
         shown = ", ".join(map(str, addresses[:3]))
         raise AddressRefused(
-            f"{host} is {shown}, an address inside a network, and test messages are sent to public addresses only:"
+            f"{host} is {shown}, an address inside a network, and only public addresses are connected to:"
             " check the address, or let the administrator allow that network."
         )
     return usable

@@ -13,6 +13,7 @@ import io
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -101,10 +102,19 @@ def send(url: str, headers: Headers, body: bytes, network: Network) -> Outcome:
 
     Raises AddressRefused for an address that may not be used.
     """
+    return _run("POST", url, headers, body, network)
+
+
+def fetch(url: str, headers: Headers, network: Network) -> Outcome:
+    """Get what is at a URL, and return what came of it. Raises AddressRefused for an address that may not be used."""
+    return _run("GET", url, headers, None, network)
+
+
+def _run(method: str, url: str, headers: Headers, body: bytes | None, network: Network) -> Outcome:
     target = read_url(url)
     exchange = _Exchange(target, network, time.monotonic() + network.total_seconds)
     try:
-        return exchange.run(headers, body)
+        return exchange.run(method, headers, body)
     except _Stopped as stopped:
         return stopped.outcome
     finally:
@@ -140,7 +150,7 @@ class _Exchange:
             with suppress(OSError):
                 self.socket.close()
 
-    def run(self, message_headers: Headers, body: bytes) -> Answer:
+    def run(self, method: str, message_headers: Headers, body: bytes | None) -> Answer:
         proxy = urlsplit(self.network.proxy) if self.network.proxy else None
         path = self.target.path
         own = {"Host": self.target.host_header, "User-Agent": USER_AGENT, "Connection": "close"}
@@ -161,15 +171,13 @@ class _Exchange:
         connection = http.client.HTTPConnection(self.target.host, self.target.port)
         connection.sock = line
         connection.auto_open = 0
-        return self._exchange(connection, path, body, headers)
+        return self._exchange(connection, lambda: connection.request(method, path, body, headers))
 
-    def _exchange(
-        self, connection: http.client.HTTPConnection, path: str, body: bytes, headers: dict[str, str]
-    ) -> Answer:
+    def _exchange(self, connection: http.client.HTTPConnection, request: Callable[[], None]) -> Answer:
         try:
             failure: OSError | None = None
             try:
-                connection.request("POST", path, body, headers)
+                request()
                 self.is_request_sent = True
             except OSError as error:  # a server may refuse before it has read everything, and say why
                 failure = error

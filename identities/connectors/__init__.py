@@ -8,6 +8,7 @@ from __future__ import annotations
 from django.conf import settings
 
 from as2certs.pki import VaultError
+from identities.connectors.aws_transfer import AwsTransferConnector
 from identities.connectors.base import (
     Connector,
     ConnectorChange,
@@ -21,6 +22,7 @@ from identities.connectors.base import (
 )
 from identities.connectors.directory import DirectoryConnector
 from identities.connectors.openas2 import OpenAS2Connector
+from identities.connectors.webhook import WebhookConnector
 from identities.models import AS2System
 from identities.system_credentials import read_credentials
 
@@ -48,6 +50,8 @@ MANUAL = "manual"
 CONNECTORS: dict[str, type[Connector]] = {
     DirectoryConnector.kind: DirectoryConnector,
     OpenAS2Connector.kind: OpenAS2Connector,
+    AwsTransferConnector.kind: AwsTransferConnector,
+    WebhookConnector.kind: WebhookConnector,
 }
 
 CONNECTOR_CHOICES: list[tuple[str, str]] = [

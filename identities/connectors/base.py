@@ -26,6 +26,14 @@ class ConnectorError(Exception):
     """The AS2 system can't be read; the message is one sentence that says what is wrong and what to do."""
 
 
+class ConnectorUnreachable(ConnectorError):
+    """The AS2 system does not answer: nothing was changed. `wait` is the pause that it asked for, None if none."""
+
+    def __init__(self, message: str, wait: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
 class ConnectorOutcome(StrEnum):
     """The outcome of a call. After `UNKNOWN`, the system is read before it is written to again."""
 
@@ -67,7 +75,8 @@ class ConnectorResult:
     """The outcome of a call, with one sentence for the operator.
 
     `in_use` is set if the system itself answered that it uses the change; without it, the change is stored. With
-    `PENDING`, `wait` says after how long something can be expected, so that it is not asked before.
+    `PENDING`, `wait` says after how long something can be expected, with `RETRYABLE` and `UNREACHABLE` for which pause
+    the system asked: it is not asked before.
     """
 
     outcome: ConnectorOutcome

@@ -35,6 +35,7 @@ from identities.connectors.base import (
     ConnectorOutcome,
     ConnectorResult,
     ConnectorState,
+    ConnectorUnreachable,
     InstallableCertificate,
 )
 from identities.models import IdentityCertificate
@@ -109,6 +110,8 @@ def carry_out(claim: Claim) -> None:
     try:
         with _keep_lease(claim):
             result = _apply(claim)
+    except ConnectorUnreachable as error:
+        result = ConnectorResult(ConnectorOutcome.UNREACHABLE, str(error), wait=error.wait)
     except ConnectorError as error:
         result = ConnectorResult(ConnectorOutcome.RETRYABLE, str(error))
     except (OperationalError, InterfaceError) as error:
@@ -258,11 +261,11 @@ def _record_result(step: Step, result: ConnectorResult, *, now: datetime) -> Non
                 late = step.is_late(now)
                 transitions.settle_step(step, StepAction.FINISH, by=RUNNER, now=now, note=result.message, late=late)
             case ConnectorOutcome.UNREACHABLE:
-                _wait_for_system(step, result.message, now=now)
+                _wait_for_system(step, result, now=now)
             case ConnectorOutcome.REJECTED:
                 transitions.fail_step(step, result.message, now=now)
             case _:
-                retry_later(step, result.message, now=now)
+                retry_later(step, result.message, now=now, wait=result.wait)
     except ActionRefused as error:
         step.state = StepState.RUNNING  # settling was undone in the database, but not in this object
         done = "The AS2 system has made the change, but the inventory can't follow."
@@ -302,28 +305,31 @@ def _wait_for_use(step: Step, result: ConnectorResult, *, now: datetime) -> None
         _requeue(step, result.message, again)
 
 
-def retry_later(step: Step, reason: str, *, now: datetime) -> None:
-    """Try a step again later, or fail it after too many attempts or when its window is over by then."""
-    again = now + _back_off(step)
+def retry_later(step: Step, reason: str, *, now: datetime, wait: timedelta | None = None) -> None:
+    """Try a step again later, or fail it after too many attempts or when its window is over by then.
+
+    It is not tried again before `wait`, the pause that the AS2 system asked for.
+    """
+    again = now + max(_back_off(step), wait or timedelta(0))
     if step.attempts >= MAX_ATTEMPTS or step.is_window_over(again):
         _give_up(step, reason, now=now)
     else:
         _requeue(step, reason, again)
 
 
-def _wait_for_system(step: Step, reason: str, *, now: datetime) -> None:
+def _wait_for_system(step: Step, result: ConnectorResult, *, now: datetime) -> None:
     """Try a step again later whose AS2 system can't be reached, and with it all other due steps of that system.
 
     Such an attempt says nothing about the step, so a cut-over is tried as long as its window runs. All keep the order
     of their moments: the first one probes the system, and the others follow a second later.
     """
-    again = now + min(_back_off(step), MAX_PAUSE)
+    again = now + max(min(_back_off(step), MAX_PAUSE), result.wait or timedelta(0))
     has_window = step.act == Act.CUT_OVER and step.latest_at is not None
     with transaction.atomic():
         if step.is_window_over(again) if has_window else step.attempts >= MAX_UNREACHABLE_ATTEMPTS:
-            _give_up(step, reason, now=now)
+            _give_up(step, result.message, now=now)
         else:
-            _requeue(step, reason, again)
+            _requeue(step, result.message, again)
         queue = Step.objects.due(again).filter(system=step.system_id, state=StepState.WAITING)
         for place, pk in enumerate(queue.order_by("earliest_at", "id").values_list("pk", flat=True)):
             at = again + timedelta(seconds=place > 0, microseconds=place)

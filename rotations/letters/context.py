@@ -129,6 +129,7 @@ class LetterContext:
             emergency=rotation.is_emergency,
             answer_by=self.deadline,
             install_by=self.install_by,
+            software=self.participant.partner.software,
         )
 
     @property

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from identities.product_screens import describe_screen
 from rotations.planning.change import Act, Role
 from rotations.planning.states import SETTLED, StepState
 
@@ -22,6 +23,10 @@ PARTNER_ACTS = (
     Act.TEST,
     Act.PARTNER_RETIRE,
 )
+
+
+#: Those at which the partner enters a certificate in its AS2 system.
+INSTALLING_ACTS = frozenset({Act.INSTALL, Act.PARTNER_CUT_OVER})
 
 
 class InstructionSource(Protocol):
@@ -57,7 +62,7 @@ class PartnerTask:
     """The partner's part in one change; ``starts`` and ``ends`` (aware) are its window.
 
     ``answer_by`` (aware) is until when it is asked to answer, ``install_by`` until when it has to install the
-    certificate; None where that is not known, or over.
+    certificate; None where that is not known, or over. ``software`` is the key of its AS2 product, empty if not known.
     """
 
     side: Literal["own", "partner"]
@@ -67,6 +72,7 @@ class PartnerTask:
     emergency: bool = False
     answer_by: datetime | None = None
     install_by: datetime | None = None
+    software: str = ""
 
     @property
     def changes_together(self) -> bool:
@@ -103,6 +109,10 @@ def _instruction(task: PartnerTask, step: InstructionSource, may_switch: bool) -
     if text is None:
         return None
     title, why = text
+    if step.act in INSTALLING_ACTS:
+        # Where our certificate changes, it is the other side's for the partner.
+        screen = describe_screen(task.software, "other" if task.side == "own" else "own")
+        why = f"{why} {screen}".strip()
     when, moment = _timing(task, step)
     is_open = step.state not in SETTLED
     return Instruction(str(step.act), title, why, when, moment, done=step.state == StepState.DONE, is_open=is_open)

@@ -17,9 +17,10 @@ from as2certs.audit.recording import AuditEvent
 from as2certs.time_format import format_exact_moment, format_window
 from identities.capabilities import SOFTWARE_CHOICES, Support, answers_of
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate
+from identities.product_screens import describe_screen
 from partners.models import Partner, PartnerCertificate
 from rotations.planning import states
-from rotations.planning.change import CHECK_ACTS, PREPARATION_ACTS, WRITER_ROLES, Act, StepOwner
+from rotations.planning.change import CHECK_ACTS, OWN_ROLES, PREPARATION_ACTS, WRITER_ROLES, Act, StepOwner
 from rotations.planning.plan import DECISION_LEAD
 from rotations.planning.windows import MAX_EXTENSIONS
 
@@ -720,6 +721,13 @@ class Step(models.Model):
     def waits_for(self, key: str) -> bool:
         """Return whether the step with this key comes directly before this one."""
         return key in self.after or every_key(key) in self.after
+
+    @property
+    def screen(self) -> str:
+        """Where a person enters the certificate in our AS2 system, if that product is known; empty otherwise."""
+        if self.automatic or self.system is None or self.act not in (Act.STAGE, Act.CUT_OVER, Act.RETIRE):
+            return ""
+        return describe_screen(self.system.software, "own" if OWN_ROLES & set(self.roles) else "other")
 
     @property
     def own_moves(self) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""Nothing that a page or a partner can write decides where a connection goes: the few modules that open one are known.
+"""Where connections go is known of each of the few modules that open one.
 
 Where mail is sent, which mailbox is read, and where the database and the broker are is set in the environment by
-whoever runs the machine. So there is no address to be refused, no redirect to be followed, and no answer of a name
-server to be distrusted. A module that begins to open connections fails here, until it is said where they go.
+whoever runs the machine. Addresses that people type, those of test messages and webhooks, pass through
+``as2certs.as2``: public ones, and those in networks that the environment allows; redirects are not followed. A module
+that begins to open connections fails here, until it is said where they go.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from tests.stack import ROOT
 #: What opens connections, or runs programs that could.
 OPENERS = frozenset(
     {
-        "aiohttp", "amqp", "asyncio", "django.core.mail.backends.smtp", "dns", "ftplib", "http.client", "http.server",
+        "aiohttp", "amqp", "asyncio", "boto3", "botocore", "django.core.mail.backends.smtp", "dns", "ftplib",
+        "http.client", "http.server",
         "httplib2", "httpx", "imaplib", "kombu", "ldap", "ldap3", "multiprocessing.connection", "nntplib", "os.popen",
         "os.posix_spawn", "os.posix_spawnp", "os.system", "paramiko", "poplib", "psycopg", "psycopg2", "pty", "pycurl",
         "redis", "requests", "smtplib", "socket", "socketserver", "ssl", "subprocess", "telnetlib", "tornado",
@@ -36,6 +38,16 @@ KNOWN: dict[str, tuple[set[str], str]] = {
     "as2certs/mail/smtp.py": ({"smtplib", "django.core.mail.backends.smtp"}, "talks to the mail server of EMAIL_URL"),
     "as2certs/run.py": ({"socket", "subprocess"}, "listens on HOST and PORT to see that they are free, and starts us"),
     "as2certs/supervisor.py": ({"subprocess"}, "starts the commands of our Procfile"),
+    "as2certs/settings.py": ({"ssl"}, "reads the authorities of AS2CERTS_AS2_CA_BUNDLE"),
+    "as2certs/as2/addresses.py": ({"socket"}, "looks names up, and refuses what is not public"),
+    "as2certs/as2/sending.py": (
+        {"http.client", "socket", "ssl"},
+        "sends to public addresses, and to AS2CERTS_AS2_NETWORKS and AS2CERTS_CONNECTOR_NETWORKS",
+    ),
+    "identities/connectors/aws_transfer.py": ({"boto3", "botocore"}, "asks AWS in the region that a form names"),
+    "identities/connectors/openas2.py": ({"http.client"}, "asks an address of AS2CERTS_OPENAS2_REST"),
+    "identities/connectors/openas2_keystore.py": ({"subprocess"}, "runs keytool"),
+    "identities/connectors/webhook.py": ({"ssl"}, "reads the CA that a form names"),
     "identities/connectors/hooks.py": ({"subprocess"}, "runs a command of AS2CERTS_HOOKS; forms choose its name"),
 }  # fmt: skip
 FOLDERS = ("as2certs", "identities", "partners", "rotations")

@@ -29,7 +29,7 @@ PARTNER_ACTS = (Act.INSTALL, Act.AGREE)
 def step_done(request: HttpRequest, uid: UUID) -> HttpResponse:
     step = get_step_or_404(uid)
     form = StepDoneForm(post_data(request))
-    consequences = [step.why] if step.why else []
+    consequences = [text for text in (step.screen, step.why) if text]
     too_early = preconditions.early_obstacle(step, now=database_now())
     if not too_early and step.earliest_at and step.earliest_at > database_now():
         when = rotation_text.format_at_place(step.earliest_at, step.rotation.window_zone, database_now())

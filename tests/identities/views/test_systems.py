@@ -334,3 +334,75 @@ def test_the_passwords_of_systems_are_resealed(operator: Client, openas2: dict[s
     assert reseal_all() == 1
     system.refresh_from_db()
     assert (sealed_bytes(system) != sealed, read_credentials(system)) == (True, passwords)
+
+
+WEBHOOK = {
+    "connector": "webhook",
+    "webhook_url": "https://as2.example.com/certificates",
+    "webhook_key_id": "2026-11",
+    "webhook_secret": "a-secret-of-thirty-two-characters",
+}
+
+
+def test_the_secret_of_a_webhook_is_sealed_and_never_shown_again(operator: Client) -> None:
+    create(operator, **WEBHOOK)
+    system = AS2System.objects.get()
+    assert system.config == {
+        "webhook_url": "https://as2.example.com/certificates",
+        "webhook_key_id": "2026-11",
+        "webhook_ca": "",
+    }
+    assert read_credentials(system) == {"webhook_secret": WEBHOOK["webhook_secret"]}
+    shown = operator.get(reverse("system-update", args=[system.uid])).content.decode()
+    detail = operator.get(system.get_absolute_url()).content.decode()
+    assert "https://as2.example.com/certificates" in detail
+    assert "Private keys are not sent" in detail
+    assert WEBHOOK["webhook_secret"] not in shown + detail + str(trail()[-1].new)
+
+
+def test_the_key_of_a_webhook_is_replaced_with_its_id(operator: Client) -> None:
+    create(operator, **WEBHOOK)
+    system = AS2System.objects.get()
+    changed = WEBHOOK | {"webhook_key_id": "2026-12", "webhook_secret": "another-secret-with-32-characters"}
+    operator.post(reverse("system-update", args=[system.uid]), form_data(**changed))
+    system.refresh_from_db()
+    assert system.config["webhook_key_id"] == "2026-12"
+    assert read_credentials(system) == {"webhook_secret": "another-secret-with-32-characters"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("webhook_url", "", "no HTTP address"),
+        ("webhook_url", "http://as2.example.com/", "https://"),
+        ("webhook_url", "http://127.0.0.1/", "AS2CERTS_CONNECTOR_NETWORKS"),
+        ("webhook_key_id", "a key", "key ID"),
+        ("webhook_secret", "short", "32 printable"),
+        ("webhook_secret", "", "32 printable"),
+        ("webhook_ca", "no certificate", "as PEM"),
+    ],
+)
+def test_what_does_not_connect_a_webhook_is_refused_at_its_field(
+    operator: Client, field: str, value: str, message: str
+) -> None:
+    assert message in create(operator, **WEBHOOK | {field: value}).context["form"].errors[field][0]
+    assert not AS2System.objects.exists()
+
+
+def test_aws_takes_a_region_and_profiles_and_no_credentials(operator: Client) -> None:
+    lines = "own ACME-PROD p-0123456789abcdef0"
+    create(operator, connector="aws_transfer", aws_region="eu-central-1", aws_profiles=lines)
+    system = AS2System.objects.get()
+    assert system.config == {"aws_region": "eu-central-1", "aws_profiles": lines}
+    assert system.sealed_credentials is None
+    assert "eu-central-1" in operator.get(system.get_absolute_url()).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"), [("aws_region", "", "eu-central-1"), ("aws_profiles", "own p-1", "no profile")]
+)
+def test_what_does_not_connect_aws_is_refused_at_its_field(
+    operator: Client, field: str, value: str, message: str
+) -> None:
+    fields = {"connector": "aws_transfer", "aws_region": "eu-central-1", "aws_profiles": "", field: value}
+    assert message in create(operator, **fields).context["form"].errors[field][0]

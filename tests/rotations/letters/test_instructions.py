@@ -123,3 +123,30 @@ def test_an_agreement_is_due_when_the_answer_is_due() -> None:
     answer_by = STARTS - timedelta(days=2)
     task = PartnerTask("own", [partner_step(Act.AGREE)], STARTS, STARTS + timedelta(hours=1), answer_by=answer_by)
     assert [(one.when, one.moment) for one in build_instructions(task, may_switch=True)] == [("by", answer_by)]
+
+
+@pytest.mark.parametrize(
+    ("side", "software", "named"),
+    [
+        ("own", "biztalk", "Party Properties"),
+        ("partner", "biztalk", "install the .pfx"),
+        ("own", "mendelson", ""),
+        ("own", "", ""),
+    ],
+)
+def test_a_partner_is_told_where_its_product_takes_the_certificate(
+    side: Literal["own", "partner"], software: str, named: str
+) -> None:
+    step = SimpleNamespace(
+        act=Act.INSTALL,
+        simultaneous=False,
+        roles=["sign"],
+        state="waiting",
+        blocked=False,
+        earliest_at=None,
+        latest_at=None,
+    )
+    task = PartnerTask(side, [step], STARTS, STARTS + timedelta(hours=1), software=software)
+    instruction = build_instructions(task, may_switch=True)[0]
+    assert named in instruction.why
+    assert ("In BizTalk Server" in instruction.why) is bool(named)

@@ -311,6 +311,18 @@ def test_a_step_is_recorded_as_done_with_evidence(operator: Client, company: Com
     assert (step.state, step.note, step.done_by) == ("done", "Ticket 4711", "olivia")
 
 
+def test_a_step_by_hand_says_where_the_product_takes_the_certificate(operator: Client, company: Company) -> None:
+    rotation = by_hand(company)
+    step = step_of(rotation, "stage")
+    assert "In BizTalk Server" not in page_text(get_page(operator, "rotation-step-done", step.uid))
+    AS2System.objects.update(software="biztalk")
+    for page in (
+        get_page(operator, "rotation-detail", rotation.uid),
+        get_page(operator, "rotation-step-done", step.uid),
+    ):
+        assert "In BizTalk Server, install the .pfx in the Personal store" in page_text(page)
+
+
 def test_a_step_is_done_once(operator: Client, company: Company) -> None:
     step = step_of(by_hand(company), "stage")
     post_form(operator, "rotation-step-done", step.uid, note="first")
