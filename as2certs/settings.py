@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 SECRETS = {
     "SECRET_KEY",
     "AS2CERTS_VAULT_KEYS",
+    "AS2CERTS_AS2_PROXY",
     "AS2CERTS_BUNDLE_PASSWORD",
     "AS2CERTS_CONNECTOR_PROXY",
     "DATABASE_URL",
@@ -42,6 +44,11 @@ OWN_NAMES = {
     "AS2CERTS_VAR",
     "AS2CERTS_VAULT_KEYS",
     "AS2CERTS_VAULT_KEYS_FILE",
+    "AS2CERTS_AS2_CA_BUNDLE",
+    "AS2CERTS_AS2_NETWORKS",
+    "AS2CERTS_AS2_PROXY",
+    "AS2CERTS_AS2_PROXY_FILE",
+    "AS2CERTS_AS2_SECONDS",
     "AS2CERTS_BASE_URL",
     "AS2CERTS_BOUNCES_KEY",
     "AS2CERTS_BOUNCES_KEY_FILE",
@@ -155,14 +162,14 @@ ALLOWED_HOSTS = read_setting(
 CSRF_TRUSTED_ORIGINS = [f"{_base.scheme}://{_base.netloc}"]
 
 
-def read_networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """Return the addresses and networks that a setting names."""
-    texts: list[str] = read_setting(env.list, name, "a list of addresses", default=[])
+def read_networks(setting: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Return the addresses and networks that a setting lists."""
+    names: list[str] = read_setting(env.list, setting, "a list of addresses", default=[])
     try:
-        return [ipaddress.ip_network(text.strip()) for text in texts if text.strip()]
+        return [ipaddress.ip_network(name.strip()) for name in names if name.strip()]
     except ValueError as error:
         raise ImproperlyConfigured(
-            f"{name} can't be read: {error}. It should be IP addresses or networks with commas, "
+            f"{setting} can't be read: {error}. It should be IP addresses or networks with commas, "
             "such as 10.0.0.5 or 10.0.0.0/24."
         ) from error
 
@@ -487,6 +494,46 @@ AS2CERTS_HOOKS = allowed_hooks()
 #: Timeout of a hook.
 AS2CERTS_HOOK_SECONDS = read_setting(env.float, "AS2CERTS_HOOK_SECONDS", "a number of seconds", default=30.0)
 
+
+def read_proxy(setting: str) -> str:
+    """Return the URL of the proxy that a setting names; empty for none."""
+    proxy: str = env.ENVIRON.get(setting, "").strip()
+    try:
+        parts = urlsplit(proxy)
+        is_valid = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if proxy and not is_valid:
+        raise ImproperlyConfigured(f"{setting} should be such as http://user:password@proxy.example.com:3128.")
+    return proxy
+
+
+def as2_authorities() -> str:
+    """Return the certificates (PEM) of authorities that partners' TLS certificates may come from."""
+    path = env.ENVIRON.get("AS2CERTS_AS2_CA_BUNDLE", "")
+    authorities = read_secret_file("AS2CERTS_AS2_CA_BUNDLE", path) if path else ""
+    try:
+        if authorities:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=authorities)
+    except (ssl.SSLError, ValueError, TypeError) as error:
+        raise ImproperlyConfigured(f"AS2CERTS_AS2_CA_BUNDLE: {path} holds no certificates in PEM.") from error
+    return authorities
+
+
+def as2_seconds() -> float:
+    """Return how long a test message may take with its answer: less than the lease of its worker."""
+    seconds: float = read_setting(env.float, "AS2CERTS_AS2_SECONDS", "a number of seconds", default=60.0)
+    if not 5 <= seconds <= 120:
+        raise ImproperlyConfigured(f"AS2CERTS_AS2_SECONDS should be from 5 to 120 (it is {seconds:g}).")
+    return seconds
+
+
+#: How test messages are sent to partners: to which networks beside public ones, through which proxy, and so on.
+AS2CERTS_AS2_NETWORKS = read_networks("AS2CERTS_AS2_NETWORKS")
+AS2CERTS_AS2_PROXY = read_proxy("AS2CERTS_AS2_PROXY")
+AS2CERTS_AS2_AUTHORITIES = as2_authorities()
+AS2CERTS_AS2_SECONDS = as2_seconds()
+
 #: The password of each bundle.p12 in a directory; if empty, a random one for each, in a file beside it.
 AS2CERTS_BUNDLE_PASSWORD = env.ENVIRON.get("AS2CERTS_BUNDLE_PASSWORD", "")
 
@@ -508,18 +555,7 @@ if not all(urlsplit(_url).scheme in ("http", "https") and urlsplit(_url).hostnam
 AS2CERTS_CONNECTOR_NETWORKS = read_networks("AS2CERTS_CONNECTOR_NETWORKS")
 
 #: The proxy through which webhooks are sent; empty for none.
-AS2CERTS_CONNECTOR_PROXY = env.ENVIRON.get("AS2CERTS_CONNECTOR_PROXY", "").strip()
-if AS2CERTS_CONNECTOR_PROXY:
-    try:
-        _proxy = urlsplit(AS2CERTS_CONNECTOR_PROXY)
-        _is_proxy = _proxy.scheme == "http" and bool(_proxy.hostname) and (_proxy.port or 1) > 0
-    except ValueError:
-        _is_proxy = False
-    if not _is_proxy:
-        raise ImproperlyConfigured(
-            "AS2CERTS_CONNECTOR_PROXY can't be read. It should be such as http://proxy.example:3128, with "
-            "user:password@ before the host if the proxy wants them."
-        )
+AS2CERTS_CONNECTOR_PROXY = read_proxy("AS2CERTS_CONNECTOR_PROXY")
 
 # --- Mail ---------------------------------------------------------------------------------------------------
 
@@ -624,6 +660,11 @@ CELERY_BEAT_SCHEDULE = {
     },
     "send announcements": {
         "task": "rotations.tasks.send_announcements",
+        "schedule": 5,
+        "options": {"expires": 30},
+    },
+    "send test messages": {
+        "task": "rotations.tasks.send_probes",
         "schedule": 5,
         "options": {"expires": 30},
     },

@@ -16,9 +16,9 @@ from django.db import models
 class Support(models.TextChoices):
     """Whether an AS2 system can do something: the answer to one of the questions."""
 
-    UNKNOWN = "unknown", "not known"
-    NO = "no", "no"
     YES = "yes", "yes"
+    NO = "no", "no"
+    UNKNOWN = "unknown", "not known"
 
 
 YES, NO, UNKNOWN = Support.YES, Support.NO, Support.UNKNOWN
@@ -136,7 +136,7 @@ class AbstractCapabilities(models.Model):
     software = models.CharField(
         "AS2 software",
         max_length=20,
-        choices=SOFTWARE_CHOICES,
+        choices=[("", "Not known"), *SOFTWARE_CHOICES],
         blank=True,
         help_text="It fills in the answers below that are “not known”.",
     )
@@ -176,13 +176,27 @@ class AbstractCapabilities(models.Model):
 
     @property
     def capabilities(self) -> list[tuple[str, str]]:
-        """Return questions and answers for a page."""
-        return [(question, Support(getattr(self, name)).label) for name, question in QUESTIONS.items()]
+        """Return the answers for a page, each with what it is about, such as "Decrypts with" and "one certificate"."""
+        return [
+            (about, phrases.get(Support(getattr(self, name)), Support.UNKNOWN.label))
+            for name, (about, phrases) in _FACTS.items()
+        ]
 
     @property
     def software_name(self) -> str:
         """Return the name of the product; empty if it is not known."""
         return dict(SOFTWARE_CHOICES).get(self.software, "")
+
+
+_NUMBER = {Support.YES: "two certificates", Support.NO: "one certificate"}
+_CHOICE = {Support.YES: "per partner", Support.NO: "the same for all partners"}
+_FACTS = {
+    "decrypts_with_two": ("Decrypts with", _NUMBER),
+    "verifies_messages_with_two": ("Verifies messages with", _NUMBER),
+    "verifies_mdns_with_two": ("Verifies MDNs with", _NUMBER),
+    "signs_messages_per_partner": ("Signs messages", _CHOICE),
+    "signs_mdns_per_partner": ("Signs MDNs", _CHOICE),
+}
 
 
 def _all_of(*answers: str) -> Support:

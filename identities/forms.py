@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from crispy_forms.bootstrap import InlineRadios
 from crispy_forms.layout import HTML, Column, Div, Fieldset, Row
 from django import forms
 from django.conf import settings
@@ -61,12 +62,15 @@ SUBJECT_ROWS = (
 CAPABILITY_FIELDS = ("software", *QUESTIONS)
 
 
+CAPABILITY_WIDGETS: dict[str, Any] = dict.fromkeys(QUESTIONS, forms.RadioSelect)
+
+
 def capability_fieldset(legend: str, *fields: str) -> Fieldset:
     """Return the part of a form about an AS2 system: which product it is, the five questions, and further fields."""
     return Fieldset(
         legend,
         Row(Column("software", css_class="col-md-6")),
-        Row(*(Column(name, css_class="col-md-6") for name in QUESTIONS)),
+        *(InlineRadios(name) for name in QUESTIONS),
         *fields,
     )
 
@@ -387,7 +391,7 @@ class SystemForm(SafeModelForm[AS2System]):
             "connector",
             "notes",
         ]
-        widgets = {"notes": forms.Textarea(attrs={"rows": 3})}
+        widgets = {**CAPABILITY_WIDGETS, "notes": forms.Textarea(attrs={"rows": 3})}
         help_texts = {
             "name": "Such as “OpenAS2 production”.",
             "signs_messages_per_partner": "With this and the next, each partner changes over at its own moment, and "

@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models import Q
 from django.urls import reverse
 
+from as2certs.time_format import format_utc
 from identities.capabilities import AbstractCapabilities, Support
 from identities.stations import (
     AbstractCertificate,
@@ -162,6 +163,20 @@ class IdentityCertificate(AbstractCertificate):
 
     def get_absolute_url(self) -> str:
         return reverse("certificate-detail", args=[self.uid])
+
+
+class PairCheck(models.Model):
+    """Whether a certificate of ours and its private key work together; see ``identities.certificates.pair_checks``."""
+
+    certificate = models.OneToOneField(IdentityCertificate, on_delete=models.CASCADE, related_name="pair_check")
+    checked_at = models.DateTimeField()
+    problem = models.TextField(blank=True, help_text="Empty: a message was signed, encrypted, decrypted and verified.")
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.certificate}, {format_utc(self.checked_at)}: {self.problem or 'works'}"
 
 
 class IdentityService(AbstractService):

@@ -13,6 +13,10 @@ class ContactRefused(PartnerError):
     """The action is not possible with this contact as it is now."""
 
 
+class ProbeRefused(PartnerError):
+    """The test message can't be sent, or not now."""
+
+
 class ImportRefused(PartnerError):
     """The import can't be carried out; nothing of it is stored."""
 

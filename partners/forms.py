@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from crispy_forms.layout import Column, Fieldset, Row
 from django import forms
 from django.db.models import Q, QuerySet
+from django.utils import timezone
 
 from as2certs.accounts.forms import TimeZoneField, form_helper, offer_current_zone, validate_work_hours
 from as2certs.forms import SafeForm, SafeModelForm
+from as2certs.time_format import format_moment
 from identities.certificates.forms import CertificateImportForm
 from identities.forms import (
     CAPABILITY_FIELDS,
+    CAPABILITY_WIDGETS,
     REMINDER_FIELDSET,
     STATION_ROWS,
     STATION_WIDGETS,
@@ -21,8 +25,9 @@ from identities.forms import (
     fill_in_capabilities,
 )
 from identities.models import Identity
-from identities.stations import AbstractStation
+from identities.stations import AbstractCertificate, AbstractStation
 from partners.models import Contact, Partner, Partnership
+from partners.probes.requests import CertificateChoices
 
 
 class PartnerForm(StationForm):
@@ -52,6 +57,7 @@ class PartnerForm(StationForm):
         ]
         widgets = {
             **STATION_WIDGETS,
+            **CAPABILITY_WIDGETS,
             "works_from": forms.TimeInput(format="%H:%M", attrs={"type": "time"}),
             "works_until": forms.TimeInput(format="%H:%M", attrs={"type": "time"}),
         }
@@ -256,3 +262,42 @@ class PartnershipForm(SafeForm):
         if taken := names.first():
             raise forms.ValidationError(f"{taken} is connected with {self.station} already.")
         return others
+
+
+class ProbeForm(SafeForm):
+    """The certificates of a test message; once valid, ``signing`` and ``encryption`` are certificates."""
+
+    signing = forms.ChoiceField(
+        label="Sign with our certificate",
+        widget=forms.RadioSelect,
+        error_messages={"required": "Choose the certificate that signs."},
+    )
+    encryption = forms.ChoiceField(
+        label="Encrypt to their certificate",
+        widget=forms.RadioSelect,
+        error_messages={"required": "Choose the certificate to encrypt to."},
+    )
+
+    def __init__(self, choices: CertificateChoices, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._offer("signing", choices.signing, choices.signing_in_use)
+        self._offer("encryption", choices.encryption, choices.encryption_in_use)
+        self.helper = form_helper("signing", "encryption")
+
+    def _offer(
+        self, name: str, certificates: Sequence[AbstractCertificate], in_use: AbstractCertificate | None
+    ) -> None:
+        field = self.fields[name]
+        assert isinstance(field, forms.ChoiceField)
+        by_uid = {str(one.uid): one for one in certificates}
+        field.choices = [(uid, _certificate_label(one, in_use)) for uid, one in by_uid.items()]
+        field.initial = next(iter(by_uid), None)
+        if self.initial.get(name) not in by_uid:
+            self.initial.pop(name, None)
+        setattr(self, f"clean_{name}", lambda: by_uid[self.cleaned_data[name]])
+
+
+def _certificate_label(certificate: AbstractCertificate, in_use: AbstractCertificate | None) -> str:
+    use = "in use" if certificate == in_use else "not in use"
+    ends = format_moment(certificate.not_after, timezone.get_current_timezone_name(), "day")
+    return f"{certificate}, until {ends}, {use}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import zlib
 from typing import ClassVar, Self
 
 from django.db import models
@@ -10,6 +11,8 @@ from django.db.models import Exists, OuterRef, Prefetch, Q
 from django.urls import reverse
 
 from as2certs.accounts.models import validate_time_zone
+from as2certs.as2 import VerdictKind
+from as2certs.background_jobs import BUSY, BackgroundJob, BackgroundJobQuerySet
 from identities.capabilities import AbstractCapabilities, Support
 from identities.models import AS2System, Identity, IdentityCertificate
 from identities.stations import (
@@ -183,6 +186,11 @@ class Partnership(Archivable):
 
     identity = models.ForeignKey(Identity, on_delete=models.PROTECT, related_name="partnerships")
     partner = models.ForeignKey(Partner, on_delete=models.PROTECT, related_name="partnerships")
+    allows_probes = models.BooleanField(
+        "test messages allowed",
+        default=False,
+        help_text="Whether test messages may be sent to the partner in production; in test they always may.",
+    )
 
     objects = PartnershipQuerySet.as_manager()
 
@@ -196,6 +204,11 @@ class Partnership(Archivable):
     @property
     def audit_subjects(self) -> tuple[models.Model, ...]:
         return self.identity, self.partner
+
+    @property
+    def takes_probes(self) -> bool:
+        """Return whether test messages may be sent: in test always, in production once somebody has allowed it."""
+        return self.allows_probes or self.identity.is_test
 
 
 class SigningChoice(AbstractPeriod):
@@ -296,3 +309,73 @@ class StationBaseline(models.Model):
         station = self.identity or self.partner
         assert station is not None  # by a constraint
         return station
+
+
+#: How much of a request or an answer is kept, in bytes before compression.
+MAX_KEPT_BYTES = 256 * 1024
+
+
+class ProbeQuerySet(BackgroundJobQuerySet):
+    def for_list(self) -> Self:
+        """Load what lists show, without the bytes of messages and certificates."""
+        certificates = ("signing_certificate", "encryption_certificate")
+        unread = [f"{one}__{column}" for one in certificates for column in ("der", "chain_pem")]
+        return self.select_related(*certificates, "created_by").defer("request", "answer", *unread)
+
+
+class Probe(BackgroundJob):
+    """A test message to a partner, and what its answer showed; see ``partners.probes``.
+
+    ``sent_at`` is stored before the first byte leaves: a message without an answer that has it may have arrived, and is
+    never sent again.
+    """
+
+    class Purpose(models.TextChoices):
+        REQUESTED = "requested", "requested"
+        AFTER_CHANGE = "after_change", "sent automatically after the change"
+
+    partnership = models.ForeignKey(Partnership, on_delete=models.PROTECT, related_name="probes")
+    purpose = models.CharField(max_length=12, choices=Purpose, default=Purpose.REQUESTED)
+    signing_certificate = models.ForeignKey(IdentityCertificate, on_delete=models.PROTECT, related_name="probes")
+    encryption_certificate = models.ForeignKey(PartnerCertificate, on_delete=models.PROTECT, related_name="probes")
+    url = models.CharField("AS2 URL", max_length=300)
+    message_id = models.CharField("Message-ID", max_length=300, blank=True)
+    sent_at = models.DateTimeField("when sending began", null=True, blank=True)
+    kind = models.CharField("verdict", max_length=30, blank=True, help_text="One of as2certs.as2.VerdictKind.")
+    sentence = models.TextField(blank=True)
+    next_step = models.TextField(blank=True)
+    facts = models.JSONField(default=dict, help_text="What the answer showed beside the verdict.")
+    request = models.BinaryField(null=True, editable=False, help_text="As it was sent, compressed by zlib.")
+    answer = models.BinaryField(null=True, editable=False, help_text="As it came, compressed by zlib.")
+
+    objects: ClassVar = ProbeQuerySet.as_manager()
+
+    class Meta(BackgroundJob.Meta):
+        verbose_name = "test message"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["partnership", "signing_certificate", "encryption_certificate"],
+                condition=Q(state__in=BUSY),
+                name="partners_one_probe_at_once",
+            )
+        ]
+        indexes = [
+            models.Index(fields=["created_at", "id"], condition=Q(state__in=BUSY), name="partners_probes_to_send")
+        ]
+
+    def __str__(self) -> str:
+        return f"test message to {self.partnership.partner}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("probe-detail", args=[self.uid])
+
+    @property
+    def is_accepted(self) -> bool:
+        """Return whether the partner accepted it, proven by an MDN whose signature was verified."""
+        accepted = self.kind in (VerdictKind.ACCEPTED, VerdictKind.ACCEPTED_WITH_WARNING)
+        return accepted and bool(self.facts.get("mdn_is_verified"))
+
+    def raw(self, part: str) -> bytes:
+        """Return the "request" or the "answer" with its headers; empty if there is none."""
+        kept = getattr(self, part)
+        return zlib.decompress(bytes(kept)) if kept else b""

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from partners.views import baselines, certificates, contacts, importing, partnerships, stations
+from partners.views import baselines, certificates, contacts, importing, partnerships, probes, stations
 
 urlpatterns = [
     path("partners/", stations.partner_list, name="partner-list"),
@@ -35,6 +35,17 @@ urlpatterns = [
         name="partner-certificate-export",
     ),
     path("partnerships/new/", partnerships.partnership_create, name="partnership-create"),
+    path("partnerships/<uuid:uid>/test-messages/", probes.partnership_probes, name="partnership-probes"),
+    path(
+        "partnerships/<uuid:uid>/test-messages/allow/", probes.partnership_probes_allow, name="partnership-probes-allow"
+    ),
+    path(
+        "partnerships/<uuid:uid>/test-messages/forbid/",
+        probes.partnership_probes_forbid,
+        name="partnership-probes-forbid",
+    ),
+    path("test-messages/<uuid:uid>/", probes.probe_detail, name="probe-detail"),
+    path("test-messages/<uuid:uid>/<str:part>/", probes.probe_download, name="probe-download"),
     path("partnerships/<uuid:uid>/archive/", partnerships.partnership_archive, name="partnership-archive"),
     path("partnerships/<uuid:uid>/restore/", partnerships.partnership_restore, name="partnership-restore"),
 ]

@@ -22,7 +22,7 @@ from as2certs.mail import outbox
 from as2certs.mail.models import Message
 from as2certs.mail.validity import Withdrawal
 from rotations.exchange import certificate_requests, digest, follow_up, mail_feedback, window_notices
-from rotations.lifecycle import changeover_evidence
+from rotations.lifecycle.evidence import changeover
 from rotations.models import Heartbeat, Notice
 from rotations.notifications import mail_checks, outcome_mail, window_mail
 from rotations.notifications.expiry import (
@@ -128,9 +128,7 @@ def run(now: datetime) -> int:
         + outcome_mail.notify_forced_imports(now)
     )
     partners = (
-        changeover_evidence.warn_and_release(now)
-        + follow_up.run_follow_up(now)
-        + certificate_requests.send_due_requests(now)
+        changeover.warn_and_release(now) + follow_up.run_follow_up(now) + certificate_requests.send_due_requests(now)
     )
     queued = window + urgent + partners + send_due(now) + digest.send_digests(now)
     Heartbeat.objects.update_or_create(name="send_reminders", defaults={"at": now})

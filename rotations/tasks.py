@@ -6,9 +6,11 @@ from celery import shared_task
 
 from as2certs.background import wake_task
 from as2certs.clock import database_now
+from partners.probes import sending
 from rotations import reminders, runner
 from rotations.exchange import bulk, mail_feedback
 from rotations.execution import connector_steps
+from rotations.lifecycle.evidence import probes
 
 
 @shared_task(ignore_result=True)
@@ -28,6 +30,14 @@ def send_announcements() -> None:
     """Announce to some of the partners of the bulk announcements that were asked for, and let others have a turn."""
     if bulk.send_next_announcements(now=database_now()):
         wake_task("rotations.tasks.send_announcements")
+
+
+@shared_task(ignore_result=True)
+def send_probes() -> None:
+    """Send one of the test messages that were requested or are due after a change, and let others have a turn."""
+    probes.request_after_change(now=database_now())
+    if sending.send_next(database_now, probes.apply_verdict):
+        wake_task("rotations.tasks.send_probes")
 
 
 @shared_task(ignore_result=True)

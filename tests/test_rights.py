@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -16,10 +17,10 @@ from as2certs.accounts.permissions import ROLE_PERMISSIONS
 from as2certs.mail import unsubscribe
 from as2certs.mail.models import Message
 from identities.certificates.generation import RequestedKey, generate_next, request_certificate
-from partners.models import Contact
+from partners.models import Contact, Probe
 from rotations.letters import access_links
 from rotations.lifecycle import approval
-from rotations.lifecycle.changeover_evidence import ObservedMessage, record_sighting
+from rotations.lifecycle.evidence.changeover import ObservedMessage, record_sighting
 from rotations.models import Freeze, HandedIn, Link, Participant, Slot
 from tests.rotations.company import NOW, Company, make_company, make_draft, partner_certificate
 
@@ -132,6 +133,11 @@ NEEDS = {
     "partnership-create": "partners.add_partnership",
     "partnership-archive": "partners.change_partnership",
     "partnership-restore": "partners.change_partnership",
+    "partnership-probes": "rotations.change_rotation",
+    "partnership-probes-allow": "rotations.change_rotation",
+    "partnership-probes-forbid": "rotations.change_rotation",
+    "probe-detail": "rotations.view_rotation",
+    "probe-download": "rotations.view_rotation",
     "partner-seen": "rotations.change_rotation",
     "freeze-list": "rotations.view_freeze",
     "freeze-create": "rotations.add_freeze",
@@ -207,7 +213,7 @@ NEEDS = {
 }
 
 #: What stands in addresses beside public ids.
-NAMED = {"kind": "nudge", "name": "change.ics"}
+NAMED = {"kind": "nudge", "name": "change.ics", "part": "request"}
 
 
 def patterns(resolver: URLResolver) -> Iterator[URLPattern]:
@@ -262,6 +268,13 @@ class World:
             "contact": contact,
             "partner-certificate": theirs,
             "partnership": partner.partnerships.get(),
+            "probe": Probe.objects.create(
+                partnership=partner.partnerships.get(),
+                signing_certificate=company.old,
+                encryption_certificate=theirs,
+                created_at=NOW,
+                request=zlib.compress(b"a request"),
+            ),
             "rotation": rotation,
             "rotation-step": rotation.steps.first(),
             "participant": rotation.participants.first(),

@@ -21,9 +21,12 @@ from as2certs.accounts.models import User
 from as2certs.clock import database_now
 from as2certs.vault import vault
 from identities.models import IdentityCertificate
+from partners.models import Partnership, Probe
+from partners.probes import requests, sending
 from rotations import runner
 from rotations.execution.connector_steps import build_connector_change
 from rotations.lifecycle import approval
+from tests.partners.probes.peer import Peer, import_pair, pair_until, serve_peer
 from tests.people import confirm
 from tests.rotations.company import Company, confirm_all, make_company, make_draft
 
@@ -68,9 +71,26 @@ def rotated(tmp_path: Path, settings: LazySettings, caplog: pytest.LogCaptureFix
     runner.apply_due(wait=False)
     rotation.steps.filter(act="cut_over").update(due_at=now)
     runner.apply_due(wait=False)
+    send_test_message(company)
     rotation.refresh_from_db()
     assert rotation.state == "applied"
     return company
+
+
+def send_test_message(company: Company) -> None:
+    """Send a test message that the new key signs, so that its request and answer are stored."""
+    theirs = pair_until("THEIRS", 90, now=database_now())
+    partner = company.partners[0]
+    certificate = import_pair(partner, theirs, now=database_now())
+    partnership = Partnership.objects.select_related("identity", "partner").get(partner=partner)
+    requests.set_allowed(partnership, allowed=True, by=company.by, now=database_now())
+    trusted = [(company.new.certificate, theirs[1])]
+    with serve_peer(Peer(trusted=trusted, keys=[theirs], signer=theirs), partnership.partner):
+        spec = requests.ProbeSpec(company.new, certificate)
+        requests.request_probe(partnership, spec, by=company.by, now=database_now())
+        assert sending.send_next(database_now, lambda probe, now: None)
+    probe = Probe.objects.get()
+    assert (probe.kind, bool(probe.request), bool(probe.answer)) == ("accepted", True, True)
 
 
 def keys_of(company: Company) -> list[bytes]:
@@ -96,6 +116,8 @@ def test_no_row_of_the_database_holds_a_key(rotated: Company) -> None:
         assert not betrayed(rows, needles), model
     for row in IdentityCertificate.objects.all():
         assert not betrayed(bytes(row.der), needles)
+    for probe in Probe.objects.all():
+        assert not betrayed(probe.raw("request") + probe.raw("answer"), needles)
 
 
 def test_no_log_line_repr_or_change_holds_a_key(rotated: Company, caplog: pytest.LogCaptureFixture) -> None:
@@ -123,6 +145,8 @@ def test_no_page_and_no_page_of_the_admin_shows_a_key(rotated: Company) -> None:
         rotated.identity.get_absolute_url(),
         rotated.new.get_absolute_url(),
         rotated.identity.rotations.get().get_absolute_url(),
+        Probe.objects.get().get_absolute_url(),
+        reverse("probe-download", args=[Probe.objects.get().uid, "request"]),
         reverse("certificate-list"),
         reverse("audit-list"),
         *(reverse("certificate-export", args=[rotated.new.uid]) + f"?format={f}" for f in ("pem", "der", "p7b", "zip")),

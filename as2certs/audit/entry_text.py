@@ -62,6 +62,7 @@ VERB_TEXTS = {
     "step.failed": "failed at a step",
     "step.retried": "let a step be tried again",
     "participant.confirmed": "noted a partner’s word",
+    "participant.probe_refused": "noted that the partner does not accept the new certificate, by a test message",
     "participant.agreed": "counted a partner as agreeing to the window",
     "participant.waived": "went on without a partner’s word",
     "participant.removed": "left a partner out",
@@ -136,6 +137,11 @@ VERB_TEXTS = {
     "system.baseline_requested": "asked to write the certificates in use to the AS2 system again",
     "system.baseline_written": "wrote the certificates in use to the AS2 system",
     "system.baseline_failed": "could not write the certificates in use to the AS2 system",
+    "partnership.probes_allowed": "allowed test messages to the partner",
+    "partnership.probes_forbidden": "forbade test messages to the partner",
+    "probe.requested": "requested a test message to the partner",
+    "probe.judged": "stored what a test message to the partner showed",
+    "probe.failed": "could not send a test message to the partner",
     "vault.resealed": "sealed all private keys again",
     "mail.sent_again": "sent the mail again",
     "mail.withdrawn": "withdrew the mail, since it was no longer true",
@@ -146,6 +152,8 @@ VERB_TEXTS = {
 
 
 def _confirmation(new: Mapping[str, Any]) -> str:
+    if new.get("channel") == "by a test message":
+        return "accepted a test message"
     has_it = {"strong": "has it", "weak": "says that it has it"}.get(str(new.get("evidence")))
     return has_it or ("agrees to the window" if new.get("agreed") else "")
 

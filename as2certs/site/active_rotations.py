@@ -65,6 +65,9 @@ PHRASES: Mapping[str, BlockerPhrase] = {
     Readiness.OTHER_TIME.name: BlockerPhrase(
         "needs_you", "proposes another time", "propose another time", "Decide on the time"
     ),
+    Readiness.NOT_ACCEPTED.name: BlockerPhrase(
+        "urgent", "does not accept the new certificate", "do not accept the new certificate", "See whom to call"
+    ),
     PartnerStatus.UNREACHABLE.name: BlockerPhrase(
         "urgent", "can’t be reached by mail", "can’t be reached by mail", "See whom to call"
     ),

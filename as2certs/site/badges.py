@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, cast
 
+from as2certs.as2 import VerdictKind
 from as2certs.time_format import days_until
 from identities.models import CertificateRequest
+from partners.models import Probe
 from rotations.exchange.partner_status import STATUS_MEANING, PartnerStatus
 from rotations.models import Rotation
 from rotations.planning.states import RotationState, StepState, label
@@ -75,6 +77,20 @@ REQUEST_BADGES: dict[str, Badge] = {
     CertificateRequest.State.DONE: make_badge("fine", "done"),
     CertificateRequest.State.FAILED: make_badge("urgent", "failed"),
 }
+PROBE_BADGES: dict[VerdictKind, Badge] = {
+    VerdictKind.ACCEPTED: make_badge("fine", "accepted"),
+    VerdictKind.ACCEPTED_WITH_WARNING: make_badge("soon", "accepted with a warning"),
+    VerdictKind.AWAITING_MDN: make_badge("neutral", "MDN outstanding", "hourglass"),
+    VerdictKind.CONTENT_DIFFERS: make_badge("urgent", "content differs"),
+    VerdictKind.SIGNATURE_NOT_ACCEPTED: make_badge("urgent", "signature not accepted"),
+    VerdictKind.NOT_DECRYPTED: make_badge("urgent", "not decrypted"),
+    VerdictKind.PROTECTION_MISSING: make_badge("urgent", "signature or encryption missing"),
+    VerdictKind.UNKNOWN_PARTNER: make_badge("urgent", "AS2 name not known"),
+    VerdictKind.PARTNER_ERROR: make_badge("urgent", "error of the partner"),
+    VerdictKind.DELIVERED_NOT_CONFIRMED: make_badge("needs_you", "delivered, not confirmed"),
+    VerdictKind.REFUSED: make_badge("urgent", "refused"),
+    VerdictKind.UNREACHABLE: make_badge("urgent", "unreachable"),
+}
 
 
 PARTNER_STATUS_ICONS: dict[PartnerStatus, str] = {
@@ -90,6 +106,7 @@ PARTNER_STATUS_ICONS: dict[PartnerStatus, str] = {
     PartnerStatus.READY: "check-circle-fill",
     PartnerStatus.READY_UNVERIFIED: "chat-left-text",
     PartnerStatus.OTHER_TIME: "calendar-event",
+    PartnerStatus.NOT_ACCEPTED: "shield-exclamation",
     PartnerStatus.DECLINED: "x-octagon-fill",
     PartnerStatus.WAIVED: "dash-lg",
     PartnerStatus.MIGRATED: "check-circle-fill",
@@ -102,6 +119,14 @@ PARTNER_STATUS_ICONS: dict[PartnerStatus, str] = {
 def partner_status_badge(status: PartnerStatus) -> Badge:
     """Return the badge of a partner's status in a rotation."""
     return Badge(cast(Meaning, STATUS_MEANING[status]), status.value, PARTNER_STATUS_ICONS[status])
+
+
+def probe_badge(probe: Probe) -> Badge:
+    """Return the badge of a test message: its verdict, or its state while there is none."""
+    if probe.kind:
+        return PROBE_BADGES[VerdictKind(probe.kind)]
+    failed = probe.state == Probe.State.FAILED
+    return make_badge("urgent", "not sent") if failed else make_badge("neutral", probe.get_state_display(), "hourglass")
 
 
 def rotation_badge(rotation: Rotation, now: datetime) -> Badge:

@@ -75,8 +75,8 @@ class ConnectorResult:
     """The outcome of a call, with one sentence for the operator.
 
     `in_use` is set if the system itself answered that it uses the change; without it, the change is stored. With
-    `PENDING`, `wait` says after how long something can be expected: it is asked again no later than that. With
-    `RETRYABLE` and `UNREACHABLE` it is the pause that the system asked for: it is not asked again before.
+    `PENDING`, `wait` says after how long something can be expected, with `RETRYABLE` and `UNREACHABLE` for which pause
+    the system asked: it is not asked before.
     """
 
     outcome: ConnectorOutcome

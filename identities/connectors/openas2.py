@@ -18,6 +18,7 @@ import difflib
 import hashlib
 import http.client
 import json
+import math
 import os
 import re
 import time
@@ -386,7 +387,7 @@ class OpenAS2Connector:
         return max(0.0, path.stat().st_mtime + seconds - self.clock())
 
     def _pending(self, message: str, wait: float) -> ConnectorResult:
-        return ConnectorResult(ConnectorOutcome.PENDING, message, wait=timedelta(seconds=wait) if wait > 0 else None)
+        return ConnectorResult(ConnectorOutcome.PENDING, message, wait=timedelta(seconds=math.ceil(wait)) or None)
 
     def _write(self, write: Callable[[], ConnectorResult]) -> ConnectorResult:
         """Call `write` under a lock, and turn errors into results; a failed write has left the files as they were."""

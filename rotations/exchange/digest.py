@@ -128,6 +128,9 @@ def find_blocker(
             start, end = participant.proposed_start, participant.proposed_end
             when = f" ({format_window(start, end, zone)})" if start and end else ""
             return Blocker(status, f"accept their time{when}, or stay with the window", until)
+        case Readiness.NOT_ACCEPTED:
+            what = "ask them to install the certificate, then send another test message"
+            return Blocker(status, what, participant.probe_refused_at)
         case Readiness.WAITS_FOR_US:
             return _own_blocker(history, status, own_step)
         case Readiness.NO_ANSWER:

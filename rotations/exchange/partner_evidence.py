@@ -153,6 +153,7 @@ class ParticipantHistory:
             waived=bool(participant.waived_reason),
             works=participant.works,
             awaited=bool(self.awaited),
+            contradicts_confirmation=participant.contradicts_confirmation,
             verified=self.readiness is Readiness.VERIFIED,
             migrated_at=participant.migrated_at,
             straggling_at=participant.straggling_at,

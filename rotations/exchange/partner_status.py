@@ -22,6 +22,7 @@ class PartnerStatus(StrEnum):
     READY = "ready"
     READY_UNVERIFIED = "ready (unverified)"
     OTHER_TIME = "other time proposed"
+    NOT_ACCEPTED = "does not accept it"
     DECLINED = "said no"
     WAIVED = "waived"
     MIGRATED = "uses the new one"
@@ -44,6 +45,7 @@ STATUS_MEANING: dict[PartnerStatus, str] = {
     PartnerStatus.READY: "fine",
     PartnerStatus.READY_UNVERIFIED: "soon",
     PartnerStatus.OTHER_TIME: "needs_you",
+    PartnerStatus.NOT_ACCEPTED: "urgent",
     PartnerStatus.DECLINED: "urgent",
     PartnerStatus.WAIVED: "neutral",
     PartnerStatus.MIGRATED: "fine",
@@ -57,6 +59,7 @@ STATUS_MEANING: dict[PartnerStatus, str] = {
 class PartnerEvidence:
     """The evidence about a participant. ``awaited``: an open step waits for its confirmation.
 
+    ``contradicts_confirmation``: a test message was not accepted after it had confirmed the installation.
     ``verified``: its readiness is proven, as ``rotations.models.readiness`` defines it.
     ``reminded``: a reminder was sent, or should have been by now. ``written``: a letter or link was sent. ``reached``:
     at least one of them arrived, as far as is known.
@@ -76,6 +79,7 @@ class PartnerEvidence:
     works: bool | None
     awaited: bool
     verified: bool = False
+    contradicts_confirmation: bool = False
     migrated_at: datetime | None = None
     straggling_at: datetime | None = None
 
@@ -94,6 +98,8 @@ def derive_status(evidence: PartnerEvidence) -> PartnerStatus:
         return PartnerStatus.DECLINED
     if evidence.proposed_at is not None:
         return PartnerStatus.OTHER_TIME
+    if evidence.contradicts_confirmation:
+        return PartnerStatus.NOT_ACCEPTED
     if evidence.strength or evidence.agreed_at:
         return _answered_status(evidence)
     return _unanswered_status(evidence)

@@ -34,6 +34,9 @@ NO_OBJECTION: dict[str, object] = {
     "proposed_note": "",
 }
 
+#: The channel of an installation that a test message showed.
+PROBE_CHANNEL = "by a test message"
+
 #: Acts that a partner's answer completes.
 CONFIRMED_ACTS = (Act.ANNOUNCE, Act.INSTALL, Act.AGREE)
 
@@ -117,6 +120,41 @@ def record_answer(
     if rotation.is_phased:
         wake_task("rotations.tasks.apply_due")
     return participant
+
+
+@transaction.atomic
+def record_probe_accepted(participant: Participant, *, by: Actor, now: datetime) -> None:
+    """Record that a partner accepted a test message with our new certificate: it has installed that.
+
+    Raises ActionRefused.
+    """
+    rotation, participant = lock_for_answer(participant)
+    participant.evidence = Participant.Evidence.STRONG
+    participant.probe_accepted_at, participant.probe_refused_at = now, None
+    _store_answer(participant, PartnerAnswer("", by, now, None, PROBE_CHANNEL), installed=True, agreed=False)
+    for step in open_steps(participant, Act.ANNOUNCE, Act.INSTALL):
+        note = f"{participant.partner} accepted a test message that was signed with it"
+        transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=note)
+    _go_on(rotation, by=by, now=now)
+    if rotation.is_phased:
+        wake_task("rotations.tasks.apply_due")
+
+
+@transaction.atomic
+def record_probe_refused(participant: Participant, *, by: Actor, now: datetime) -> bool:
+    """Record that a partner did not accept a test message with our new certificate.
+
+    Returns whether that contradicts what it had confirmed: then that is not proven any more, and the change waits until
+    it accepts one, confirms the installation again, or is waived. Raises ActionRefused.
+    """
+    rotation, participant = lock_for_answer(participant)
+    participant.probe_accepted_at, participant.probe_refused_at = None, now
+    if participant.evidence:
+        participant.evidence = Participant.Evidence.WEAK
+    participant.save()
+    record(participant.audit_event("participant.probe_refused"), by=by, now=now)
+    _go_on(rotation, by=by, now=now)
+    return participant.contradicts_confirmation
 
 
 def _store_answer(participant: Participant, answer: PartnerAnswer, *, installed: bool, agreed: bool) -> None:

@@ -291,12 +291,11 @@ def _record_storage(step: Step, result: ConnectorResult, *, now: datetime) -> No
 def _wait_for_use(step: Step, result: ConnectorResult, *, now: datetime) -> None:
     """Ask the AS2 system again later whether it uses what is stored, or fail the step once its time is over.
 
-    A system that says after how long something can be expected is asked then, at the latest, also after the window:
-    what was written in time is in use by then.
+    A system that says after how long something can be expected is asked then, also after the window: what was written
+    in time is in use by then.
     """
     since = step.stored_at or now
-    pause = min(max((now - since) / 4, MIN_POLL_PAUSE), MAX_POLL_PAUSE)
-    again = now + (pause if result.wait is None else min(pause, result.wait))
+    again = now + (result.wait or min(max((now - since) / 4, MIN_POLL_PAUSE), MAX_POLL_PAUSE))
     has_window = step.act == Act.CUT_OVER and step.latest_at is not None
     is_over = step.is_window_over(again) and result.wait is None if has_window else again - since > MAX_PENDING
     if is_over:

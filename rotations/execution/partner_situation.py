@@ -145,7 +145,7 @@ def _is_kept_back(participant: Participant, shared: SharedFacts) -> bool:
         return True
     if not shared.signs_per_partner:
         return rotation.state == RotationState.EXCHANGING
-    if participant.has_objection and not rotation.is_emergency:
+    if (participant.has_objection or participant.contradicts_confirmation) and not rotation.is_emergency:
         return True
     before = rotation.steps.filter(act__in=PREPARATION_ACTS).unsettled()
     if before.filter(Q(participant=participant) | Q(participant=None)).exists():

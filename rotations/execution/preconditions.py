@@ -329,8 +329,7 @@ def _window_obstacle(step: Step, facts: RotationFacts) -> str:
     """Return what a step at the window waits for: its rehearsal, and unless it is for one partner alone, the others."""
     rotation = step.rotation
     if step.participant is not None and step.participant_id in facts.objections(rotation):
-        found = Readiness.OTHER_TIME if step.participant.declined_at is None else Readiness.DECLINED
-        return _explain_undecided([(step.participant.partner.name, found)])
+        return _explain_undecided([(step.participant.partner.name, _objection(step.participant))])
     if rotation.state in CUT_OVER_STATES:
         return ""
     if step.participant_id is not None:
@@ -338,10 +337,18 @@ def _window_obstacle(step: Step, facts: RotationFacts) -> str:
     return sole_rehearsal_obstacle(rotation, facts) or facts.preparation_obstacle(rotation)
 
 
+def _objection(participant: Participant) -> Readiness:
+    if participant.declined_at is not None:
+        return Readiness.DECLINED
+    return Readiness.OTHER_TIME if participant.proposed_at is not None else Readiness.NOT_ACCEPTED
+
+
 def _explain_undecided(objections: Sequence[tuple[str, Readiness]]) -> str:
-    """Return that a person has to decide about partners (names) that declined or propose another time."""
+    """Return that a person has to decide about partners (names) that object, or did not accept a test message."""
     names = "; ".join(f"{name} {readiness}" for name, readiness in objections)
     whom = "it" if len(objections) == 1 else "them"
+    if all(readiness is Readiness.NOT_ACCEPTED for _, readiness in objections):
+        return f"{names}. Ask {whom} to install it and send another test message, or go on without {whom}."
     return f"{names}. Decide about {whom} first: agree on a time, stay with the window, or go on without {whom}."
 
 

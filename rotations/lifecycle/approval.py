@@ -12,7 +12,8 @@ from as2certs.background import wake_task
 from rotations.errors import ActionRefused
 from rotations.execution import changeover_moment, fingerprint_check, preconditions, stored_plan, transitions
 from rotations.execution.preconditions import RotationFacts
-from rotations.lifecycle import changeover_evidence, drafts, four_eyes
+from rotations.lifecycle import drafts, four_eyes
+from rotations.lifecycle.evidence import changeover
 from rotations.lifecycle.rescheduling import window_findings
 from rotations.models import Rotation, rehearsal
 from rotations.notifications import outcome_mail
@@ -39,6 +40,7 @@ def approve(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
         return _approve_again(rotation, by=by, now=now)
     next_state(RotationState(rotation.state), RotationAction.APPROVE)
     four_eyes.require_second_person(rotation, by)
+    drafts.check_pair(rotation, by=by, now=now)
     _require_valid_successor(rotation, now=now)
     _require_known_certificates(rotation)
     _require_all_connected(rotation)
@@ -48,7 +50,7 @@ def approve(rotation: Rotation, *, by: Actor, now: datetime) -> Rotation:
     stored_plan.store_steps(rotation, now=now)
     transitions.apply_action(rotation, RotationAction.APPROVE, by=by, now=now, new=begins)
     four_eyes.clear_changes(rotation)
-    changeover_evidence.apply_early_sightings(rotation, by=by, now=now)
+    changeover.apply_early_sightings(rotation, by=by, now=now)
     fingerprint_check.complete_check_step(rotation, by=by, now=now)
     transitions.advance_rotation(rotation, by=by, now=now)
     changeover_moment.switch_on_noted_evidence(rotation, by=by, now=now)

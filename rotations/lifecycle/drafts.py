@@ -13,8 +13,9 @@ from as2certs import pki
 from as2certs.accounts.models import Installation
 from as2certs.audit.recording import Actor, AuditEvent, changed_fields, record
 from as2certs.time_format import format_moment
+from identities.certificates import pair_checks
 from identities.certificates.checks import check_for_station
-from identities.models import CertificateRequest, Identity, IdentityCertificate
+from identities.models import CertificateRequest, Identity, IdentityCertificate, PairCheck
 from identities.stations import AbstractCertificate
 from partners.models import Partner, PartnerCertificate
 from rotations.errors import ActionRefused
@@ -79,6 +80,7 @@ def create_draft(holder: Identity | Partner, spec: DraftSpec, *, by: Actor, now:
     four_eyes.record_change(rotation, by)
     also = [holder, *(c for c in (spec.old, spec.new) if c is not None)]
     record(AuditEvent("rotation.set_up", rotation, also=also, new=_audit_values(rotation)), by=by, now=now)
+    _check_pair_once(rotation, by=by, now=now)
     return rotation
 
 
@@ -103,6 +105,7 @@ def change_draft(rotation: Rotation, spec: DraftSpec, *, by: Actor, now: datetim
     )
     old, new = changed_fields(before, {**dict.fromkeys(before, ""), **_audit_values(rotation)})
     record(AuditEvent("rotation.changed", rotation, also=[rotation.holder], old=old, new=new), by=by, now=now)
+    _check_pair_once(rotation, by=by, now=now)
     return rotation
 
 
@@ -257,6 +260,19 @@ def assign_successor(rotation: Rotation, certificate: AnyCertificate, *, by: Act
         by=by,
         now=now,
     )
+    _check_pair_once(rotation, by=by, now=now)
+
+
+def check_pair(rotation: Rotation, *, by: Actor, now: datetime) -> None:
+    """Check that our new certificate and its private key work together; ``successor_findings`` has the result."""
+    if rotation.new_identity_certificate is not None:
+        pair_checks.check_pair(rotation.new_identity_certificate, by=by, now=now)
+
+
+def _check_pair_once(rotation: Rotation, *, by: Actor, now: datetime) -> None:
+    """Check our new certificate when it is chosen, unless that was done for an earlier draft."""
+    if not PairCheck.objects.filter(certificate=rotation.new_identity_certificate).exists():
+        check_pair(rotation, by=by, now=now)
 
 
 def clear_successor(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> None:
@@ -323,7 +339,8 @@ def successor_findings(rotation: Rotation, *, now: datetime) -> list[pki.Certifi
     new = rotation.new
     if new is None:
         return []
-    return check_for_station(rotation.holder, new.material, roles=rotation.roles, now=now, predecessor=rotation.old)
+    found = check_for_station(rotation.holder, new.material, roles=rotation.roles, now=now, predecessor=rotation.old)
+    return [*pair_checks.pair_findings(new), *found] if isinstance(new, IdentityCertificate) else found
 
 
 def error_text(findings: Iterable[pki.CertificateFinding | WindowFinding]) -> str:

@@ -15,7 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from django.db.models import Case, CharField, Count, Exists, OuterRef, Q, QuerySet, Value, When
+from django.db.models import Case, CharField, Count, Exists, F, OuterRef, Q, QuerySet, Value, When
 
 from rotations.models.rotation import HAS_OBJECTION, Participant, Rotation, Step, StepQuerySet
 from rotations.planning.change import CHECK_ACTS, PREPARATION_ACTS, Act, StepOwner
@@ -35,6 +35,7 @@ class Readiness(StrEnum):
     USES_OLD = "uses the old certificate"
     DECLINED = "declined"
     OTHER_TIME = "proposes another time"
+    NOT_ACCEPTED = "does not accept the new certificate"
     WAITS_FOR_US = "waits for us"
     NO_ANSWER = "has not answered"
 
@@ -57,7 +58,7 @@ OUTSTANDING = frozenset(set(Readiness) - READY - {Readiness.WAIVED})
 #: Outstanding, although the partner has nothing left to do: it objects, or something went wrong with it.
 OBJECTIONS = OUTSTANDING - {Readiness.WAITS_FOR_US, Readiness.NO_ANSWER}
 #: What keeps a change back until a person has decided about it.
-DECISIONS = frozenset({Readiness.DECLINED, Readiness.OTHER_TIME})
+DECISIONS = frozenset({Readiness.DECLINED, Readiness.OTHER_TIME, Readiness.NOT_ACCEPTED})
 
 
 def find_readiness(participant: Participant, steps: Iterable[Step]) -> Readiness:
@@ -65,7 +66,8 @@ def find_readiness(participant: Participant, steps: Iterable[Step]) -> Readiness
 
     1. What does not work after the change, and a partner that still uses the old certificate then.
     2. A waived partner is not waited for.
-    3. A partner that declined or proposed another time before the change, even if it had answered before.
+    3. A partner that declined or proposed another time before the change, even if it had answered before; or one that
+       did not accept a test message, although it had confirmed the installation.
     4. An open preparation: *waits for us* unless there is one that the partner can do now.
     5. Otherwise it is ready: verified if its evidence is strong enough, see ``_is_verified``.
     """
@@ -80,6 +82,8 @@ def find_readiness(participant: Participant, steps: Iterable[Step]) -> Readiness
         return Readiness.DECLINED
     if _is_before_change(rotation, steps) and participant.proposed_at is not None:
         return Readiness.OTHER_TIME
+    if _is_before_change(rotation, steps) and participant.contradicts_confirmation:
+        return Readiness.NOT_ACCEPTED
     open_ = open_preparations(rotation, steps)
     if any(step.who == StepOwner.PARTNER and not step.blocked for step in open_):
         return Readiness.NO_ANSWER
@@ -103,7 +107,7 @@ def _is_before_change(rotation: Rotation, steps: Iterable[Step]) -> bool:
 def _is_verified(participant: Participant, steps: Iterable[Step]) -> bool:
     """Return whether evidence proves that a partner is ready, and not only its word.
 
-    1. The fingerprint that its system shows is the new certificate's.
+    1. The fingerprint that its system shows is the new certificate's, or it accepted a test message.
     2. A message used the new certificate. That a partner encrypts to ours does not prove that it has it for our
        signatures, so that this does not prove the installation of ours.
     3. It has nothing to install before the window, and agreed to it.
@@ -140,6 +144,7 @@ def with_readiness(participants: QuerySet[Participant]) -> QuerySet[Any]:
         When(~Q(waived_reason=""), then=Value(Readiness.WAIVED.value)),
         When(Q(declined_at__isnull=False) & before, then=Value(Readiness.DECLINED.value)),
         When(Q(proposed_at__isnull=False) & before, then=Value(Readiness.OTHER_TIME.value)),
+        When(Q(probe_refused_at__gte=F("confirmed_at")) & before, then=Value(Readiness.NOT_ACCEPTED.value)),
         When(theirs, then=Value(Readiness.NO_ANSWER.value)),
         When(waits, then=Value(Readiness.WAITS_FOR_US.value)),
         When(verified, then=Value(Readiness.VERIFIED.value)),
@@ -292,7 +297,7 @@ class NotReady:
 
     @property
     def undecided(self) -> list[tuple[str, Readiness]]:
-        """Return those that declined or propose another time."""
+        """Return those about which a person has to decide: they declined, propose another time, or refused a test."""
         return [(name, readiness) for name, readiness in self.partners if readiness in DECISIONS]
 
 

@@ -83,8 +83,13 @@ BY_HAND_TEXTS = {
     ),
 }
 
-#: Participants that declined or proposed another time, and about which nobody has decided yet.
-HAS_OBJECTION = Q(removed_reason="", waived_reason="") & (Q(declined_at__isnull=False) | Q(proposed_at__isnull=False))
+#: Participants that declined, proposed another time, or did not accept a test message although they had confirmed the
+#: installation, and about which nobody has decided yet.
+HAS_OBJECTION = Q(removed_reason="", waived_reason="") & (
+    Q(declined_at__isnull=False)
+    | Q(proposed_at__isnull=False)
+    | Q(probe_refused_at__gte=models.F("confirmed_at"))  # false where one of them is NULL
+)
 
 #: Ways to change in a window whose exact moment is not known before.
 FUZZY = (AtEnd.SWITCH, AtEnd.GO_BACK, AtEnd.EXTEND)
@@ -385,7 +390,7 @@ class Participant(models.Model):
     class Evidence(models.TextChoices):
         NONE = "", "nothing yet"
         WEAK = "weak", "said so"
-        STRONG = "strong", "fingerprint matches"
+        STRONG = "strong", "proven"
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     rotation = models.ForeignKey(Rotation, on_delete=models.CASCADE, related_name="participants")
@@ -411,6 +416,9 @@ class Participant(models.Model):
     opened_at = models.DateTimeField("page first opened", null=True, blank=True)
     file_fetched_at = models.DateTimeField("link of the certificate first fetched", null=True, blank=True)
     downloaded_at = models.DateTimeField("certificate first downloaded", null=True, blank=True)
+    # What the last test message with the new certificate showed: at most one of the two.
+    probe_accepted_at = models.DateTimeField("accepted a test message", null=True, blank=True)
+    probe_refused_at = models.DateTimeField("did not accept a test message", null=True, blank=True)
     declined_at = models.DateTimeField("said no", null=True, blank=True)
     declined_reason = models.TextField(blank=True)
     proposed_at = models.DateTimeField("proposed another time", null=True, blank=True)
@@ -470,9 +478,15 @@ class Participant(models.Model):
 
     @property
     def has_objection(self) -> bool:
-        """Whether it declined or proposed another time, and nobody has decided about that: ``HAS_OBJECTION``."""
+        """Whether it declined or proposed another time, and nobody has decided about that."""
         is_expected = not self.removed_reason and not self.waived_reason
         return is_expected and (self.declined_at is not None or self.proposed_at is not None)
+
+    @property
+    def contradicts_confirmation(self) -> bool:
+        """Whether a test message was not accepted after the installation had been confirmed."""
+        refused, confirmed = self.probe_refused_at, self.confirmed_at
+        return refused is not None and confirmed is not None and refused >= confirmed
 
     def has_moved(self) -> bool:
         """Return whether it uses the new certificate: a message showed it, or it said so, and none contradicts."""
@@ -510,6 +524,11 @@ class Participant(models.Model):
         """Whether its statement about its system differs from what we know, and nobody has decided about that."""
         differs = self.says_keeps_both not in ("", Support.UNKNOWN, self.keeps_both)
         return differs and self.capability_decided_at is None
+
+    @property
+    def is_not_accepted(self) -> bool:
+        """Whether the last test message was not accepted, and it has not confirmed the installation since."""
+        return self.contradicts_confirmation or (self.probe_refused_at is not None and self.confirmed_at is None)
 
     @property
     def has_own_window(self) -> bool:
@@ -656,6 +675,11 @@ class Step(models.Model):
             ),
             models.Index(fields=["lease_until"], condition=Q(state="running"), name="rotations_steps_leased"),
             models.Index(fields=["rotation"], condition=Q(state="failed"), name="rotations_steps_failed"),
+            models.Index(
+                fields=["rotation"],
+                condition=Q(act="test", state="waiting", blocked=False),
+                name="rotations_tests_open",
+            ),
             models.Index(fields=["repeat_at"], condition=Q(repeat_at__isnull=False), name="rotations_steps_repeated"),
         ]
 

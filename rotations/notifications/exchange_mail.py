@@ -47,6 +47,7 @@ class News(StrEnum):
     CAPABILITY = "capability"
     USES_OLD = "uses_old"
     NO_EVIDENCE = "no_evidence"
+    NOT_ACCEPTED = "not_accepted"
 
 
 @dataclass(frozen=True)

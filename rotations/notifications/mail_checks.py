@@ -180,6 +180,8 @@ def _check_partner_response(message: Message, rotation: Rotation, now: datetime)
             is_true = participant.is_capability_undecided and participant.says_keeps_both == about
         case News.USES_OLD:
             is_true = participant.straggling_at is not None
+        case News.NOT_ACCEPTED:
+            is_true = participant.contradicts_confirmation and _is_moment(participant.probe_refused_at, at)
         case News.NO_EVIDENCE:
             is_true = not participant.has_moved() and _is_old_kept(rotation)
     return "" if is_true else "This was decided, or is different by now."

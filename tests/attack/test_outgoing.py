@@ -38,9 +38,11 @@ KNOWN: dict[str, tuple[set[str], str]] = {
     "as2certs/mail/smtp.py": ({"smtplib", "django.core.mail.backends.smtp"}, "talks to the mail server of EMAIL_URL"),
     "as2certs/run.py": ({"socket", "subprocess"}, "listens on HOST and PORT to see that they are free, and starts us"),
     "as2certs/supervisor.py": ({"subprocess"}, "starts the commands of our Procfile"),
+    "as2certs/settings.py": ({"ssl"}, "reads the authorities of AS2CERTS_AS2_CA_BUNDLE"),
     "as2certs/as2/addresses.py": ({"socket"}, "looks names up, and refuses what is not public"),
     "as2certs/as2/sending.py": (
-        {"http.client", "socket", "ssl"}, "sends to public addresses, and to AS2CERTS_CONNECTOR_NETWORKS for webhooks"
+        {"http.client", "socket", "ssl"},
+        "sends to public addresses, and to those of AS2CERTS_AS2_NETWORKS and AS2CERTS_CONNECTOR_NETWORKS",
     ),
     "identities/connectors/aws_transfer.py": ({"boto3", "botocore"}, "asks AWS in the region that a form names"),
     "identities/connectors/openas2.py": ({"http.client"}, "asks an address of AS2CERTS_OPENAS2_REST"),

@@ -123,14 +123,22 @@ def test_with_a_mail_server_the_same_mails_arrive_there(told: Told, kind: str, p
 def test_before_the_moment_our_new_key_decrypts_beside_the_old_one(told: Told) -> None:
     ours = told.ours
     assert _seconds_before(ours) > 0
-    assert ours.staged == {"decrypt/current": ours.new, "decrypt/previous": ours.old}
+    assert ours.staged == {
+        "decrypt/current": ours.new,
+        "decrypt/previous": ours.old,
+        "sign/current": ours.old,
+    }
     assert ours.before == "waiting"
 
 
 def test_before_the_moment_the_partners_new_certificate_is_accepted_and_not_yet_used(told: Told) -> None:
     theirs = told.theirs
     assert _seconds_before(theirs) > 0
-    assert theirs.staged == {"verify/current": theirs.new, "verify/previous": theirs.old}
+    assert theirs.staged == {
+        "encrypt/current": theirs.old,
+        "verify/current": theirs.new,
+        "verify/previous": theirs.old,
+    }
     assert theirs.before == "waiting"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -54,8 +55,9 @@ def is_ready(site: Site) -> bool:
 def pid_of(run: subprocess.Popen[bytes], name: str) -> int | None:
     """Return the id of a process of the Procfile; None while it is not there."""
     for pid in children_of(run.pid):
-        if COMMANDS[name] in Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode():
-            return pid
+        with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
+            if COMMANDS[name] in Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode():
+                return pid
     return None
 
 

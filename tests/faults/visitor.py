@@ -7,8 +7,8 @@ import urllib.request
 from http.cookiejar import CookieJar
 from urllib.parse import urlencode
 
-from tests.faults.site import Site
 from tests.people import PASSWORD
+from tests.stack import Stack
 
 MAKE = """
 from tests.people import make_person
@@ -17,11 +17,12 @@ make_person({name!r}, is_superuser=True, is_staff=True)
 
 
 class Visitor:
-    """Somebody who may do everything."""
+    """Somebody who may do everything, stored first unless `is_stored`."""
 
-    def __init__(self, site: Site, name: str = "root") -> None:
+    def __init__(self, site: Stack, name: str = "root", *, is_stored: bool = False) -> None:
         self.site = site
-        site.python(MAKE.format(name=name))
+        if not is_stored:
+            site.python(MAKE.format(name=name))
         self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
         self.post("/login/", username=name, password=PASSWORD)
 

@@ -325,7 +325,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a partner that has moved is not warned that nothing shows it",
-        "rotations/lifecycle/changeover_evidence.py",
+        "rotations/lifecycle/evidence/changeover.py",
         "if all(step.act == Act.TEST for step in open_steps) and participant.has_moved():",
         "if False:",
         ("tests/rotations/lifecycle/test_changeover_evidence.py",),

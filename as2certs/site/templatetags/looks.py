@@ -17,6 +17,7 @@ from as2certs import pki, time_format
 from as2certs.accounts.models import Installation
 from as2certs.site import badges
 from as2certs.site.badges import MEANING_ICONS, MEANING_WORDS
+from partners.models import Probe
 from rotations.exchange.partner_status import PartnerStatus
 from rotations.models import Participant, Rotation, Slot, Step
 from rotations.models.readiness import find_readiness
@@ -91,6 +92,12 @@ def step_mark(step: Step) -> SafeString:
 def request_state(state: str) -> SafeString:
     """Render the state of a certificate request."""
     return _render_badge(badges.REQUEST_BADGES[state])
+
+
+@register.simple_tag
+def probe_state(probe: Probe) -> SafeString:
+    """Render the verdict on a test message, or its state."""
+    return _render_badge(badges.probe_badge(probe))
 
 
 @register.simple_tag(takes_context=True)

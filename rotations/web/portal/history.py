@@ -17,6 +17,7 @@ from as2certs.accounts.models import Installation
 from as2certs.audit.models import Entry, Subject, object_reference
 from as2certs.time_format import format_moment
 from rotations.errors import PageOutdated
+from rotations.execution.confirmations import PROBE_CHANNEL
 from rotations.execution.version_token import version_token
 from rotations.models import Participant
 
@@ -60,6 +61,8 @@ AuditValues = Mapping[str, Any]
 def _confirmed_text(new: AuditValues) -> str:
     parts = []
     if new.get("installed", True):
+        if new.get("channel") == PROBE_CHANNEL:
+            return "accepted a test message that was signed with the new certificate"
         proof = ", and the fingerprint matches" if new.get("evidence") == "strong" else ""
         parts.append(f"that the certificate is there{proof}")
     if new.get("agreed"):

@@ -147,6 +147,14 @@ class PortalPage(ParticipantProgress):
         """Return the names of the sections with a form."""
         return self.question_keys | {answer.value for answer in self.answers}
 
+    @property
+    def may_get_probes(self) -> bool:
+        """Return whether we may send test messages to the partner."""
+        if self.rotation.identity is None:
+            return False
+        partnerships = self.participant.partner.partnerships.active().filter(identity=self.rotation.identity)
+        return any(partnership.takes_probes for partnership in partnerships.select_related("identity"))
+
     # Questions
 
     @cached_property
@@ -227,6 +235,8 @@ class PortalPage(ParticipantProgress):
         if not self.is_own:
             return "you have loaded it"
         match self.participant.evidence:
+            case Participant.Evidence.STRONG if self.participant.probe_accepted_at:
+                return "you accepted a test message"
             case Participant.Evidence.STRONG:
                 return "the fingerprint matches"
             case Participant.Evidence.WEAK:

@@ -11,11 +11,13 @@ from django.urls import reverse
 from as2certs.audit.models import Entry, object_reference
 from as2certs.time_format import format_window
 from identities.open_tasks import OpenTask
+from partners.models import Probe
 from rotations.errors import LinkExpired
 from rotations.exchange.responses import BEFORE_CHANGE
 from rotations.execution.partner_situation import next_action
 from rotations.letters import access_links
 from rotations.lifecycle import rescheduling
+from rotations.lifecycle.evidence.probes import probes_with_new
 from rotations.models import Letter, Link, Participant, Rotation, SlotAnswer, Step
 from rotations.planning.change import Act
 from rotations.planning.partner_actions import BEFORE_CHANGE_PROGRESS
@@ -25,6 +27,8 @@ from rotations.web.presenters.partner_tasks import capability_tasks, participant
 
 #: How many audit entries are shown.
 MAX_ENTRIES = 30
+#: How many test messages are shown.
+MAX_PROBES = 10
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class ParticipantDetail:
     audit_entries: Sequence[Entry]
     proposal: ProposedTime | None
     frozen_until: datetime | None
+    probes: Sequence[Probe]
 
     @property
     def rotation(self) -> Rotation:
@@ -94,7 +99,14 @@ def build_participant_detail(participant: Participant, *, now: datetime, zone: s
         audit_entries=_audit_entries(participant),
         proposal=_proposed_time(row, zone),
         frozen_until=_frozen_until(participant, steps, now),
+        probes=_probes(participant),
     )
+
+
+def _probes(participant: Participant) -> list[Probe]:
+    """Return the newest test messages to a participant that used the new certificate."""
+    found = probes_with_new(participant.rotation).filter(partnership__partner=participant.partner_id)
+    return list(found.for_list()[:MAX_PROBES])
 
 
 def _frozen_until(participant: Participant, steps: Sequence[Step], now: datetime) -> datetime | None:

@@ -127,7 +127,7 @@ class PartnerRow:
                 return self._to("Make a link …", "participant-share")
             case PartnerStatus.DECLINED | PartnerStatus.OTHER_TIME:
                 return self._to("Decide …", "participant-detail")
-            case PartnerStatus.DOES_NOT_WORK | PartnerStatus.USES_OLD:
+            case PartnerStatus.DOES_NOT_WORK | PartnerStatus.USES_OLD | PartnerStatus.NOT_ACCEPTED:
                 return self._to("Look …", "participant-detail")
         return self._to("Record answer", "participant-confirm") if self.is_awaited else None
 
@@ -154,6 +154,8 @@ class PartnerRow:
                 found.append(self._to("Remind …", "participant-nudge"))
                 found.append(self._bulk("Give more time …", "extend"))
             found.append(self._to("Go on without …", "participant-waive"))
+        if self.participant.partner.url:
+            found.append(self._bulk("Send a test message …", "probe"))
         found += self._single_partner_links
         return [link for link in found if link != self.next]
 
@@ -267,6 +269,7 @@ STATUS_TEXTS: Mapping[PartnerStatus, tuple[str, str]] = {
     PartnerStatus.MIGRATED: ("seen with the new one", "seen with the new one"),
     PartnerStatus.DOES_NOT_WORK: ("report trouble", "reports trouble"),
     PartnerStatus.USES_OLD: ("still use the old one", "still uses the old one"),
+    PartnerStatus.NOT_ACCEPTED: ("do not accept the new certificate", "does not accept the new certificate"),
     PartnerStatus.DECLINED: ("said no", "said no"),
     PartnerStatus.OTHER_TIME: ("propose another time", "proposes another time"),
     PartnerStatus.UNREACHABLE: ("unreachable", "unreachable"),

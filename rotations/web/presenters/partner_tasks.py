@@ -37,6 +37,13 @@ DECISIONS: tuple[tuple[PartnerStatus, str, str, str, str], ...] = (
         "still use the old certificate",
         "Look",
     ),
+    (
+        PartnerStatus.NOT_ACCEPTED,
+        "urgent",
+        "does not accept the new certificate, which a test message showed",
+        "do not accept the new certificate, which test messages showed",
+        "Look",
+    ),
     (PartnerStatus.DECLINED, "urgent", "says no", "say no", "Decide"),
     (PartnerStatus.OTHER_TIME, "needs_you", "proposes another time", "propose another time", "Decide"),
     (PartnerStatus.UNREACHABLE, "urgent", "can’t be reached by mail", "can’t be reached by mail", "Look"),

@@ -15,6 +15,7 @@ from django.urls import reverse
 
 from as2certs.accounts.models import User
 from as2certs.audit.recording import Actor
+from as2certs.background_jobs import BUSY
 from as2certs.pki import CertificateFinding
 from identities.models import AS2System, CertificateRequest
 from identities.open_tasks import OpenTask
@@ -26,6 +27,7 @@ from rotations.execution.concurrent import concurrent_rotations
 from rotations.execution.transitions import ROTATION_RELATIONS
 from rotations.execution.version_token import PageState, read_page_state, version_token
 from rotations.lifecycle import drafts, endings, four_eyes, rescheduling
+from rotations.lifecycle.evidence import probes
 from rotations.models import BulkAnnouncement, Participant, Rotation, Step
 from rotations.planning.change import Act
 from rotations.planning.states import AWAITING_WINDOW, ENDED, RotationState, StepState
@@ -136,12 +138,19 @@ class RotationDetail:
 
     @cached_property
     def _token(self) -> str:
-        return version_token([self.page_state.token, self.rehearsal.version, self.announcing and self.announcing.state])
+        return version_token(
+            [self.page_state.token, self.rehearsal.version, self.announcing and self.announcing.state, self.busy_probes]
+        )
 
     @cached_property
     def announcing(self) -> BulkAnnouncement | None:
         """Return the last announcements to many partners at once."""
         return self.rotation.bulk_announcements.first()
+
+    @cached_property
+    def busy_probes(self) -> int:
+        """Return how many test messages with the new certificate are on their way."""
+        return 0 if self.is_draft else probes.probes_with_new(self.rotation).filter(state__in=BUSY).count()
 
     @cached_property
     def memory(self) -> PageMemory:

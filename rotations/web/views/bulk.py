@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
+from django.db.models import prefetch_related_objects
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 
@@ -20,6 +21,7 @@ from rotations.exchange.bulk import BulkResult, run_for_each
 from rotations.exchange.partner_evidence import ParticipantHistory, load_histories
 from rotations.execution import confirmations
 from rotations.letters.announcements import load_participants
+from rotations.lifecycle.evidence import probes
 from rotations.models import Participant, Rotation
 from rotations.web.forms.partners import (
     LISTED_OF_MANY,
@@ -57,6 +59,7 @@ class BulkAction:
     refusal: str
     danger: bool = False
     #: Called once with those for which it succeeded, if any.
+    prefetch: tuple[str, ...] = ()
     finish: Callable[[Rotation, BulkResult[object], Mapping[str, Any], Actor], None] | None = None
 
 
@@ -80,6 +83,12 @@ def _preview_waive(history: ParticipantHistory, now: datetime) -> tuple[str, str
     return f"The change no longer waits for it.{fails}", obstacle
 
 
+def _preview_probe(history: ParticipantHistory, now: datetime) -> tuple[str, str]:
+    participant = history.participant
+    obstacle = probes.find_obstacle(participant)
+    return f"A test message goes to {participant.partner.url}.", obstacle
+
+
 BULK_ACTIONS: Mapping[str, BulkAction] = {
     "nudge": BulkAction(
         title="Remind partners now",
@@ -100,6 +109,16 @@ BULK_ACTIONS: Mapping[str, BulkAction] = {
         ),
         success=lambda who: f"Has more time now: {who}.",
         refusal="got no more time",
+    ),
+    "probe": BulkAction(
+        title="Send test messages with the new certificate",
+        label=lambda partners: f"Send test messages to {partners}",
+        form=PartnerSelectionForm,
+        preview=_preview_probe,
+        prefetch=("partner__partnerships__identity",),
+        apply=lambda participant, _, by: probes.request_probe(participant, by=by, now=database_now()),
+        success=lambda who: f"Test messages are on their way to {who}.",
+        refusal="gets no test message",
     ),
     "waive": BulkAction(
         title="Go on without partners",
@@ -174,6 +193,8 @@ def _previews(
     chosen = [participant for participant in participants if str(participant.uid) in selected]
     for participant in chosen:
         participant.rotation = rotation
+    if action.prefetch:
+        prefetch_related_objects(chosen, *action.prefetch)
     return [
         BulkPreview(history.participant, *action.preview(history, now)) for history in load_histories(chosen).values()
     ]

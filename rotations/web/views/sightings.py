@@ -15,7 +15,7 @@ from as2certs.clock import database_now
 from as2certs.errors import DomainError
 from identities.views.common import post_data
 from partners.models import Partner
-from rotations.lifecycle.changeover_evidence import ObservedMessage, dismiss_sighting, record_sighting
+from rotations.lifecycle.evidence.changeover import ObservedMessage, dismiss_sighting, record_sighting
 from rotations.models import Sighting
 from rotations.web.forms.actions import RotationReasonForm, SightingForm
 

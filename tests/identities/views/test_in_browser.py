@@ -70,9 +70,9 @@ def test_the_page_of_a_new_key_shows_the_certificate_by_itself(
 
 def test_the_folder_is_asked_for_only_where_a_directory_is_chosen(operator_page: Page, live_server: object) -> None:
     operator_page.goto(f"{live_server}/systems/new/")
-    expect(operator_page.get_by_label("Folder")).to_be_hidden()
+    expect(operator_page.get_by_label("Folder", exact=True)).to_be_hidden()
     operator_page.get_by_label("Directory and hook").check()
-    expect(operator_page.get_by_label("Folder")).to_be_visible()
+    expect(operator_page.get_by_label("Folder", exact=True)).to_be_visible()
 
 
 def test_archiving_asks_for_a_reason_in_the_menu(operator_page: Page, live_server: object, identity: Identity) -> None:

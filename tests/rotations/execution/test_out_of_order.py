@@ -18,7 +18,7 @@ from rotations.execution.confirmations import PartnerAnswer, record_answer, waiv
 from rotations.letters import announcements
 from rotations.letters.context import current_answer_lead
 from rotations.lifecycle import approval, drafts, step_actions
-from rotations.lifecycle.changeover_evidence import ObservedMessage, record_sighting
+from rotations.lifecycle.evidence.changeover import ObservedMessage, record_sighting
 from rotations.models import Participant, Rotation, Sighting, Step
 from rotations.planning.states import SETTLED
 from rotations.web.portal.page import PortalPage

@@ -20,7 +20,7 @@ from rotations.letters import announcements
 from rotations.letters.context import LetterContext
 from rotations.letters.sending import send_letters
 from rotations.letters.texts import FIXED_TEXTS
-from rotations.lifecycle.changeover_evidence import ObservedMessage, record_sighting
+from rotations.lifecycle.evidence.changeover import ObservedMessage, record_sighting
 from rotations.models import HandedIn, Letter, Participant
 from rotations.notifications import applied_mail, exchange_mail, outcome_mail, window_mail
 from rotations.notifications.exchange_mail import News, PartnerNews

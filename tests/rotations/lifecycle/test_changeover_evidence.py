@@ -16,7 +16,7 @@ from rotations.errors import ActionRefused
 from rotations.execution import stored_plan
 from rotations.execution.preconditions import startable_steps
 from rotations.lifecycle import approval, step_actions
-from rotations.lifecycle.changeover_evidence import (
+from rotations.lifecycle.evidence.changeover import (
     WARNING_PERIOD,
     ObservedMessage,
     record_sighting,

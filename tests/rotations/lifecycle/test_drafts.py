@@ -7,12 +7,15 @@ from datetime import timedelta
 import pytest
 from django.core.management import call_command
 
+from as2certs import pki
+from as2certs.vault import vault
 from identities.certificates.generation import RequestedKey, generate_next, request_certificate
-from identities.models import IdentityCertificate
+from identities.models import IdentityCertificate, PairCheck, PrivateKey
 from rotations.errors import ActionRefused
 from rotations.lifecycle import approval, drafts
 from rotations.models import Rotation
 from rotations.tasks import apply_due
+from tests.certificates import rsa_key
 from tests.rotations.company import NOW, Company, make_company, make_draft
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -43,6 +46,27 @@ def test_an_expired_certificate_is_no_successor_of_a_new_or_changed_draft() -> N
     with pytest.raises(ActionRefused, match="nothing is rotated to an expired certificate"):
         drafts.create_draft(company.identity, wish, by=company.by, now=NOW)
     assert not Rotation.objects.exists()
+
+
+def test_a_new_certificate_is_checked_with_its_key_when_it_is_chosen() -> None:
+    company = make_company()
+    make_draft(company, starts=NOW + timedelta(days=5))
+    check = PairCheck.objects.get(certificate=company.new)
+    assert (check.problem, check.checked_at) == ("", NOW)
+
+
+def test_a_certificate_whose_key_does_not_fit_any_more_is_not_approved() -> None:
+    company = make_company()
+    rotation = make_draft(company, starts=NOW + timedelta(days=5))
+    assert company.new.private_key is not None
+    sealed = vault().seal(pki.key_to_der(rsa_key("of another certificate")))
+    PrivateKey.objects.filter(pk=company.new.private_key.pk).update(sealed=sealed)
+    with pytest.raises(ActionRefused, match="The certificate and its private key do not work together"):
+        approval.approve(rotation, by=company.approver, now=NOW)
+    rotation.refresh_from_db()
+    assert rotation.state == "draft"
+    drafts.check_pair(rotation, by=company.by, now=NOW)
+    assert next(iter(drafts.successor_findings(rotation, now=NOW))).code == "pair"
 
 
 def test_a_rotation_whose_successor_has_expired_is_not_approved() -> None:

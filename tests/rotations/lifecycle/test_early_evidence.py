@@ -18,7 +18,7 @@ from partners.models import Contact, Partner, PartnerCertificate
 from rotations.exchange.submitted_certificates import FingerprintComparison, accept, read_submission, refuse
 from rotations.execution import transitions
 from rotations.lifecycle import approval, drafts
-from rotations.lifecycle.changeover_evidence import ObservedMessage, dismiss_sighting, record_sighting
+from rotations.lifecycle.evidence.changeover import ObservedMessage, dismiss_sighting, record_sighting
 from rotations.models import HandedIn, Participant, Rotation, Sighting
 from rotations.notifications import mail_checks
 from rotations.planning.states import StepAction

@@ -21,12 +21,12 @@ from rotations.errors import ActionRefused, PlanError
 from rotations.exchange import responses
 from rotations.lifecycle import (
     approval,
-    changeover_evidence,
     drafts,
     open_window,
     rescheduling,
     step_actions,
 )
+from rotations.lifecycle.evidence import changeover
 from rotations.models import AtEnd, Freeze, Rotation, Sighting, Step
 from rotations.planning import plan
 from rotations.planning.change import Act, Capacity
@@ -81,9 +81,9 @@ def started(company: Company, clock: FakeClock, at_end: str) -> Rotation:
 def message(rotation: Rotation, company: Company, at: datetime) -> None:
     """Record that a message of Fabrikam was signed with the new certificate."""
     assert rotation.new is not None
-    changeover_evidence.record_sighting(
+    changeover.record_sighting(
         company.partners[0],
-        changeover_evidence.ObservedMessage(use=Sighting.Use.SIGNED, serial=str(rotation.new.serial), at=at),
+        changeover.ObservedMessage(use=Sighting.Use.SIGNED, serial=str(rotation.new.serial), at=at),
         by=company.by,
         now=at,
     )

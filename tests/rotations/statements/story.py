@@ -26,7 +26,6 @@ from rotations.execution import confirmations, transitions
 from rotations.letters import announcements
 from rotations.lifecycle import (
     approval,
-    changeover_evidence,
     drafts,
     emergency,
     endings,
@@ -34,7 +33,8 @@ from rotations.lifecycle import (
     rescheduling,
     step_actions,
 )
-from rotations.lifecycle.changeover_evidence import ObservedMessage
+from rotations.lifecycle.evidence import changeover
+from rotations.lifecycle.evidence.changeover import ObservedMessage
 from rotations.lifecycle.rescheduling import WindowChange
 from rotations.models import Participant, Rotation, Step
 from rotations.planning.change import Act
@@ -359,7 +359,7 @@ class Story:
         use = "signed" if self.kind.side == "partner" else "encrypted"
         at = self.now - timedelta(minutes=self.dice.choice([0, 1, 90]))
         message = ObservedMessage(use, serial, at)
-        changeover_evidence.record_sighting(partner, message, by=self.company.by, now=self.now)
+        changeover.record_sighting(partner, message, by=self.company.by, now=self.now)
         return partner.name
 
     def note_new(self) -> str:

@@ -1,0 +1,88 @@
+"""Allow, send and show test messages to partners."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_POST
+
+from as2certs.accounts.access import require_permissions
+from as2certs.audit.recording import Actor
+from as2certs.clock import database_now
+from identities.views.common import download_response, post_data, render_form
+from partners.errors import ProbeRefused
+from partners.forms import ProbeForm
+from partners.models import Partnership, Probe
+from partners.probes import requests
+
+#: So many test messages to a partner are listed, the newest ones.
+MAX_LISTED = 20
+
+
+@require_permissions("rotations.change_rotation")
+def partnership_probes(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """List the test messages to a partner, and send another one; ``?sign=`` names a certificate (public id)."""
+    partnership, now = _get_partnership(uid), database_now()
+    choices = requests.find_choices(partnership, now=now)
+    form = ProbeForm(choices, post_data(request), initial={"signing": request.GET.get("sign")})
+    if request.method == "POST" and form.is_valid():
+        spec = requests.ProbeSpec(form.cleaned_data["signing"], form.cleaned_data["encryption"])
+        try:
+            return redirect(requests.request_probe(partnership, spec, by=Actor.of(request), now=now))
+        except ProbeRefused as error:
+            form.add_error(None, str(error))
+    context = {
+        "partnership": partnership,
+        "environment": partnership.identity.environment,
+        "obstacle": requests.find_obstacle(partnership),
+        "choices": choices,
+        "probes": partnership.probes.for_list()[:MAX_LISTED],
+    }
+    return render_form(request, "partners/probe_list.html", form, **context)
+
+
+def _get_partnership(uid: UUID) -> Partnership:
+    return get_object_or_404(Partnership.objects.select_related("identity", "partner"), uid=uid)
+
+
+def _set_allowed(request: HttpRequest, uid: UUID, *, allowed: bool) -> HttpResponse:
+    partnership = _get_partnership(uid)
+    requests.set_allowed(partnership, allowed=allowed, by=Actor.of(request), now=database_now())
+    are = "are allowed" if allowed else "are not allowed any more"
+    messages.success(request, f"Test messages to {partnership.partner} {are}.")
+    return redirect("partnership-probes", uid=uid)
+
+
+@require_POST
+@require_permissions("rotations.change_rotation")
+def partnership_probes_allow(request: HttpRequest, uid: UUID) -> HttpResponse:
+    return _set_allowed(request, uid, allowed=True)
+
+
+@require_POST
+@require_permissions("rotations.change_rotation")
+def partnership_probes_forbid(request: HttpRequest, uid: UUID) -> HttpResponse:
+    return _set_allowed(request, uid, allowed=False)
+
+
+@require_permissions("rotations.view_rotation")
+def probe_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Show a test message; the part that changes while it is sent asks for itself."""
+    found = Probe.objects.for_list().select_related("partnership__identity", "partnership__partner")
+    probe = get_object_or_404(found, uid=uid)
+    context = {"probe": probe, "environment": probe.partnership.identity.environment, "now": database_now()}
+    is_polling = request.headers.get("HX-Request") == "true"
+    return render(request, "partners/_probe_progress.html" if is_polling else "partners/probe_detail.html", context)
+
+
+@require_permissions("rotations.view_rotation")
+def probe_download(request: HttpRequest, uid: UUID, part: str) -> HttpResponse:
+    """Return the request or the answer of a test message as it went over the line."""
+    probe = get_object_or_404(Probe, uid=uid)
+    data = probe.raw(part) if part in ("request", "answer") else b""
+    if not data:
+        raise Http404("This test message has no such part.")
+    return download_response(data, f"test-message-{part}.txt", "application/octet-stream")
