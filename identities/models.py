@@ -29,7 +29,7 @@ class OwnRole(models.TextChoices):
     DECRYPT = "decrypt", "decrypt"
 
 
-class AS2System(AbstractCapabilities, Archivable):
+class AS2System(Archivable, AbstractCapabilities):
     """A product that carries the traffic of some of our identities."""
 
     #: First part of the verbs in the audit trail: "system.created".

@@ -34,7 +34,7 @@ class PartnerRole(models.TextChoices):
     ENCRYPT = "encrypt", "encrypt"
 
 
-class Partner(AbstractCapabilities, AbstractStation):
+class Partner(AbstractStation, AbstractCapabilities):
     """A trading partner's AS2 station."""
 
     ROLES: ClassVar[tuple[str, ...]] = (PartnerRole.VERIFY.value, PartnerRole.ENCRYPT.value)

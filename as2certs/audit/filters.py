@@ -30,6 +30,7 @@ SUBJECT_NOUNS: dict[str, tuple[str, ...]] = {
     "people": ("person", "user"),
     "settings": ("installation", "phrase"),
     "mail": ("mail",),
+    "test messages": ("probe",),
     "the trail itself": ("trail",),
 }
 

@@ -78,7 +78,7 @@ def test_each_process_and_the_whole_have_a_unit_of_systemd_that_starts_it_again(
         for name, command in read_procfile(ROOT / "Procfile").items()
     }
     commands["as2certs.service"] = "/usr/bin/python3 -m as2certs.run"
-    assert sorted(commands) == sorted(path.name for path in (ROOT / "deploy").iterdir())
+    assert sorted(commands) == sorted(path.name for path in (ROOT / "deploy").glob("*.service"))
     for name, command in commands.items():
         service = unit(name)["Service"]
         assert (service["ExecStart"], service["Restart"]) == (command, "always"), name

@@ -264,8 +264,8 @@ MUTATIONS = (
     Mutation(
         "a write to an AS2 system counts only once it is read back",
         "rotations/execution/connector_steps.py",
-        "    return result if read.outcome.good else read\n",
-        "    return result\n",
+        "    return replace(result, in_use=read.in_use) if read.outcome.good else read\n",
+        "    return replace(result, in_use=read.in_use)\n",
         ("tests/rotations/execution",),
     ),
     Mutation(

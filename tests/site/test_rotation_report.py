@@ -53,7 +53,7 @@ def test_the_report_has_what_an_auditor_needs(company: Company, rotation: Rotati
         "Thu 3 Dec 2026, 22:00 to 23:00 CST (UTC−06:00)",
         "Fri 4 Dec 2026, 04:00 to 05:00 UTC",
         "2026-11-23 12:00:00Z, bob",  # who approved it, when
-        "fingerprint matches",
+        "proven",
         "approved the rotation: ACME: sign + decrypt",
         "192.0.2.8",
         "Łódź Żółć GmbH (FABRIKAM)",

@@ -158,7 +158,7 @@ def test_a_server_that_is_down_is_unreachable(stations: Stations) -> None:
 def test_an_address_inside_the_network_is_refused_unless_it_is_allowed(stations: Stations) -> None:
     probe = judged(stations.request())
     assert (probe.state, probe.kind, probe.sent_at) == ("failed", "", None)
-    assert "test messages are sent to public addresses only" in probe.error
+    assert "only public addresses are connected to" in probe.error
 
 
 def test_a_message_of_a_killed_worker_is_not_sent_again(stations: Stations, monkeypatch: pytest.MonkeyPatch) -> None:
