@@ -11,6 +11,8 @@ from as2certs.errors import DomainError
 from identities.certificates import private_keys
 from identities.models import IdentityCertificate, PairCheck
 
+#: Nobody has to guess a random password of a file that is never stored: more rounds would only make approving slow.
+_ENCRYPTION = pki.Pkcs12Encryption(rounds=1_000)
 _PAYLOAD = b"A message that stays here.\r\n"
 
 
@@ -58,7 +60,12 @@ def _export(certificate: IdentityCertificate, *, by: Actor, now: datetime) -> pk
     key = private_keys.unseal(certificate.private_key, by=by, now=now, purpose=purpose, also=(certificate,))
     password = secrets.token_urlsafe(24)
     data = pki.to_pkcs12(
-        certificate.certificate, certificate.chain, key, password=password, name=str(certificate.identity)
+        certificate.certificate,
+        certificate.chain,
+        key,
+        password=password,
+        name=str(certificate.identity),
+        encryption=_ENCRYPTION,
     )
     return pki.read_with_key(data, password=password)
 
