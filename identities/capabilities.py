@@ -182,11 +182,6 @@ class AbstractCapabilities(models.Model):
             for name, (about, phrases) in _FACTS.items()
         ]
 
-    @property
-    def software_name(self) -> str:
-        """Return the name of the product; empty if it is not known."""
-        return dict(SOFTWARE_CHOICES).get(self.software, "")
-
 
 _NUMBER = {Support.YES: "two certificates", Support.NO: "one certificate"}
 _CHOICE = {Support.YES: "per partner", Support.NO: "the same for all partners"}

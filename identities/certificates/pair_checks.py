@@ -1,4 +1,4 @@
-"""Prove that a certificate of ours and its private key work as they would be exported, before anybody is told of it."""
+"""Prove that a certificate of ours and its private key work as they would be exported, before it is announced."""
 
 from __future__ import annotations
 

@@ -36,8 +36,8 @@ State, ItemState = BulkAnnouncement.State, BulkAnnouncementItem.State
 MAX_SECONDS = 20.0
 #: So many partners are loaded by a worker that announces to them.
 MAX_PER_TURN = 200
-#: So many are told in one transaction: each reads all steps of the rotation once, and locks it for some seconds.
-TOGETHER = 25
+#: How many partners are notified in one transaction, which reads the rotation's steps once and locks it for seconds.
+CHUNK_SIZE = 25
 
 
 @dataclass
@@ -100,7 +100,7 @@ def request_announcements(
     return job
 
 
-_BUSY = "Partners of this rotation are being told at this moment: wait until that is over, or cancel it."
+_BUSY = "Announcements of this rotation are being sent: wait until they are, or stop them."
 
 
 def resume_announcements(job: BulkAnnouncement, *, user: User) -> None:
@@ -121,32 +121,33 @@ def resume_announcements(job: BulkAnnouncement, *, user: User) -> None:
 
 @dataclass(frozen=True)
 class AnnouncementProgress:
-    """How many partners of a bulk announcement are told, with how many mails, and how many could not be told."""
+    """How many partners of a bulk announcement were notified, with how many mails, and how many could not be."""
 
     total: int
-    told: int
+    notified: int
     mails: int
     refused: int
 
     @property
     def waiting(self) -> int:
-        return self.total - self.told - self.refused
+        return self.total - self.notified - self.refused
 
     @classmethod
     def of(cls, job: BulkAnnouncement) -> AnnouncementProgress:
         """Count the items of a job by one query."""
         rows = job.items.order_by().values_list("state").annotate(Count("pk"), Sum("mails"))
         found = {state: (number, mails) for state, number, mails in rows}
-        told, mails = found.get(ItemState.DONE, (0, 0))
+        notified, mails = found.get(ItemState.DONE, (0, 0))
         refused, _ = found.get(ItemState.REFUSED, (0, 0))
-        return cls(total=sum(number for number, _ in found.values()), told=told, mails=mails, refused=refused)
+        total = sum(number for number, _ in found.values())
+        return cls(total=total, notified=notified, mails=mails, refused=refused)
 
 
 def send_next_announcements(*, now: datetime) -> bool:
     """Announce to partners of the job that has waited longest, and return whether there was one.
 
-    1. Claim the job. Before each ``TOGETHER`` partners, extend the lease, or stop if the job was cancelled.
-    2. Tell them, see ``_tell``. Those that a killed worker has told are not told again.
+    1. Claim the job. Before each chunk of partners, extend the lease, or stop if the job was cancelled.
+    2. Notify them, see ``_notify``. Those that a killed worker has notified are not notified again.
     3. After ``MAX_SECONDS`` or ``MAX_PER_TURN``, hand back the rest, so that the workers are free for what is due.
     """
     job = BulkAnnouncement.objects.claim_next(now=now)
@@ -161,11 +162,11 @@ def send_next_announcements(*, now: datetime) -> bool:
         # The mails are found by their task within seconds; a message to it for each partner would be too much.
         with suppress_wakeups():
             turn = list(waiting.select_related("participant")[:MAX_PER_TURN])
-            for start in range(0, len(turn), TOGETHER):
+            for start in range(0, len(turn), CHUNK_SIZE):
                 if monotonic() > ends:
                     break
                 job.extend_lease()
-                _tell(turn[start : start + TOGETHER], by=by)
+                _notify(turn[start : start + CHUNK_SIZE], by=by)
         if waiting.exists():
             job.hand_back()
         else:
@@ -181,31 +182,34 @@ def _sender_obstacle(user: User | None) -> str:
     return ""
 
 
-def _tell(items: Sequence[BulkAnnouncementItem], *, by: Actor) -> None:
+def _notify(items: Sequence[BulkAnnouncementItem], *, by: Actor) -> None:
     """Announce to partners in one transaction, or store why that is not possible.
 
-    After an error that is not about one partner, each is told in a transaction of its own.
+    After an error that is not about one partner, each is notified in a transaction of its own.
     """
     try:
         with transaction.atomic():
-            _tell_together(items, by=by, now=database_now())
-    except Exception as error:  # one partner must not keep the others from being told
+            _notify_together(items, by=by, now=database_now())
+    except Exception as error:  # one partner must not keep the others from being notified
         if len(items) > 1:
             for item in items:
-                _tell([item], by=by)
+                _notify([item], by=by)
             return
         (item,) = items
+        if isinstance(error, RotationError):
+            _refuse(item, str(error))
+            return
         log.exception("Not announced to %s", item.participant.uid)
         _refuse(item, f"An error of the application ({type(error).__name__}); its log says more.")
 
 
-def _tell_together(items: Sequence[BulkAnnouncementItem], *, by: Actor, now: datetime) -> None:
+def _notify_together(items: Sequence[BulkAnnouncementItem], *, by: Actor, now: datetime) -> None:
     """Announce to partners in the caller's transaction; steps and trail are written once for all of them."""
-    told: dict[Participant, str] = {}
+    announced: dict[Participant, str] = {}
     for item in items:
         try:
             with transaction.atomic():
-                # Another worker that holds the job after all waits here, and finds that the partner is told.
+                # Another worker that holds the job after all waits here, and finds that the partner is notified.
                 if not _waiting(item).update(state=ItemState.DONE):
                     continue
                 participant, sent = _send_once(item, by=by, now=now)
@@ -213,8 +217,8 @@ def _tell_together(items: Sequence[BulkAnnouncementItem], *, by: Actor, now: dat
         except RotationError as error:
             _refuse(item, str(error))
         else:
-            told[participant] = sent.how
-    announcements.record_announced(told, by=by, now=now)
+            announced[participant] = sent.how
+    announcements.record_announced(announced, by=by, now=now)
 
 
 def _waiting(item: BulkAnnouncementItem) -> QuerySet[BulkAnnouncementItem]:
@@ -228,9 +232,9 @@ def _refuse(item: BulkAnnouncementItem, reason: str) -> None:
 def _send_once(
     item: BulkAnnouncementItem, *, by: Actor, now: datetime
 ) -> tuple[Participant, announcements.SentAnnouncement]:
-    """Queue the mails to a partner, unless somebody has told it since the job was queued."""
+    """Queue the mails to a partner, unless somebody has notified it since the job was queued."""
     _, participant = lock_for_answer(item.participant)
     since = Letter.objects.filter(participant=participant, kind=Letter.Kind.ANNOUNCEMENT, at__gt=item.job.created_at)
     if since.exists():
-        raise ActionRefused("It was told meanwhile, on its own page.")
+        raise ActionRefused("The change was announced to it meanwhile, from its own page.")
     return participant, announcements.send_announcement(participant, by=by, now=now, seen=item.seen)

@@ -76,8 +76,14 @@ def explain_outdated(participant: Participant, kind: str, *, now: datetime) -> s
 
 def _notify_rotation(pk: int, affected: list[int], *, now: datetime) -> int:
     """Notify those of a rotation's affected participants (primary keys) to which a letter is due."""
-    rotation = Rotation.objects.select_related(*transitions.ROTATION_RELATIONS).get(pk=pk)
-    return sum(_notify_participant(pk, one, now=now) for one in list(_find_due(rotation, affected, now=now)))
+    try:
+        rotation = Rotation.objects.select_related(*transitions.ROTATION_RELATIONS).get(pk=pk)
+        due = list(_find_due(rotation, affected, now=now))
+    except Exception:
+        # An error in one rotation must not affect the others; the next run tries again.
+        log.exception("Rotation %s: its partners could not be notified about the window", pk)
+        return 0
+    return sum(_notify_participant(pk, one, now=now) for one in due)
 
 
 def _find_due(rotation: Rotation, affected: list[int], *, now: datetime) -> Iterator[int]:
@@ -106,7 +112,7 @@ def _notify_participant(rotation: int, pk: int, *, now: datetime) -> int:
             return len(send_letters(context, kind, contacts, by=Actor.runner(), event=participant.starts.isoformat()))
     except Exception:
         # An error with one partner must not affect the others; the next run tries again.
-        log.exception("Participant %s could not be told about its window", pk)
+        log.exception("Participant %s could not be notified about its window", pk)
         return 0
 
 

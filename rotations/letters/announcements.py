@@ -255,20 +255,20 @@ def send_to_contact(participant: Participant, contact: Contact, *, by: Actor, no
     return sent
 
 
-def record_announced(told: Mapping[Participant, str], *, by: Actor, now: datetime) -> None:
+def record_announced(announced: Mapping[Participant, str], *, by: Actor, now: datetime) -> None:
     """Record that a change was announced to participants, and how to each, in the caller's transaction."""
-    for participant in told:
+    for participant in announced:
         participant.announced_at = participant.announced_at or now
-    Participant.objects.filter(pk__in=[p.pk for p in told], announced_at=None).update(announced_at=now)
+    Participant.objects.filter(pk__in=[p.pk for p in announced], announced_at=None).update(announced_at=now)
     record_many(
         [
             participant.audit_event("participant.announced", new={"partner": participant.partner.name, "how": how})
-            for participant, how in told.items()
+            for participant, how in announced.items()
         ],
         by=by,
         now=now,
     )
-    steps = {step: how for participant, how in told.items() for step in open_steps(participant, Act.ANNOUNCE)}
+    steps = {step: how for participant, how in announced.items() for step in open_steps(participant, Act.ANNOUNCE)}
     transitions.settle_steps(steps, StepAction.COMPLETE_BY_HAND, by=by, now=now)
 
 

@@ -123,10 +123,10 @@ def _notify_partners(rotation: Rotation, *, by: Actor, now: datetime) -> None:
         return
     found = rotation.participants.filter(removed_reason="").select_related("partner")
     shared = RotationContext.of(rotation, now=now)
-    told: dict[Participant, str] = {}
+    announced: dict[Participant, str] = {}
     for participant in found.prefetch_related("partner__contacts").order_by("pk"):
         context = LetterContext.of(participant, now=now, shared=shared)
         contacts = contacts_for(participant.partner, Letter.Kind.EMERGENCY)
         if send_letters(context, Letter.Kind.EMERGENCY, contacts, by=by):
-            told[participant] = f"mail to {', '.join(contact.email for contact in contacts)}"
-    announcements.record_announced(told, by=by, now=now)
+            announced[participant] = f"mail to {', '.join(contact.email for contact in contacts)}"
+    announcements.record_announced(announced, by=by, now=now)

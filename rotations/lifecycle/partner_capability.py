@@ -77,11 +77,8 @@ def record_capability(
 
 def known_capability(software: str, side: str) -> str:
     """Return whether a product keeps both certificates in a change of a side; empty if that is not known."""
-    known = answers_of(software)
-    answers = {known.get(name, Support.UNKNOWN) for name in ASKED_CAPABILITIES[side]}
-    if Support.NO in answers:
-        return Support.NO
-    return "" if Support.UNKNOWN in answers else Support.YES
+    answer = Partner(**answers_of(software)).keeps_both(side)
+    return "" if answer is Support.UNKNOWN else answer
 
 
 def capability_entry(participant: Participant) -> Entry | None:

@@ -1055,13 +1055,13 @@ class Migration(migrations.Migration):
                 (
                     "state",
                     models.CharField(
-                        choices=[("waiting", "waiting"), ("done", "told"), ("refused", "not told")],
+                        choices=[("waiting", "waiting"), ("done", "notified"), ("refused", "not notified")],
                         default="waiting",
                         max_length=10,
                     ),
                 ),
                 ("mails", models.PositiveSmallIntegerField(default=0)),
-                ("reason", models.TextField(blank=True, help_text="Why it was not told.")),
+                ("reason", models.TextField(blank=True, help_text="Why it was not notified.")),
                 (
                     "job",
                     models.ForeignKey(

@@ -74,15 +74,15 @@ class BulkAnnouncementItem(models.Model):
 
     class State(models.TextChoices):
         WAITING = "waiting", "waiting"
-        DONE = "done", "told"
-        REFUSED = "refused", "not told"
+        DONE = "done", "notified"
+        REFUSED = "refused", "not notified"
 
     job = models.ForeignKey(BulkAnnouncement, on_delete=models.CASCADE, related_name="items")
     participant = models.ForeignKey(Participant, on_delete=models.CASCADE, related_name="+")
     seen = models.CharField(max_length=64, editable=False, help_text="The version of the mails that was looked at.")
     state = models.CharField(max_length=10, choices=State, default=State.WAITING)
     mails = models.PositiveSmallIntegerField(default=0)
-    reason = models.TextField(blank=True, help_text="Why it was not told.")
+    reason = models.TextField(blank=True, help_text="Why it was not notified.")
 
     class Meta:
         ordering = ["id"]

@@ -37,7 +37,7 @@ def default_nudge_before() -> list[int]:
 CAPABILITY_PHRASES = {
     Support.YES: "can keep both certificates for a while",
     Support.NO: "holds one certificate at a time",
-    Support.UNKNOWN: "can do what its people don’t know",
+    Support.UNKNOWN: "may keep one or both: its people don’t know",
 }
 #: The fields of a partner that an answer to "can your system keep both?" sets, by whose certificate changes.
 ASKED_CAPABILITIES = {

@@ -461,7 +461,7 @@ def _find_questions(it: PartnerSituation, progress: ChangeProgress) -> list[Aske
     """Return the questions to a partner in their order."""
     asked = (
         _works(it, progress),
-        _holds(it, progress),
+        _capability(it, progress),
         _installed(it, progress),
         _time(it, progress),
         _switched(it, progress),
@@ -477,7 +477,7 @@ def _works(it: PartnerSituation, progress: ChangeProgress) -> AskedQuestion | No
     return AskedQuestion(Question.WORKS, is_required=is_required, is_answered=it.works is not None)
 
 
-def _holds(it: PartnerSituation, progress: ChangeProgress) -> AskedQuestion | None:
+def _capability(it: PartnerSituation, progress: ChangeProgress) -> AskedQuestion | None:
     """Ask what the partner's system can hold while that is not known and affects the plan."""
     if progress is not ChangeProgress.ASKING or not (it.lacks_capability and it.capability_matters):
         return None

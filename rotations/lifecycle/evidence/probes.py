@@ -197,7 +197,9 @@ def request_after_change(*, now: datetime) -> int:
         rotation__state__in=AFTER_CHANGE,
     )
     count = 0
-    for step in tests.select_related("participant__partner", "rotation").order_by("pk")[:BATCH_SIZE]:
+    for step in tests.select_related("participant__partner", "rotation").order_by("pk"):
+        if count == BATCH_SIZE:
+            break
         participant = step.participant
         assert participant is not None  # tests are with one partner each
         participant.rotation = step.rotation

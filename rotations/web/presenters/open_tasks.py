@@ -282,10 +282,10 @@ def announcing_tasks(rotation: Rotation, job: BulkAnnouncement | None) -> list[O
     if job is None or not (job.is_busy or job.state == BulkAnnouncement.State.FAILED):
         return []
     progress, url = AnnouncementProgress.of(job), reverse("rotation-announcing", args=[rotation.uid])
-    far = f"{progress.told} of {progress.total} partners are told"
+    far = f"{progress.notified} of {progress.total} partners are notified"
     if job.is_busy:
         text = f"The change is being announced: {far} so far."
-        return [OpenTask("neutral", text, "See how far it is", url, "rotations.view_rotation")]
+        return [OpenTask("neutral", text, "Show progress", url, "rotations.view_rotation")]
     text = f"The announcements have stopped: {far}."
     return [OpenTask("urgent", text, "Look …", url, "rotations.view_rotation", more=job.error)]
 

@@ -164,7 +164,7 @@ def _initially_open(ready: Sequence[AnnouncementPreview], outdated: dict[str, st
 
 # The progress of announcements in the background
 
-#: How many of those that could not be told are listed.
+#: How many of those that could not be notified are listed.
 MAX_REFUSED = 100
 
 
@@ -190,7 +190,7 @@ def rotation_announcing(request: HttpRequest, uid: UUID) -> HttpResponse:
 @require_POST
 @require_permissions("rotations.change_rotation")
 def rotation_announcing_cancel(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """Stop the announcements in progress; partners that are told stay told."""
+    """Stop the announcements in progress; partners that were notified stay so."""
     job = _get_job_or_404(get_rotation_or_404(uid))
     if not job.cancel(now=database_now()):
         messages.info(request, "The announcements were over already.")

@@ -71,6 +71,8 @@ def test_the_list_is_searched_and_filtered(operator: Client) -> None:
     assert listed_names(operator, LIST, q="soo") == ["Soon"]
     assert listed_names(operator, LIST, environment="test") == ["Test"]
     assert listed_names(operator, LIST, keeps_both="no") == ["Soon"]
+    assert listed_names(operator, LIST, keeps_both="unknown") == ["Test"]
+    assert listed_names(operator, LIST, keeps_both="yes") == []
     assert listed_names(operator, LIST, expires="30") == ["Soon"]
     assert listed_names(operator, LIST, archived="only") == ["Gone"]
 

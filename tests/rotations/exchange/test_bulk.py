@@ -1,4 +1,4 @@
-"""Announcing to many partners in the background: continued after a crash, nobody told twice, and stopped on request."""
+"""Announcing to many partners in the background: continued after a crash, never twice, and stopped on request."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def told(rotation: Rotation) -> list[str]:
 
 
 def progress(job: BulkAnnouncement) -> tuple[str, int, int, int]:
-    """Return the state of a job, and how many partners are told, refused and waiting."""
+    """Return the state of a job, and how many partners are notified, refused and waiting."""
     job.refresh_from_db()
     counts = AnnouncementProgress.of(job)
-    return job.state, counts.told, counts.refused, counts.waiting
+    return job.state, counts.notified, counts.refused, counts.waiting
 
 
 @pytest.mark.on_postgres
@@ -78,7 +78,7 @@ def test_all_partners_are_told_once_in_the_name_of_who_asked(rotation: Rotation,
 def test_what_a_killed_worker_left_is_continued_after_its_lease_and_nobody_is_told_twice(
     rotation: Rotation, olivia: User, monkeypatch: pytest.MonkeyPatch, together: int
 ) -> None:
-    monkeypatch.setattr(bulk, "TOGETHER", together)
+    monkeypatch.setattr(bulk, "CHUNK_SIZE", together)
     job = queue(rotation, olivia)
     send = announcements.send_announcement
 
@@ -102,14 +102,14 @@ def test_a_worker_that_was_only_slow_tells_nobody_whom_another_one_has_told(
     rotation: Rotation, olivia: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = queue(rotation, olivia)
-    tell = bulk._tell
+    tell = bulk._notify
 
     def be_slow(item: Any, **options: Any) -> None:
-        monkeypatch.setattr(bulk, "_tell", tell)
+        monkeypatch.setattr(bulk, "_notify", tell)
         assert send_next_announcements(now=LATER + 2 * LEASE_DURATION)  # the other one
         tell(item, **options)
 
-    monkeypatch.setattr(bulk, "_tell", be_slow)
+    monkeypatch.setattr(bulk, "_notify", be_slow)
     assert send_next_announcements(now=NOW)
     assert progress(job) == ("done", 2, 0, 0)
     assert told(rotation) == ["Fabrikam", "Northwind"]
@@ -134,20 +134,20 @@ def test_the_rest_is_handed_back_after_a_while(
 def test_a_cancelled_job_stops_before_the_next_partner_and_can_go_on(
     rotation: Rotation, olivia: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "TOGETHER", 1)
+    monkeypatch.setattr(bulk, "CHUNK_SIZE", 1)
     job = queue(rotation, olivia)
-    tell = bulk._tell
+    tell = bulk._notify
 
     def tell_and_cancel(item: Any, **options: Any) -> None:
         tell(item, **options)
         assert job.cancel(now=LATER)
 
-    monkeypatch.setattr(bulk, "_tell", tell_and_cancel)
+    monkeypatch.setattr(bulk, "_notify", tell_and_cancel)
     assert send_next_announcements(now=NOW)
     assert progress(job) == ("cancelled", 1, 0, 1)
     assert not job.cancel(now=LATER)
     assert not send_next_announcements(now=NOW + 2 * LEASE_DURATION)
-    monkeypatch.setattr(bulk, "_tell", tell)
+    monkeypatch.setattr(bulk, "_notify", tell)
     resume_announcements(job, user=olivia)
     assert send_next_announcements(now=NOW)
     assert progress(job) == ("done", 2, 0, 0)
@@ -223,11 +223,11 @@ def test_it_stops_when_who_asked_may_not_announce_any_more(rotation: Rotation, o
 @pytest.mark.on_postgres
 def test_one_rotation_is_announced_by_one_job_at_a_time(rotation: Rotation, olivia: User) -> None:
     first = queue(rotation, olivia)
-    with pytest.raises(ActionRefused, match="being told at this moment"):
+    with pytest.raises(ActionRefused, match="are being sent"):
         queue(rotation, olivia)
     assert first.cancel(now=NOW)
     second = queue(rotation, olivia)
-    with pytest.raises(ActionRefused, match="being told at this moment"):
+    with pytest.raises(ActionRefused, match="are being sent"):
         resume_announcements(first, user=olivia)
     assert send_next_announcements(now=NOW)
     assert progress(second) == ("done", 2, 0, 0)

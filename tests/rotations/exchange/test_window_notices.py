@@ -15,7 +15,7 @@ from as2certs.mail.validity import find_withdrawal
 from partners.models import Partner
 from rotations.exchange.window_notices import due_notice, find_affected, send_window_notices
 from rotations.letters.calendar_invite import build_calendar_file
-from rotations.letters.context import LetterContext
+from rotations.letters.context import LetterContext, RotationContext
 from rotations.models import Letter, Participant, Rotation
 from rotations.planning.change import PREPARATION_ACTS
 from rotations.planning.partner_actions import LEAD_TIME, STARTED_BY
@@ -99,6 +99,17 @@ def test_partners_are_not_asked_to_wait_while_our_change_is_being_made(rotation:
     Rotation.objects.filter(pk=rotation.pk).update(state="scheduled")
     rotation.steps.filter(act="cut_over").update(state="running")
     assert send_window_notices(STARTS + STARTED_BY) == 0
+
+
+def test_an_error_in_one_rotation_is_logged_and_does_not_stop_the_run(
+    rotation: Rotation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("not readable")
+
+    monkeypatch.setattr(RotationContext, "of", fail)
+    assert send_window_notices(STARTS) == 0
+    assert f"Rotation {rotation.pk}: its partners could not be notified about the window" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from django.urls import reverse
 from as2certs import pki
 from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
-from partners.models import Partnership, Probe
+from partners.models import Partner, Partnership, Probe
 from partners.probes import sending
 from rotations.errors import ActionRefused
 from rotations.exchange.partner_evidence import partner_statuses
@@ -180,6 +180,19 @@ def test_after_the_change_a_test_message_is_sent_once_and_completes_the_test(wor
     assert steps[world.partner].state == "done"
     assert steps[world.partner].note == probe.sentence
     assert steps[world.company.partners[0]].state == "waiting"
+
+
+def test_a_partner_to_which_no_message_can_be_sent_does_not_keep_the_others_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "BATCH_SIZE", 1)
+    without_certificate = world.company.partners[0]
+    Partner.objects.filter(pk=without_certificate.pk).update(url=world.peer.url)
+    Partnership.objects.update(allows_probes=True)
+    world.rotation.steps.filter(act=Act.TEST).update(blocked=False)
+    Rotation.objects.filter(pk=world.rotation.pk).update(state=RotationState.APPLIED)
+    assert probes.request_after_change(now=NOW) == 1
+    assert Probe.objects.get().partnership.partner == world.partner
 
 
 def test_no_message_is_sent_to_a_partner_that_has_not_allowed_it(world: World) -> None:

@@ -37,12 +37,12 @@ def test_many_are_told_in_the_background_and_the_page_shows_how_far_it_is(
     operator: Client, rotation: Rotation, job: BulkAnnouncement
 ) -> None:
     shown = page_text(get_page(operator, "rotation-announcing", rotation.uid))
-    assert "It begins in a few seconds." in shown
+    assert "Sending begins in a few seconds." in shown
     assert 'hx-trigger="every 1s"' in shown
     assert '<progress class="job-progress" value="0" max="2"' in shown
     assert get_page(operator, "rotation-announce", rotation.uid).status_code == 302  # nobody is asked for twice
     detail = page_text(get_page(operator, "rotation-detail", rotation.uid))
-    assert "The change is being announced: 0 of 2 partners are told so far." in detail
+    assert "The change is being announced: 0 of 2 partners are notified so far." in detail
     assert send_next_announcements(now=NOW)
     url = f"/rotations/{rotation.uid}/announcing/"
     part = page_text(operator.get(url, headers={"HX-Request": "true"}))
@@ -58,7 +58,7 @@ def test_those_that_could_not_be_told_are_listed_with_the_reason(
     northwind.partner.contacts.all().delete()
     assert send_next_announcements(now=NOW)
     shown = page_text(get_page(operator, "rotation-announcing", rotation.uid))
-    assert "1 could not be told" in shown
+    assert "1 could not be notified" in shown
     assert "No contact of Northwind is known" in shown
     assert "1 of 2 partners, with 1 mail<" in shown
 
@@ -66,7 +66,7 @@ def test_those_that_could_not_be_told_are_listed_with_the_reason(
 def test_it_can_be_stopped_and_continued(operator: Client, rotation: Rotation, job: BulkAnnouncement) -> None:
     post_form(operator, "rotation-announcing-cancel", rotation.uid)
     assert not send_next_announcements(now=NOW)
-    assert "Go on with the other 2" in page_text(get_page(operator, "rotation-announcing", rotation.uid))
+    assert "Continue with 2 more" in page_text(get_page(operator, "rotation-announcing", rotation.uid))
     post_form(operator, "rotation-announcing-resume", rotation.uid)
     assert send_next_announcements(now=NOW)
     assert Letter.objects.count() == 2
@@ -76,8 +76,8 @@ def test_it_can_be_stopped_and_continued(operator: Client, rotation: Rotation, j
 
 def test_who_only_looks_sees_no_buttons(viewer: Client, rotation: Rotation, job: BulkAnnouncement) -> None:
     shown = page_text(get_page(viewer, "rotation-announcing", rotation.uid))
-    assert "Still waiting" in shown
-    assert "Stop telling" not in shown
+    assert "Waiting" in shown
+    assert "Stop sending" not in shown
     assert post_form(viewer, "rotation-announcing-cancel", rotation.uid).status_code == 403
 
 
