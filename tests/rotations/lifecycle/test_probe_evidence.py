@@ -12,7 +12,7 @@ from as2certs import pki
 from as2certs.audit.entry_text import verb_text
 from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
-from partners.models import Partnership, Probe
+from partners.models import Partner, Partnership, Probe
 from partners.probes import sending
 from rotations.errors import ActionRefused
 from rotations.exchange.partner_evidence import partner_statuses
@@ -190,6 +190,23 @@ def test_after_the_change_a_test_message_is_sent_once_and_completes_the_test(wor
     assert steps[world.partner].state == "done"
     assert steps[world.partner].note == probe.sentence
     assert steps[world.company.partners[0]].state == "waiting"
+
+
+def test_partners_that_can_get_no_message_do_not_keep_back_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "BATCH_SIZE", 1)
+    other = world.company.partners[0]
+    Partner.objects.filter(pk=other.pk).update(url=world.peer.url)
+    Partnership.objects.filter(partner=other).update(allows_probes=True)
+    assert not other.service.exists(), "it has no certificate to encrypt to"
+    world.rotation.steps.filter(act=Act.TEST).update(blocked=False)
+    found = Rotation.objects.filter(pk=world.rotation.pk)
+    found.update(state=RotationState.APPLIED, roles=["decrypt"])
+    assert probes.request_after_change(now=NOW) == 0, "only a message from the partner shows it"
+    found.update(roles=["sign", "decrypt"])
+    assert probes.request_after_change(now=NOW) == 1
+    assert Probe.objects.get().partnership.partner == world.partner
 
 
 def test_no_message_is_sent_to_a_partner_that_has_not_allowed_it(world: World) -> None:
