@@ -21,12 +21,16 @@ from as2certs.as2.mdn import Mdn, read_mdn
 from as2certs.as2.messages import ComposedMessage
 from as2certs.as2.sending import Answer, NoAnswer, Outcome, TlsFacts
 from as2certs.as2.verdict_texts import Text, VerdictKind
+from as2certs.pki.describing import shorten
 from as2certs.pki.names import name_in_openssl
 
 
 @dataclass(frozen=True)
 class CertificateFacts:
-    """Which certificate was used: what is known of it. `sha256` is in lowercase hex digits, empty if unknown."""
+    """Which certificate was used: what is known of it. `sha256` is in lowercase hex digits, empty if unknown.
+
+    `issuer` and `subject` are shortened.
+    """
 
     issuer: str
     serial: int | None
@@ -39,9 +43,9 @@ class CertificateFacts:
     def of(cls, certificate: x509.Certificate) -> CertificateFacts:
         """Return the facts of a certificate."""
         return cls(
-            issuer=name_in_openssl(certificate.issuer),
+            issuer=_short_name(name_in_openssl(certificate.issuer)),
             serial=certificate.serial_number,
-            subject=name_in_openssl(certificate.subject),
+            subject=_short_name(name_in_openssl(certificate.subject)),
             sha256=certificate.fingerprint(hashes.SHA256()).hex(),
             not_after=certificate.not_valid_after_utc,
         )
@@ -49,7 +53,7 @@ class CertificateFacts:
     @classmethod
     def named(cls, identifier: cms.CertificateId) -> CertificateFacts:
         """Return what a signature or an envelope says of a certificate that is not at hand."""
-        return cls(identifier.issuer_text, identifier.serial, identifier.key_id.hex())
+        return cls(_short_name(identifier.issuer_text), identifier.serial, identifier.key_id.hex())
 
 
 class MicResult(StrEnum):
@@ -284,6 +288,10 @@ class _Judging:
 
 def _in_words(phrases: list[str]) -> str:
     return " and ".join((", ".join(phrases[:-1]), phrases[-1])) if len(phrases) > 1 else phrases[0]
+
+
+def _short_name(name: str) -> str:
+    return shorten(name, cms.MAX_NAME_CHARACTERS)
 
 
 def _printable(text: str) -> str:

@@ -9,6 +9,8 @@ import pytest
 
 from as2certs.as2 import (
     Answer,
+    CertificateFacts,
+    CertificateId,
     Disposition,
     Encryption,
     Headers,
@@ -27,6 +29,7 @@ from as2certs.as2 import (
 )
 from as2certs.as2 import verdict_texts as texts
 from as2certs.as2.mdn import read_disposition
+from as2certs.pki.asn1 import SEQUENCE, SET, UTF8_STRING, encode
 from tests.as2.stations import OURS, THEIRS, THEIRS_NEW, answer_to, good_answer, message
 from tests.certificates import sha256
 
@@ -225,6 +228,14 @@ def test_what_a_server_says_can_t_change_the_page() -> None:
     assert verdict.kind == VerdictKind.PARTNER_ERROR
     assert "bad{partner}" in verdict.sentence
     assert all(text.isprintable() for text in (verdict.sentence, verdict.next_step, verdict.disposition))
+
+
+def test_a_name_of_any_length_is_shortened() -> None:
+    value = encode(SEQUENCE, bytes.fromhex("060355040a"), encode(UTF8_STRING, b"x" * 9_000))
+    identifier = CertificateId(encode(SEQUENCE, encode(SET, value)), 1)
+    assert len(identifier.issuer_text) > 9_000
+    assert str(identifier) == f"issuer O={'x' * 297}…, serial number 01"
+    assert CertificateFacts.named(identifier).issuer == f"O={'x' * 297}…"
 
 
 @pytest.mark.parametrize(
