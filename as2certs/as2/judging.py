@@ -105,54 +105,11 @@ class Verdict:
 
 
 def judge(sent: ComposedMessage, outcome: Outcome, partner: Partner) -> Verdict:
-    """Return the verdict on the answer to a message, or on an MDN that came later as a request of its own.
-
-    For the latter, pass it as an `Answer` with status 200.
-    """
+    """Return the verdict on the answer to a message."""
     judging = _Judging(sent, partner, tls=outcome.tls)
     if isinstance(outcome, NoAnswer):
         return judging.without_answer(outcome)
     return judging.with_answer(outcome)
-
-
-def compare_signatures(partner: str, old: Verdict, new: Verdict) -> str:
-    """Return a sentence about two tests that differ in our signing certificate."""
-    return _compare(
-        old.kind,
-        new.kind,
-        VerdictKind.SIGNATURE_NOT_ACCEPTED,
-        {
-            (True, True): f"{partner} accepts our old signature and our new one: you can switch at any time.",
-            (True, False): f"{partner} does not accept our new signature yet and still accepts the old one: do not"
-            " switch before it has entered the new certificate.",
-            (False, True): f"{partner} accepts our new signature and no longer the old one: switch now.",
-            (False, False): f"{partner} accepts neither our old signature nor our new one: ask which certificate it"
-            " has for us.",
-        },
-    )
-
-
-def compare_encryption(partner: str, old: Verdict, new: Verdict) -> str:
-    """Return a sentence about two tests that differ in the certificate to which they are encrypted."""
-    return _compare(
-        old.kind,
-        new.kind,
-        VerdictKind.NOT_DECRYPTED,
-        {
-            (True, True): f"{partner} decrypts with its old key and with its new one: you can switch at any time.",
-            (True, False): f"{partner} does not decrypt with its new key yet and still does with the old one: keep"
-            " encrypting to the old certificate.",
-            (False, True): f"{partner} decrypts with its new key and no longer with the old one: switch now.",
-            (False, False): f"{partner} decrypts with neither key: ask which certificate we should encrypt to.",
-        },
-    )
-
-
-def _compare(old: VerdictKind, new: VerdictKind, failure: VerdictKind, sentences: dict[tuple[bool, bool], str]) -> str:
-    good = {VerdictKind.ACCEPTED: True, VerdictKind.ACCEPTED_WITH_WARNING: True, failure: False}
-    if old not in good or new not in good:
-        return "The two tests can’t be compared, since one of them failed for another reason: see both."
-    return sentences[good[old], good[new]]
 
 
 class _Judging:
@@ -192,9 +149,6 @@ class _Judging:
     def _without_mdn(self, answer: Answer, problem: str) -> Verdict:
         facts = {"status": answer.status, "reason": f" ({answer.reason})" if answer.reason else ""}
         if 200 <= answer.status < 300:
-            asked = self.sent.receipt
-            if asked and asked.deliver_to:
-                return self._say(texts.AWAITING)
             return self._say(texts.NOT_AN_MDN, **facts, detail=problem)
         if 300 <= answer.status < 400:
             return self._say(texts.REDIRECT, **facts)
