@@ -57,12 +57,12 @@ class CertificateFacts:
 
 
 class MicResult(StrEnum):
-    """How the MIC of an MDN compares with ours; one by a digest that we don't know can't be compared."""
+    """How the MIC of an MDN compares with ours, in words; one by a digest that we don't know can't be compared."""
 
-    SAME = "same"
-    DIFFERENT = "different"
-    ABSENT = "absent"
-    NOT_COMPARABLE = "not-comparable"
+    SAME = "same as ours"
+    DIFFERENT = "different from ours"
+    ABSENT = "not in the MDN"
+    NOT_COMPARABLE = "computed by a digest that we do not know"
 
 
 @dataclass(frozen=True)

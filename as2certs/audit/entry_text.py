@@ -228,8 +228,8 @@ def _format_value(name: str, value: Any, zone: str) -> str:
 
 
 def _format_text(name: str, value: str, zone: str) -> str:
-    if name == "state":
-        return value.replace("_", " ")
+    if name in ("state", "verdict"):
+        return value.replace("_", " ").replace("-", " ")
     if name == "sha256" and re.fullmatch(r"[0-9a-f]{64}", value):
         return pki.short_fingerprint(value)
     if _ISO_MOMENT.fullmatch(value):

@@ -161,7 +161,7 @@ def _verdict_columns(verdict: as2.Verdict) -> dict[str, Any]:
     facts = {
         "mdn_is_verified": verdict.mdn_is_verified,
         "mdn_signer": _certificate_facts(verdict.mdn_signer),
-        "mic": verdict.mic,
+        "mic": verdict.mic if verdict.disposition else "",
         "disposition": verdict.disposition,
         "partner_text": verdict.partner_text,
         "weaknesses": list(verdict.weaknesses),
