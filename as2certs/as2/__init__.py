@@ -6,18 +6,10 @@ sentence for the operator.
 """
 
 from as2certs.as2.addresses import IpNetwork, read_url
-from as2certs.as2.cms import CertificateId, KeyFinder
-from as2certs.as2.errors import AddressRefused, AlgorithmNotSupported, As2Error, MalformedMessage
-from as2certs.as2.judging import (
-    CertificateFacts,
-    MicResult,
-    Partner,
-    Verdict,
-    compare_encryption,
-    compare_signatures,
-    judge,
-)
-from as2certs.as2.mdn import Disposition, Mdn, MdnDraft, build_mdn, is_mdn, read_mdn
+from as2certs.as2.cms import CertificateId
+from as2certs.as2.errors import AddressRefused, AlgorithmNotSupported, As2Error
+from as2certs.as2.judging import CertificateFacts, MicResult, Partner, Verdict, judge
+from as2certs.as2.mdn import Disposition, Mdn, MdnDraft, build_mdn, read_mdn
 from as2certs.as2.messages import (
     ComposedMessage,
     Draft,
@@ -46,8 +38,6 @@ __all__ = [
     "Headers",
     "Inbound",
     "IpNetwork",
-    "KeyFinder",
-    "MalformedMessage",
     "Mdn",
     "MdnDraft",
     "MicResult",
@@ -62,11 +52,8 @@ __all__ = [
     "Verdict",
     "VerdictKind",
     "build_mdn",
-    "compare_encryption",
-    "compare_signatures",
     "compose",
     "fetch",
-    "is_mdn",
     "judge",
     "new_message_id",
     "read_mdn",

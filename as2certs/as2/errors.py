@@ -26,7 +26,7 @@ class SignerUnknown(As2Error):
 
 
 class DecryptionFailed(As2Error):
-    """The content can't be decrypted; the reason is not told, since it would be an oracle for whoever asks often."""
+    """The content can't be decrypted. All decryption errors are indistinguishable: there is no padding oracle."""
 
 
 class RecipientUnknown(As2Error):

@@ -21,12 +21,16 @@ from as2certs.as2.mdn import Mdn, read_mdn
 from as2certs.as2.messages import ComposedMessage
 from as2certs.as2.sending import Answer, NoAnswer, Outcome, TlsFacts
 from as2certs.as2.verdict_texts import Text, VerdictKind
+from as2certs.pki.describing import shorten
 from as2certs.pki.names import name_in_openssl
 
 
 @dataclass(frozen=True)
 class CertificateFacts:
-    """Which certificate was used: what is known of it. `sha256` is in lowercase hex digits, empty if unknown."""
+    """Which certificate was used: what is known of it. `sha256` is in lowercase hex digits, empty if unknown.
+
+    `issuer` and `subject` are shortened.
+    """
 
     issuer: str
     serial: int | None
@@ -39,9 +43,9 @@ class CertificateFacts:
     def of(cls, certificate: x509.Certificate) -> CertificateFacts:
         """Return the facts of a certificate."""
         return cls(
-            issuer=name_in_openssl(certificate.issuer),
+            issuer=_short_name(name_in_openssl(certificate.issuer)),
             serial=certificate.serial_number,
-            subject=name_in_openssl(certificate.subject),
+            subject=_short_name(name_in_openssl(certificate.subject)),
             sha256=certificate.fingerprint(hashes.SHA256()).hex(),
             not_after=certificate.not_valid_after_utc,
         )
@@ -49,16 +53,16 @@ class CertificateFacts:
     @classmethod
     def named(cls, identifier: cms.CertificateId) -> CertificateFacts:
         """Return what a signature or an envelope says of a certificate that is not at hand."""
-        return cls(identifier.issuer_text, identifier.serial, identifier.key_id.hex())
+        return cls(_short_name(identifier.issuer_text), identifier.serial, identifier.key_id.hex())
 
 
 class MicResult(StrEnum):
-    """How the MIC of an MDN compares with ours; one by a digest that we don't know can't be compared."""
+    """How the MIC of an MDN compares with ours, in words; one by a digest that we don't know can't be compared."""
 
-    SAME = "same"
-    DIFFERENT = "different"
-    ABSENT = "absent"
-    NOT_COMPARABLE = "not-comparable"
+    SAME = "same as ours"
+    DIFFERENT = "different from ours"
+    ABSENT = "not in the MDN"
+    NOT_COMPARABLE = "computed by a digest that we do not know"
 
 
 @dataclass(frozen=True)
@@ -101,54 +105,11 @@ class Verdict:
 
 
 def judge(sent: ComposedMessage, outcome: Outcome, partner: Partner) -> Verdict:
-    """Return the verdict on the answer to a message, or on an MDN that came later as a request of its own.
-
-    For the latter, pass it as an `Answer` with status 200.
-    """
+    """Return the verdict on the answer to a message."""
     judging = _Judging(sent, partner, tls=outcome.tls)
     if isinstance(outcome, NoAnswer):
         return judging.without_answer(outcome)
     return judging.with_answer(outcome)
-
-
-def compare_signatures(partner: str, old: Verdict, new: Verdict) -> str:
-    """Return a sentence about two tests that differ in our signing certificate."""
-    return _compare(
-        old.kind,
-        new.kind,
-        VerdictKind.SIGNATURE_NOT_ACCEPTED,
-        {
-            (True, True): f"{partner} accepts our old signature and our new one: you can switch at any time.",
-            (True, False): f"{partner} does not accept our new signature yet and still accepts the old one: do not"
-            " switch before it has entered the new certificate.",
-            (False, True): f"{partner} accepts our new signature and no longer the old one: switch now.",
-            (False, False): f"{partner} accepts neither our old signature nor our new one: ask which certificate it"
-            " has for us.",
-        },
-    )
-
-
-def compare_encryption(partner: str, old: Verdict, new: Verdict) -> str:
-    """Return a sentence about two tests that differ in the certificate to which they are encrypted."""
-    return _compare(
-        old.kind,
-        new.kind,
-        VerdictKind.NOT_DECRYPTED,
-        {
-            (True, True): f"{partner} decrypts with its old key and with its new one: you can switch at any time.",
-            (True, False): f"{partner} does not decrypt with its new key yet and still does with the old one: keep"
-            " encrypting to the old certificate.",
-            (False, True): f"{partner} decrypts with its new key and no longer with the old one: switch now.",
-            (False, False): f"{partner} decrypts with neither key: ask which certificate we should encrypt to.",
-        },
-    )
-
-
-def _compare(old: VerdictKind, new: VerdictKind, failure: VerdictKind, sentences: dict[tuple[bool, bool], str]) -> str:
-    good = {VerdictKind.ACCEPTED: True, VerdictKind.ACCEPTED_WITH_WARNING: True, failure: False}
-    if old not in good or new not in good:
-        return "The two tests can’t be compared, since one of them failed for another reason: see both."
-    return sentences[good[old], good[new]]
 
 
 class _Judging:
@@ -188,9 +149,6 @@ class _Judging:
     def _without_mdn(self, answer: Answer, problem: str) -> Verdict:
         facts = {"status": answer.status, "reason": f" ({answer.reason})" if answer.reason else ""}
         if 200 <= answer.status < 300:
-            asked = self.sent.receipt
-            if asked and asked.deliver_to:
-                return self._say(texts.AWAITING)
             return self._say(texts.NOT_AN_MDN, **facts, detail=problem)
         if 300 <= answer.status < 400:
             return self._say(texts.REDIRECT, **facts)
@@ -284,6 +242,10 @@ class _Judging:
 
 def _in_words(phrases: list[str]) -> str:
     return " and ".join((", ".join(phrases[:-1]), phrases[-1])) if len(phrases) > 1 else phrases[0]
+
+
+def _short_name(name: str) -> str:
+    return shorten(name, cms.MAX_NAME_CHARACTERS)
 
 
 def _printable(text: str) -> str:

@@ -87,18 +87,11 @@ class MdnDraft:
     signing: Signing | None = None
 
 
-def is_mdn(headers: Headers, body: bytes) -> bool:
-    """Return whether a request brings an MDN that was asked for later, rather than a message."""
-    try:
-        report, _ = _split_report(Entity(headers, body))
-    except MalformedMessage:
-        return False
-    return report.content_type.kind == _REPORT
-
-
 def read_mdn(headers: Headers, body: bytes) -> Mdn:
     """Return the MDN with these HTTP headers and this body. Raises MalformedMessage."""
-    entity, signature = _split_report(Entity(headers, body))
+    entity, signature = Entity(headers, body), None
+    if entity.content_type.kind == "multipart/signed":
+        entity, signature = split_signed(entity)
     if entity.content_type.kind != _REPORT:
         raise MalformedMessage(f"The answer is {entity.content_type.kind[:60]}, and an MDN is {_REPORT}.")
     parts = entity.parts()
@@ -116,11 +109,6 @@ def read_mdn(headers: Headers, body: bytes) -> Mdn:
         signed=cms.read_signed_data(signature.cms_body()) if signature else None,
         covered=entity.raw,
     )
-
-
-def _split_report(entity: Entity) -> tuple[Entity, Entity | None]:
-    """Return what may be a report, and its signature if there is one."""
-    return split_signed(entity) if entity.content_type.kind == "multipart/signed" else (entity, None)
 
 
 def split_signed(entity: Entity) -> tuple[Entity, Entity]:

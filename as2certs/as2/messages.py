@@ -41,7 +41,7 @@ class Encryption:
 
 @dataclass(frozen=True)
 class ReceiptRequest:
-    """What is asked of an MDN: a signature, a digest, and an address for it if it shall come later.
+    """What is asked of an MDN, in the answer to the message: a signature, and a digest.
 
     `to` is the value of Disposition-Notification-To, which AS2 stations want there and do not use.
     """
@@ -49,7 +49,6 @@ class ReceiptRequest:
     to: str
     is_signed: bool = True
     digest: str = "sha-256"
-    deliver_to: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,6 @@ def read_receipt_request(headers: Headers) -> ReceiptRequest | None:
         to=to,
         is_signed="signed-receipt-protocol" in options,
         digest=next((name for name in digests if name in cms.DIGESTS), "sha-256"),
-        deliver_to=headers.get("Receipt-Delivery-Option"),
     )
 
 
@@ -208,8 +206,6 @@ def _message_fields(draft: Draft) -> list[tuple[str, str]]:
                 f"signed-receipt-protocol=optional, pkcs7-signature; signed-receipt-micalg=optional, {receipt.digest}"
             )
             fields.append(("Disposition-Notification-Options", options))
-        if receipt.deliver_to:
-            fields.append(("Receipt-Delivery-Option", receipt.deliver_to))
     return fields
 
 

@@ -148,8 +148,8 @@ class _Opening:
     def fail(self, error: As2Error) -> Inbound:
         """Return what was learned until an error.
 
-        What decrypts to something unreadable reads like any other failure to decrypt: a sender could learn from other
-        answers what a damaged message decrypts to (RFC 8551, 6).
+        Decrypted content that can't be read is reported as a decryption error, so that decryption errors stay
+        indistinguishable (no padding oracle; RFC 8551, 6).
         """
         if isinstance(error, MalformedMessage) and self.inbound.decrypted_for:
             error = DecryptionFailed(cms.DECRYPTION_FAILED)

@@ -98,7 +98,7 @@ Outcome = Answer | NoAnswer
 
 
 def send(url: str, headers: Headers, body: bytes, network: Network) -> Outcome:
-    """Send a message, or an MDN that was asked for later, once, and return what came of it.
+    """Send a message once, and return what came of it.
 
     Raises AddressRefused for an address that may not be used.
     """

@@ -17,7 +17,6 @@ class VerdictKind(StrEnum):
 
     ACCEPTED = "accepted"
     ACCEPTED_WITH_WARNING = "accepted-with-warning"
-    AWAITING_MDN = "awaiting-mdn"
     CONTENT_DIFFERS = "content-differs"
     SIGNATURE_NOT_ACCEPTED = "signature-not-accepted"
     NOT_DECRYPTED = "not-decrypted"
@@ -49,11 +48,6 @@ WARNING = Text(
     VerdictKind.ACCEPTED_WITH_WARNING,
     "{partner} accepted the message with a warning ({modifier}).",
     "Ask {partner} what the warning means, if you do not know it.",
-)
-AWAITING = Text(
-    VerdictKind.AWAITING_MDN,
-    "{partner} took the message and has yet to send the MDN to our address.",
-    "Wait for the MDN. If none comes, ask {partner} whether the message arrived before you send another one.",
 )
 CONTENT_DIFFERS = Text(
     VerdictKind.CONTENT_DIFFERS,

@@ -62,7 +62,8 @@ VERB_TEXTS = {
     "step.failed": "failed at a step",
     "step.retried": "let a step be tried again",
     "participant.confirmed": "noted a partner’s word",
-    "participant.probe_refused": "noted that the partner does not accept the new certificate, by a test message",
+    "participant.probe_accepted": "found by a test message that the partner accepts the new certificate",
+    "participant.probe_refused": "found by a test message that the partner does not accept the new certificate",
     "participant.agreed": "counted a partner as agreeing to the window",
     "participant.waived": "went on without a partner’s word",
     "participant.removed": "left a partner out",
@@ -152,8 +153,6 @@ VERB_TEXTS = {
 
 
 def _confirmation(new: Mapping[str, Any]) -> str:
-    if new.get("channel") == "by a test message":
-        return "accepted a test message"
     has_it = {"strong": "has it", "weak": "says that it has it"}.get(str(new.get("evidence")))
     return has_it or ("agrees to the window" if new.get("agreed") else "")
 
@@ -166,6 +165,7 @@ def _slots(new: Mapping[str, Any]) -> str:
 #: The answers of partners, as the present state of one: verb → text for the values of the entry.
 RESPONSE_TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "participant.confirmed": _confirmation,
+    "participant.probe_accepted": lambda new: "accepted a test message",
     "participant.agreed": lambda new: "agrees to the window",
     "participant.proposed": lambda new: "would rather have another time",
     "participant.declined": lambda new: "says no",
@@ -228,8 +228,8 @@ def _format_value(name: str, value: Any, zone: str) -> str:
 
 
 def _format_text(name: str, value: str, zone: str) -> str:
-    if name == "state":
-        return value.replace("_", " ")
+    if name in ("state", "verdict"):
+        return value.replace("_", " ").replace("-", " ")
     if name == "sha256" and re.fullmatch(r"[0-9a-f]{64}", value):
         return pki.short_fingerprint(value)
     if _ISO_MOMENT.fullmatch(value):

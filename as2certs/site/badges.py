@@ -80,7 +80,6 @@ REQUEST_BADGES: dict[str, Badge] = {
 PROBE_BADGES: dict[VerdictKind, Badge] = {
     VerdictKind.ACCEPTED: make_badge("fine", "accepted"),
     VerdictKind.ACCEPTED_WITH_WARNING: make_badge("soon", "accepted with a warning"),
-    VerdictKind.AWAITING_MDN: make_badge("neutral", "MDN outstanding", "hourglass"),
     VerdictKind.CONTENT_DIFFERS: make_badge("urgent", "content differs"),
     VerdictKind.SIGNATURE_NOT_ACCEPTED: make_badge("urgent", "signature not accepted"),
     VerdictKind.NOT_DECRYPTED: make_badge("urgent", "not decrypted"),

@@ -7,16 +7,18 @@ from datetime import datetime
 from typing import TypeVar
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from as2certs.as2 import As2Error, read_url
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.background import wake_task
 from identities.models import IdentityCertificate
+from identities.stations import AbstractCertificate
 from partners import signing_choices
 from partners.errors import ProbeRefused
 from partners.models import PartnerCertificate, PartnerRole, Partnership, Probe
 
-C = TypeVar("C", IdentityCertificate, PartnerCertificate)
+C = TypeVar("C", bound=AbstractCertificate)
 
 #: So many certificates of a station are offered beside the one in use, the newest ones.
 MAX_OFFERED = 10
@@ -74,9 +76,9 @@ def find_choices(partnership: Partnership, *, now: datetime) -> CertificateChoic
     theirs = partnership.partner.certificates.light().filter(not_after__gte=now)
     return CertificateChoices(
         signing_in_use=signing,
-        signing=_first(signing, list(ours.order_by("-id")[:MAX_OFFERED])),
+        signing=_offered(ours, signing),
         encryption_in_use=encryption,
-        encryption=_first(encryption, list(theirs.order_by("-id")[:MAX_OFFERED])),
+        encryption=_offered(theirs, encryption),
     )
 
 
@@ -86,9 +88,10 @@ def encryption_certificate(partnership: Partnership) -> PartnerCertificate | Non
     return row.certificate if row else None
 
 
-def _first(in_use: C | None, found: list[C]) -> list[C]:
-    """Return the certificates with the one in use first, if it can be used at all."""
-    return sorted(found, key=lambda one: one != in_use)
+def _offered(usable: QuerySet[C], in_use: C | None) -> list[C]:
+    """Return the certificate in use, if it is usable, and the newest others."""
+    pk = in_use.pk if in_use else None
+    return [*usable.filter(pk=pk), *usable.exclude(pk=pk).order_by("-id")[:MAX_OFFERED]]
 
 
 def request_probe(partnership: Partnership, spec: ProbeSpec, *, by: Actor, now: datetime) -> Probe:

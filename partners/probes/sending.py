@@ -161,7 +161,7 @@ def _verdict_columns(verdict: as2.Verdict) -> dict[str, Any]:
     facts = {
         "mdn_is_verified": verdict.mdn_is_verified,
         "mdn_signer": _certificate_facts(verdict.mdn_signer),
-        "mic": verdict.mic,
+        "mic": verdict.mic if verdict.disposition else "",
         "disposition": verdict.disposition,
         "partner_text": verdict.partner_text,
         "weaknesses": list(verdict.weaknesses),
@@ -187,8 +187,9 @@ def _certificate_facts(facts: as2.CertificateFacts | None) -> dict[str, Any] | N
 
 
 def _keep(headers: as2.Headers, body: bytes) -> bytes:
+    """Return a message as it is stored; `http.client` reads headers as Latin-1."""
     head = "".join(f"{name}: {value}\r\n" for name, value in headers)
-    return zlib.compress((head.encode("utf-8", "replace") + b"\r\n" + body)[:MAX_KEPT_BYTES])
+    return zlib.compress((head.encode("latin-1", "replace") + b"\r\n" + body)[:MAX_KEPT_BYTES])
 
 
 def _store(probe: Probe, columns: dict[str, Any], *, now: datetime, on_judged: OnJudged) -> None:

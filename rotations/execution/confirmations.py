@@ -34,9 +34,6 @@ NO_OBJECTION: dict[str, object] = {
     "proposed_note": "",
 }
 
-#: The channel of an installation that a test message showed.
-PROBE_CHANNEL = "by a test message"
-
 #: Acts that a partner's answer completes.
 CONFIRMED_ACTS = (Act.ANNOUNCE, Act.INSTALL, Act.AGREE)
 
@@ -100,7 +97,17 @@ def record_answer(
     elif installed and participant.evidence != Participant.Evidence.STRONG:
         participant.evidence = Participant.Evidence.WEAK
     installed = installed or (matches and rotation.side == "own")
-    _store_answer(participant, answer, installed=installed, agreed=agreed)
+    waiver = _store_answer(participant, answer, installed=installed, agreed=agreed)
+    new = {
+        "evidence": participant.evidence,
+        "installed": installed,
+        "agreed": agreed,
+        "spoke with": answer.spoke_with,
+        **({"channel": answer.channel} if answer.channel else {}),
+        **waiver,
+    }
+    event = participant.audit_event("participant.confirmed", new=new, reason=answer.note or "")
+    record(event, by=answer.by, now=answer.now)
     is_checked = matches and answer.another_channel
     if is_checked and (submission := fingerprint_check.unverified_submission(rotation)):
         decision = fingerprint_check.SubmissionDecision(
@@ -113,7 +120,7 @@ def record_answer(
         Act.INSTALL: installed,
         Act.AGREE: agreed,
     }
-    note = _step_note(participant, answer.channel)
+    note = _step_note(participant, answer.channel, matches=matches)
     for step in open_steps(participant, *(act for act, completed in completes.items() if completed)):
         transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=answer.by, now=answer.now, note=note)
     _go_on(rotation, by=answer.by, now=answer.now)
@@ -131,7 +138,8 @@ def record_probe_accepted(participant: Participant, *, by: Actor, now: datetime)
     rotation, participant = lock_for_answer(participant)
     participant.evidence = Participant.Evidence.STRONG
     participant.probe_accepted_at, participant.probe_refused_at = now, None
-    _store_answer(participant, PartnerAnswer("", by, now, None, PROBE_CHANNEL), installed=True, agreed=False)
+    waiver = _store_answer(participant, PartnerAnswer("", by, now, note=None), installed=True, agreed=False)
+    record(participant.audit_event("participant.probe_accepted", new=waiver), by=by, now=now)
     for step in open_steps(participant, Act.ANNOUNCE, Act.INSTALL):
         note = f"{participant.partner} accepted a test message that was signed with it"
         transitions.settle_step(step, StepAction.COMPLETE_BY_HAND, by=by, now=now, note=note)
@@ -157,12 +165,12 @@ def record_probe_refused(participant: Participant, *, by: Actor, now: datetime) 
     return participant.contradicts_confirmation
 
 
-def _store_answer(participant: Participant, answer: PartnerAnswer, *, installed: bool, agreed: bool) -> None:
-    """Store an answer in the participant's columns and in the audit trail."""
-    rotation, waiver = participant.rotation, ""
+def _store_answer(participant: Participant, answer: PartnerAnswer, *, installed: bool, agreed: bool) -> dict[str, str]:
+    """Store an answer in the participant's columns; return the waiver that it withdraws, for the audit trail."""
+    waiver = {}
     if installed and participant.changes_when_ready and participant.waived_reason:
         # It is ready after all: we change for it now, rather than at the end.
-        waiver, participant.waived_reason = participant.waived_reason, ""
+        waiver["waiver withdrawn"], participant.waived_reason = participant.waived_reason, ""
         stored_plan.resume_when_ready(participant, now=answer.now)
     participant.confirmed_at = answer.now if installed else participant.confirmed_at
     participant.agreed_at = answer.now if agreed else participant.agreed_at
@@ -174,24 +182,7 @@ def _store_answer(participant: Participant, answer: PartnerAnswer, *, installed:
     if agreed:
         clear_proposal(participant)
     participant.save()
-    record(
-        AuditEvent(
-            "participant.confirmed",
-            rotation,
-            also=[rotation.holder, participant.partner],
-            new={
-                "evidence": participant.evidence,
-                "installed": installed,
-                "agreed": agreed,
-                "spoke with": answer.spoke_with,
-                **({"channel": answer.channel} if answer.channel else {}),
-                **({"waiver withdrawn": waiver} if waiver else {}),
-            },
-            reason=answer.note or "",
-        ),
-        by=answer.by,
-        now=answer.now,
-    )
+    return waiver
 
 
 def require_approved(rotation: Rotation) -> None:
@@ -212,9 +203,9 @@ def open_steps(participant: Participant, *acts: str) -> list[Step]:
     return list(participant.steps.filter(act__in=acts).exclude(state__in=SETTLED).order_by("position"))
 
 
-def _step_note(participant: Participant, channel: str) -> str:
+def _step_note(participant: Participant, channel: str, *, matches: bool) -> str:
     over = f" {channel}" if channel else ""
-    how = f"read out the fingerprint{over}, which matches" if participant.evidence == "strong" else "said so"
+    how = f"read out the fingerprint{over}, which matches" if matches else "said so"
     return f"{participant.confirmed_with or participant.partner} {how}"
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from as2certs.as2 import (
     Answer,
+    CertificateFacts,
+    CertificateId,
     Disposition,
     Encryption,
     Headers,
@@ -21,12 +23,11 @@ from as2certs.as2 import (
     TlsFacts,
     Verdict,
     VerdictKind,
-    compare_encryption,
-    compare_signatures,
     judge,
 )
 from as2certs.as2 import verdict_texts as texts
 from as2certs.as2.mdn import read_disposition
+from as2certs.pki.asn1 import SEQUENCE, SET, UTF8_STRING, encode
 from tests.as2.stations import OURS, THEIRS, THEIRS_NEW, answer_to, good_answer, message
 from tests.certificates import sha256
 
@@ -146,14 +147,6 @@ def test_an_answer_that_was_cut_off_is_no_mdn() -> None:
     assert "cut off" in verdict.sentence
 
 
-def test_an_mdn_that_shall_come_later_is_waited_for() -> None:
-    sent = message(receipt=ReceiptRequest("x", deliver_to="https://acme.example/mdn"))
-    for body in (b"", b"OK"):
-        assert judge(sent, Answer(202, "", Headers(), body), NORTHWIND).kind == VerdictKind.AWAITING_MDN
-    later = judge(sent, Answer(200, "", *good_answer(sent)), NORTHWIND)
-    assert later.kind == VerdictKind.ACCEPTED
-
-
 @pytest.mark.parametrize("algorithm", ["sha-1", "sha-256", "sha-384", "sha-512"])
 def test_the_mic_is_compared_by_the_digest_that_the_partner_chose(algorithm: str) -> None:
     verdict = verdict_on(answer_to(SENT, signing=Signing(*THEIRS), mic=mic(algorithm)))
@@ -227,23 +220,12 @@ def test_what_a_server_says_can_t_change_the_page() -> None:
     assert all(text.isprintable() for text in (verdict.sentence, verdict.next_step, verdict.disposition))
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ("accepted", "accepted", "at any time"),
-        ("accepted", "signature-not-accepted", "does not accept our new signature yet and still accepts the old one"),
-        ("signature-not-accepted", "accepted", "switch now"),
-        ("signature-not-accepted", "signature-not-accepted", "neither"),
-        ("accepted", "unreachable", "can’t be compared"),
-    ],
-)
-def test_two_tests_are_compared(old: str, new: str, said: str) -> None:
-    verdicts = [Verdict(VerdictKind(kind), "", "") for kind in (old, new)]
-    assert said in compare_signatures("Northwind", *verdicts)
-    other = [
-        replace(one, kind=VerdictKind(one.kind.replace("signature-not-accepted", "not-decrypted"))) for one in verdicts
-    ]
-    assert ("can’t" in compare_encryption("Northwind", *other)) == ("can’t" in said)
+def test_a_name_of_any_length_is_shortened() -> None:
+    value = encode(SEQUENCE, bytes.fromhex("060355040a"), encode(UTF8_STRING, b"x" * 9_000))
+    identifier = CertificateId(encode(SEQUENCE, encode(SET, value)), 1)
+    assert len(identifier.issuer_text) > 9_000
+    assert str(identifier) == f"issuer O={'x' * 297}…, serial number 01"
+    assert CertificateFacts.named(identifier).issuer == f"O={'x' * 297}…"
 
 
 def test_every_text_has_values_for_its_fields() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from as2certs.as2 import cms
 from as2certs.as2.errors import As2Error, MalformedMessage, SignatureInvalid
-from as2certs.as2.mdn import Disposition, is_mdn, read_disposition, read_mdn
+from as2certs.as2.mdn import Disposition, read_disposition, read_mdn
 from as2certs.as2.messages import ReceiptRequest, Signing
 from as2certs.as2.mime import Headers
 from as2certs.as2.receiving import receive, reply
@@ -101,14 +101,6 @@ def test_a_mic_that_is_none_is_left_out(mic: str) -> None:
     start = body.index(b"Received-Content-MIC: ") + 22
     mdn = read_mdn(headers, body[:start] + mic.encode() + body[body.index(b"\r\n", start) :])
     assert mdn.mic is None
-
-
-def test_an_mdn_that_comes_later_is_told_from_a_message() -> None:
-    assert is_mdn(OPENAS2_HEADERS, OPENAS2)
-    assert is_mdn(*good_answer(message()))
-    for sent in (message(), message(encryption=None), message(encryption=None, signing=None)):
-        assert not is_mdn(sent.headers, sent.body)
-    assert not is_mdn(good_answer(message())[0], b"")
 
 
 def test_what_is_no_mdn_is_refused() -> None:

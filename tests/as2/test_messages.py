@@ -78,7 +78,7 @@ def test_the_mic_covers_what_the_standards_say(changes: dict[str, object], cover
 
 
 def test_the_headers_are_those_of_an_as2_message() -> None:
-    headers = dict(message(receipt=ReceiptRequest("mdn@acme.example", deliver_to="https://acme.example/as2")).headers)
+    headers = dict(message(receipt=ReceiptRequest("mdn@acme.example")).headers)
     assert headers == {
         "AS2-Version": "1.2",
         "AS2-From": "ACME",
@@ -92,7 +92,6 @@ def test_the_headers_are_those_of_an_as2_message() -> None:
         "Disposition-Notification-Options": (
             "signed-receipt-protocol=optional, pkcs7-signature; signed-receipt-micalg=optional, sha-256"
         ),
-        "Receipt-Delivery-Option": "https://acme.example/as2",
         "Content-Type": "application/pkcs7-mime; smime-type=enveloped-data; name=smime.p7m",
         "Content-Transfer-Encoding": "binary",
         "Content-Disposition": "attachment; filename=smime.p7m",

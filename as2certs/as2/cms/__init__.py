@@ -11,6 +11,7 @@ from as2certs.as2.cms.signing import Signature, SignedData, Signer, read_signed_
 from as2certs.as2.cms.structure import (
     COMPRESSED_DATA,
     MAX_CMS_BYTES,
+    MAX_NAME_CHARACTERS,
     SIGNED_DATA,
     CertificateId,
     content_type,
@@ -21,6 +22,7 @@ __all__ = [
     "DECRYPTION_FAILED",
     "DIGESTS",
     "MAX_CMS_BYTES",
+    "MAX_NAME_CHARACTERS",
     "SIGNED_DATA",
     "WEAK_CIPHERS",
     "WEAK_DIGESTS",

@@ -122,8 +122,9 @@ class Envelope:
     def decrypt(self, find_key: KeyFinder) -> tuple[bytes, CertificateId]:
         """Return the content, and the recipient whose key was found.
 
-        Raises RecipientUnknown without a key, AlgorithmNotSupported, and DecryptionFailed, which is the same for each
-        reason. A key that PKCS#1 v1.5 does not yield is replaced by a random one (RFC 3218, 2.3.2).
+        Raises RecipientUnknown without a key, AlgorithmNotSupported, and DecryptionFailed. Decryption errors are
+        indistinguishable, so that there is no padding oracle: a content key that can't be decrypted by PKCS#1 v1.5 is
+        replaced by a random one (RFC 3218, 2.3.2).
         """
         if self.cipher not in CIPHERS and self.cipher not in _GCM:
             raise AlgorithmNotSupported(f"The cipher {self.cipher} is not supported: use AES-256-CBC.")

@@ -21,6 +21,7 @@ from as2certs.pki.asn1 import (
     encode,
     read_element,
 )
+from as2certs.pki.describing import key_identifiers, serial_hex, shorten
 from as2certs.pki.errors import PARSER_ERRORS, convert_parser_errors
 from as2certs.pki.names import name_in_openssl
 
@@ -29,6 +30,8 @@ MAX_CMS_BYTES = 4 * 1024 * 1024
 MAX_SIGNERS = 10
 MAX_RECIPIENTS = 50
 MAX_CERTIFICATES = 50
+MAX_NAME_CHARACTERS = 300
+"""Maximum length of a name in sentences, facts and logs: it is chosen by whoever made the certificate."""
 
 DATA = "1.2.840.113549.1.7.1"
 SIGNED_DATA = "1.2.840.113549.1.7.2"
@@ -82,7 +85,8 @@ class CertificateId:
     def __str__(self) -> str:
         if self.key_id:
             return f"subject key identifier {self.key_id.hex(':').upper()}"
-        return f"issuer {self.issuer_text}, serial number {self.serial:X}"
+        issuer = shorten(self.issuer_text, MAX_NAME_CHARACTERS)
+        return f"issuer {issuer}, serial number {serial_hex(self.serial or 0)}"
 
 
 def subject_key_id(certificate: x509.Certificate) -> bytes:
@@ -90,8 +94,9 @@ def subject_key_id(certificate: x509.Certificate) -> bytes:
 
     Empty for a certificate whose extensions and key can't be read.
     """
-    with suppress(x509.ExtensionNotFound, *PARSER_ERRORS):
-        return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    stated, _ = key_identifiers(certificate)
+    if stated is not None:
+        return stated
     with suppress(*PARSER_ERRORS):
         return x509.SubjectKeyIdentifier.from_public_key(certificate.public_key()).digest
     return b""

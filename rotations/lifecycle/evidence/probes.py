@@ -14,8 +14,10 @@ from django.db.models import Exists, OuterRef, Q
 
 from as2certs.as2 import VerdictKind
 from as2certs.audit.recording import Actor
+from identities.stations import Environment
+from partners import signing_choices
 from partners.errors import ProbeRefused
-from partners.models import Partnership, Probe, ProbeQuerySet
+from partners.models import PartnerRole, PartnerService, Partnership, Probe, ProbeQuerySet
 from partners.probes import requests
 from rotations.errors import ActionRefused, RotationError
 from rotations.execution import confirmations, transitions
@@ -139,7 +141,11 @@ def probes_with_new(rotation: Rotation) -> ProbeQuerySet:
 
 def find_obstacle(participant: Participant) -> str:
     """Return why no test message with the new certificate can be sent to a participant; empty if one can."""
-    rotation, partnership = participant.rotation, find_partnership(participant)
+    return _obstacle(participant, find_partnership(participant))
+
+
+def _obstacle(participant: Participant, partnership: Partnership | None) -> str:
+    rotation = participant.rotation
     if partnership is None:
         return f"{participant.partner} is connected with none of our identities any more."
     if rotation.state not in (*BEFORE_CHANGE, *AFTER_CHANGE) or proving_role(rotation) not in rotation.roles:
@@ -161,12 +167,11 @@ def request_probe(
 def _spec(participant: Participant, purpose: str, *, now: datetime) -> tuple[Partnership, requests.ProbeSpec]:
     """Return the connection and the certificates: the new one of the rotation, and the one in use of the other side."""
     rotation, partner, partnership = participant.rotation, participant.partner, find_partnership(participant)
-    if obstacle := find_obstacle(participant):
+    if obstacle := _obstacle(participant, partnership):
         raise ActionRefused(obstacle)
-    assert partnership is not None  # find_obstacle has checked it
-    choices = requests.find_choices(partnership, now=now)
-    signing = rotation.new_identity_certificate or choices.signing_in_use
-    encryption = rotation.new_partner_certificate or choices.encryption_in_use
+    assert partnership is not None  # _obstacle has checked it
+    signing = rotation.new_identity_certificate or signing_choices.signing_certificate_at(partnership, now)
+    encryption = rotation.new_partner_certificate or requests.encryption_certificate(partnership)
     if signing is None:
         raise ActionRefused(f"No certificate of {partnership.identity} is in use to sign with.")
     if encryption is None:
@@ -175,26 +180,31 @@ def _spec(participant: Participant, purpose: str, *, now: datetime) -> tuple[Par
 
 
 def request_after_change(*, now: datetime) -> int:
-    """Queue a test message for each open test after a change, where that is allowed, once; return how many.
+    """Queue a test message for each open test after a change, where one can be sent, once; return how many.
 
-    Whoever can't get one is left to our people, as is one whose message was not accepted.
+    Whoever can't get one is left to our people, as is one whose message was not accepted. The query leaves them out,
+    so that they do not take the place of others in a batch.
     """
-    allowed = Partnership.objects.active().filter(partner=OuterRef("participant__partner"), allows_probes=True)
+    partner = OuterRef("participant__partner")
+    allowed = Partnership.objects.active().filter(
+        Q(allows_probes=True) | Q(identity__environment=Environment.TEST), partner=partner, identity__archived_at=None
+    )
+    encrypting = PartnerService.objects.open().filter(partner=partner, role=PartnerRole.ENCRYPT)
     used = Q(signing_certificate=OuterRef("rotation__new_identity_certificate")) | Q(
         encryption_certificate=OuterRef("rotation__new_partner_certificate")
     )
-    sent = Probe.objects.filter(
-        used, partnership__partner=OuterRef("participant__partner"), purpose=Probe.Purpose.AFTER_CHANGE
-    )
+    sent = Probe.objects.filter(used, partnership__partner=partner, purpose=Probe.Purpose.AFTER_CHANGE)
     tests = Step.objects.filter(
-        Q(Exists(allowed)) | Q(participant__partner__environment="test"),
+        Exists(allowed),
+        Exists(encrypting),
         ~Exists(sent),
         ~Q(participant__partner__url=""),
+        participant__partner__archived_at=None,
         act=Act.TEST,
         state=StepState.WAITING,
         blocked=False,
         participant__removed_reason="",
-        rotation__state__in=AFTER_CHANGE,
+        rotation__in=_provable_after_change(),
     )
     count = 0
     for step in tests.select_related("participant__partner", "rotation").order_by("pk"):
@@ -209,3 +219,13 @@ def request_after_change(*, now: datetime) -> int:
             continue
         count += 1
     return count
+
+
+def _provable_after_change() -> list[int]:
+    """Return the rotations after their change whose new certificate a test message of ours can prove, by primary key.
+
+    Ours has its private key here then, since it signs the message.
+    """
+    with_key = Q(identity=None) | Q(new_identity_certificate__private_key__isnull=False)
+    found = Rotation.objects.filter(with_key, state__in=AFTER_CHANGE).only("identity", "roles")
+    return [rotation.pk for rotation in found if proving_role(rotation) in rotation.roles]

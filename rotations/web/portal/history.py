@@ -17,7 +17,6 @@ from as2certs.accounts.models import Installation
 from as2certs.audit.models import Entry, Subject, object_reference
 from as2certs.time_format import format_moment
 from rotations.errors import PageOutdated
-from rotations.execution.confirmations import PROBE_CHANNEL
 from rotations.execution.version_token import version_token
 from rotations.models import Participant
 
@@ -61,8 +60,6 @@ AuditValues = Mapping[str, Any]
 def _confirmed_text(new: AuditValues) -> str:
     parts = []
     if new.get("installed", True):
-        if new.get("channel") == PROBE_CHANNEL:
-            return "accepted a test message that was signed with the new certificate"
         proof = ", and the fingerprint matches" if new.get("evidence") == "strong" else ""
         parts.append(f"that the certificate is there{proof}")
     if new.get("agreed"):
@@ -81,6 +78,7 @@ PARTNER_VERBS: Mapping[str, Callable[[AuditValues], str]] = {
     "participant.opened": lambda new: "opened this page",
     "participant.downloaded": lambda new: "downloaded the certificate",
     "participant.confirmed": _confirmed_text,
+    "participant.probe_accepted": lambda new: "found by a test message that you accept the new certificate",
     "participant.proposed": lambda new: f"proposed another time, {new.get('window', '')}",
     "participant.proposal_refused": lambda new: "stayed with the time as it is",
     "participant.declined": lambda new: "said that it can’t be done",

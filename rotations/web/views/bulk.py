@@ -58,8 +58,9 @@ class BulkAction:
     success: Callable[[str], str]
     refusal: str
     danger: bool = False
-    #: Called once with those for which it succeeded, if any.
+    #: Relations of the participants that ``preview`` reads.
     prefetch: tuple[str, ...] = ()
+    #: Called once with those for which it succeeded, if any.
     finish: Callable[[Rotation, BulkResult[object], Mapping[str, Any], Actor], None] | None = None
 
 

@@ -74,3 +74,11 @@ def test_valid_certificates_with_a_key_are_offered_the_one_in_use_first(stations
     assert found.encryption == [stations.theirs, stations.theirs_new]
     later = requests.find_choices(stations.partnership, now=NOW + timedelta(days=70))
     assert (later.signing, later.encryption) == ([stations.ours_new], [stations.theirs_new])
+
+
+def test_the_certificate_in_use_is_offered_beside_any_number_of_newer_ones(
+    stations: Stations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "MAX_OFFERED", 1)
+    found = requests.find_choices(stations.partnership, now=NOW)
+    assert found.signing == [stations.ours, stations.ours_new]

@@ -9,6 +9,7 @@ import pytest
 from django.urls import reverse
 
 from as2certs import pki
+from as2certs.audit.entry_text import verb_text
 from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
 from partners.models import Partner, Partnership, Probe
@@ -24,6 +25,7 @@ from rotations.models.readiness import Readiness, find_readiness, with_readiness
 from rotations.notifications import mail_checks
 from rotations.planning.change import Act
 from rotations.planning.states import RotationState
+from rotations.web.portal.history import partner_history
 from tests.certificates import Pair
 from tests.partners.probes.peer import Peer, import_pair, pair_until, serve_peer
 from tests.people import log_in, make_person
@@ -100,7 +102,15 @@ def test_an_accepted_message_proves_the_installation(world: World) -> None:
     step = participant.steps.get(act=Act.INSTALL)
     assert (step.state, step.done_by) == ("done", "AS2 Certs")
     assert step.note == "Northwind accepted a test message that was signed with it"
+    entry = Entry.objects.get(verb="participant.probe_accepted")
+    assert (entry.actor_name, verb_text(entry.verb)) == (
+        "AS2 Certs",
+        "found by a test message that the partner accepts the new certificate",
+    )
+    (told,) = partner_history(participant, our_name="ACME")
+    assert told.sentence == "ACME found by a test message that you accept the new certificate"
     confirmations.agree_to_window(participant, confirmations.PartnerAnswer("Nora", by=world.company.by, now=NOW))
+    assert participant.steps.get(act=Act.AGREE).note == "Nora said so"
     assert world.readiness() is Readiness.VERIFIED
 
 
@@ -182,15 +192,19 @@ def test_after_the_change_a_test_message_is_sent_once_and_completes_the_test(wor
     assert steps[world.company.partners[0]].state == "waiting"
 
 
-def test_a_partner_to_which_no_message_can_be_sent_does_not_keep_the_others_waiting(
+def test_partners_that_can_get_no_message_do_not_keep_back_others(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probes, "BATCH_SIZE", 1)
-    without_certificate = world.company.partners[0]
-    Partner.objects.filter(pk=without_certificate.pk).update(url=world.peer.url)
-    Partnership.objects.update(allows_probes=True)
+    other = world.company.partners[0]
+    Partner.objects.filter(pk=other.pk).update(url=world.peer.url)
+    Partnership.objects.filter(partner=other).update(allows_probes=True)
+    assert not other.service.exists(), "it has no certificate to encrypt to"
     world.rotation.steps.filter(act=Act.TEST).update(blocked=False)
-    Rotation.objects.filter(pk=world.rotation.pk).update(state=RotationState.APPLIED)
+    found = Rotation.objects.filter(pk=world.rotation.pk)
+    found.update(state=RotationState.APPLIED, roles=["decrypt"])
+    assert probes.request_after_change(now=NOW) == 0, "only a message from the partner shows it"
+    found.update(roles=["sign", "decrypt"])
     assert probes.request_after_change(now=NOW) == 1
     assert Probe.objects.get().partnership.partner == world.partner
 
