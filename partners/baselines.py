@@ -108,9 +108,9 @@ def ensure_written(system: AS2System, holder: Identity | Partner, *, clock: Call
     if row.state == State.DONE:
         return ""
     if row.state == State.WORKING and row.lease_until is not None and row.lease_until > clock():
-        return "The certificates in use are being written down there first."
+        return "The certificates in use are being compared there first."
     if not _claim(row, clock()):
-        return "The certificates in use are being written down there first."
+        return "The certificates in use are being compared there first."
     _carry_out(row, clock)
     return row.message if row.state == State.QUEUED else ""
 

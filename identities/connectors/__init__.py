@@ -42,6 +42,7 @@ __all__ = [
     "connector_for",
     "lead_of",
     "may_sign_per_partner",
+    "repetition_of",
 ]
 
 MANUAL = "manual"
@@ -69,6 +70,12 @@ def lead_of(system: AS2System) -> Lead:
     """Return how long before the agreed moment a cut-over of an AS2 system is begun."""
     kind = CONNECTORS.get(system.connector)
     return kind.lead(system.config) if kind else Lead()
+
+
+def repetition_of(system: AS2System) -> str:
+    """Return what it does to repeat a change that an AS2 system has, as a sentence; "" if that can't be repeated."""
+    kind = CONNECTORS.get(system.connector)
+    return kind.repetition(system.config) if kind else ""
 
 
 def connector_for(system: AS2System) -> Connector | None:

@@ -140,8 +140,12 @@ class AwsTransferConnector:
 
     kind: ClassVar[str] = "aws_transfer"
     label: ClassVar[str] = "AWS Transfer Family"
-    automatic: ClassVar[bool] = True
+    summary: ClassVar[str] = (
+        "Changes get here by themselves: new certificates and keys are imported and listed in AS2 profiles at "
+        "the agreed moment, and read back."
+    )
     signs_per_partner: ClassVar[bool] = False
+    writes_baseline: ClassVar[bool] = False
 
     @classmethod
     def from_settings(
@@ -159,6 +163,11 @@ class AwsTransferConnector:
     def lead(cls, config: Mapping[str, Any]) -> Lead:
         """Return no lead: AWS uses what a profile lists at once."""
         return Lead()
+
+    @classmethod
+    def repetition(cls, config: Mapping[str, Any]) -> str:
+        """Return nothing: AWS uses what its profiles list, and needs no notification."""
+        return ""
 
     @property
     def shows_use(self) -> bool:

@@ -197,9 +197,12 @@ class Connector(Protocol):
 
     kind: ClassVar[str]
     label: ClassVar[str]
-    automatic: ClassVar[bool]
+    summary: ClassVar[str]
+    """How changes get to the system, as a sentence for its page."""
     signs_per_partner: ClassVar[bool]
     """Whether it can apply a change for one partner alone."""
+    writes_baseline: ClassVar[bool]
+    """Whether `write_baseline` writes what is missing; else it only compares."""
 
     @property
     def shows_use(self) -> bool:
@@ -219,8 +222,16 @@ class Connector(Protocol):
         """Return how long before the agreed moment a cut-over of a system with this `config` is begun."""
         ...
 
+    @classmethod
+    def repetition(cls, config: Mapping[str, Any]) -> str:
+        """Return what `repeat` does with a system of this `config`, as a sentence; "" if there is nothing to repeat."""
+        ...
+
     def write_baseline(self, baseline: Baseline) -> ConnectorResult:
-        """Write down the certificates in use where the system has none; reject it if it has others."""
+        """Compare the certificates in use with the inventory, and reject the baseline if the system has others.
+
+        A connector that `writes_baseline` writes them where the system has none.
+        """
         ...
 
     def read(self, change: ConnectorChange) -> Mapping[str, HeldCertificates]:

@@ -64,8 +64,12 @@ class DirectoryConnector:
 
     kind: ClassVar[str] = "directory"
     label: ClassVar[str] = "Directory and hook"
-    automatic: ClassVar[bool] = True
+    summary: ClassVar[str] = (
+        "Changes get here by themselves: new certificates and keys are written to its folder at the agreed "
+        "moment, and read back."
+    )
     signs_per_partner: ClassVar[bool] = True
+    writes_baseline: ClassVar[bool] = True
 
     @classmethod
     def from_settings(
@@ -91,6 +95,11 @@ class DirectoryConnector:
     def lead(cls, config: Mapping[str, Any]) -> Lead:
         """Return no lead: what is written is used at once, or when the hook says so."""
         return Lead()
+
+    @classmethod
+    def repetition(cls, config: Mapping[str, Any]) -> str:
+        """Return that the hook runs again; nothing without a hook."""
+        return "The hook runs again for the same change. No certificate or link changes." if config.get("hook") else ""
 
     @property
     def shows_use(self) -> bool:

@@ -95,8 +95,12 @@ class OpenAS2Connector:
 
     kind: ClassVar[str] = "openas2"
     label: ClassVar[str] = "OpenAS2: keystore and partnerships"
-    automatic: ClassVar[bool] = True
+    summary: ClassVar[str] = (
+        "Changes get here by themselves: its keystore and its partnerships are changed ahead of the agreed "
+        "moment, and read back."
+    )
     signs_per_partner: ClassVar[bool] = True
+    writes_baseline: ClassVar[bool] = False
 
     @classmethod
     def from_settings(
@@ -123,6 +127,11 @@ class OpenAS2Connector:
         keystore = _seconds(config.get("keystore_seconds"), KEYSTORE_SECONDS)
         partnerships = _seconds(config.get("partnerships_seconds"), PARTNERSHIPS_SECONDS)
         return Lead(timedelta(seconds=partnerships), timedelta(seconds=keystore + partnerships))
+
+    @classmethod
+    def repetition(cls, config: Mapping[str, Any]) -> str:
+        """Return that OpenAS2 reads both files again."""
+        return "OpenAS2 reads its keystore and its partnerships again. What is in them does not change."
 
     @property
     def shows_use(self) -> bool:

@@ -130,8 +130,12 @@ class WebhookConnector:
 
     kind: ClassVar[str] = "webhook"
     label: ClassVar[str] = "Signed webhook"
-    automatic: ClassVar[bool] = True
+    summary: ClassVar[str] = (
+        "Changes get here by themselves: new certificates are sent to its webhook at the agreed moment, and "
+        "it is asked what it uses. Private keys are not sent."
+    )
     signs_per_partner: ClassVar[bool] = True
+    writes_baseline: ClassVar[bool] = False
 
     @classmethod
     def from_settings(
@@ -159,6 +163,11 @@ class WebhookConnector:
     def lead(cls, config: Mapping[str, Any]) -> Lead:
         """Return no lead: the script answers that a change is stored and not in use yet."""
         return Lead()
+
+    @classmethod
+    def repetition(cls, config: Mapping[str, Any]) -> str:
+        """Return that the change is sent again."""
+        return "The same change is sent to the webhook again, with the same operation."
 
     @property
     def shows_use(self) -> bool:

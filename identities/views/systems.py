@@ -16,7 +16,7 @@ from as2certs.accounts.access import require_permissions
 from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 from identities.archiving import no_obstacle, system_archive_obstacle
-from identities.connectors import CONNECTOR_CHOICES, ConnectorError, connector_for
+from identities.connectors import CONNECTOR_CHOICES, CONNECTORS, ConnectorError, connector_for
 from identities.filters import SystemFilter
 from identities.forms import SystemForm
 from identities.models import AS2System, IdentityService
@@ -66,7 +66,7 @@ def system_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     context = {
         "system": system,
         "environment": system.environment,
-        "connector_label": dict(CONNECTOR_CHOICES).get(system.connector, system.connector),
+        "connector": _describe_connector(system),
         "identities": system.identities.active().prefetch_related(prefetch_assignments(IdentityService))[:50],
         "baseline": _describe_baselines(system),
         "now": database_now(),
@@ -74,12 +74,22 @@ def system_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     return render(request, "identities/system_detail.html", context)
 
 
+def _describe_connector(system: AS2System) -> dict[str, Any]:
+    """Return what a system's connector is called, how changes get there, and whether it writes the baseline."""
+    kind = CONNECTORS.get(system.connector)
+    return {
+        "label": dict(CONNECTOR_CHOICES).get(system.connector, system.connector),
+        "summary": kind.summary if kind else "",
+        "writes_baseline": kind is not None and kind.writes_baseline,
+    }
+
+
 def _describe_baselines(system: AS2System) -> dict[str, Any]:
-    """Return how many stations have their certificates in use written to a system, and those where that failed."""
+    """Return of how many stations the certificates in use are written or compared, and those where that failed."""
     counts = dict(system.baselines.order_by().values_list("state").annotate(Count("pk")))
     failed = system.baselines.filter(state="failed").select_related("identity", "partner")
     return {
-        "written": counts.get("done", 0),
+        "done": counts.get("done", 0),
         "open": counts.get("queued", 0) + counts.get("working", 0),
         "waiting": system.baselines.filter(state="queued").exclude(message="").first(),
         "failed": counts.get("failed", 0),

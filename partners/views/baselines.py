@@ -22,8 +22,10 @@ from partners import baselines
 def system_baseline(request: HttpRequest, uid: UUID) -> HttpResponse:
     system = get_object_or_404(AS2System.objects.active(), uid=uid)
     if system.connector == MANUAL:
-        messages.info(request, "A person applies its changes: there is nothing to write from here.")
+        messages.info(request, "A person applies its changes: there is nothing to compare from here.")
     else:
         baselines.write_again(system, by=Actor.of(request), now=database_now())
-        messages.success(request, "The certificates in use are being written. Load the page again to see the result.")
+        messages.success(
+            request, "The certificates in use are being compared with it. Load the page again to see the result."
+        )
     return redirect(system)

@@ -63,7 +63,7 @@ def retry_step(step: Step, *, by: Actor, now: datetime) -> None:
 
 
 def repeat_step(step: Step, *, by: Actor, now: datetime) -> None:
-    """Have a worker notify the AS2 system again of a done step, with the same operation and the same files.
+    """Have a worker notify the AS2 system again of a done step, with the same operation.
 
     Raises ActionRefused if there is nothing to repeat. The connector refuses it where a later change is stored since.
     """
@@ -71,7 +71,10 @@ def repeat_step(step: Step, *, by: Actor, now: datetime) -> None:
         rotation = transitions.lock_rotation(step.rotation_id)
         step = rotation.steps.get(pk=step.pk)
         if not step.is_repeatable:
-            raise ActionRefused(f"“{step.title}” can’t be repeated: it is not done by an AS2 system, or is under way.")
+            raise ActionRefused(
+                f"“{step.title}” can’t be repeated: it is not done by an AS2 system that can be notified again, "
+                "or that is under way."
+            )
         rotation.steps.filter(pk=step.pk).update(repeat_at=now)
         event = AuditEvent("step.repeat_requested", rotation, also=[rotation.holder], new={"step": step.key})
         record(event, by=by, now=now)

@@ -16,6 +16,7 @@ from as2certs.accounts.models import Installation, validate_time_zone
 from as2certs.audit.recording import AuditEvent
 from as2certs.time_format import format_exact_moment, format_window
 from identities.capabilities import SOFTWARE_CHOICES, Support, answers_of
+from identities.connectors import repetition_of
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate
 from identities.product_screens import describe_screen
 from partners.models import Partner, PartnerCertificate
@@ -693,7 +694,13 @@ class Step(models.Model):
     @property
     def is_repeatable(self) -> bool:
         """Whether its AS2 system can be notified of it again: it has stored the change, and the step is done."""
-        return self.state == states.StepState.DONE and self.stored_at is not None and self.repeat_at is None
+        is_stored = self.state == states.StepState.DONE and self.stored_at is not None
+        return is_stored and self.repeat_at is None and bool(self.repetition)
+
+    @property
+    def repetition(self) -> str:
+        """What it does to repeat its change in its AS2 system, as a sentence; empty if that can't be repeated."""
+        return repetition_of(self.system) if self.system else ""
 
     @property
     def is_stored_unused(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -208,3 +209,28 @@ def test_only_active_systems_are_written_to(root: Path, archived: bool) -> None:
         AS2System.objects.filter(pk=company.system.pk).update(archived_at=NOW)  # type: ignore[union-attr]
     write_all()
     assert (root / "openas2").exists() is not archived
+
+
+@pytest.mark.parametrize(
+    ("connector", "done", "failed", "task"),
+    [
+        ("directory", "written", "not written", "could not be written to"),
+        ("aws_transfer", "matches", "differs", "could not be matched with"),
+    ],
+)
+def test_the_page_tells_a_baseline_that_is_written_from_one_that_is_compared(
+    root: Path, operator: Client, connector: str, done: str, failed: str, task: str
+) -> None:
+    company = make_company(connector=connector)
+    row = StationBaseline.objects.create(system=company.system, identity=company.identity, due_at=NOW, state=State.DONE)
+
+    def badges() -> list[str]:
+        page = operator.get(company.system.get_absolute_url()).content.decode()
+        section = page.partition('id="baseline"')[2].partition("</section>")[0]
+        words = ("not written", "written", "differs", "matches")
+        return [word for word in words if re.search(rf">\s*{word}\s*<", section)]
+
+    assert badges() == [done]
+    StationBaseline.objects.filter(pk=row.pk).update(state=State.FAILED)
+    assert badges() == [failed]
+    assert task in operator.get(company.identity.get_absolute_url()).content.decode()

@@ -99,9 +99,9 @@ def step_retry(request: HttpRequest, uid: UUID) -> HttpResponse:
 def step_repeat(request: HttpRequest, uid: UUID) -> HttpResponse:
     step = get_step_or_404(uid)
     page = ConfirmPage(
-        title=f"Tell the system again: {step.title}",
-        label="Tell the system again",
-        success=f"{step.system} is told again. The result appears in the trail of this rotation.",
-        consequences=["The hook runs again for the same change. No file or link changes."],
+        title=f"Notify the AS2 system again: {step.title}",
+        label="Notify again",
+        success=f"{step.system} is notified again. The result appears in the trail of this rotation.",
+        consequences=[step.repetition] if step.repetition else [],
     )
     return confirm(request, step.rotation, EmptyForm(post_data(request)), page, partial(step_actions.repeat_step, step))

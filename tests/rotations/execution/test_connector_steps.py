@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from django.conf import LazySettings
+from django.test import Client
+from django.urls import reverse
 
 from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
@@ -249,6 +251,31 @@ def test_a_step_that_a_later_one_has_replaced_is_not_repeated(clock: FakeClock, 
     assert connector_steps.repeat_next(clock)
     assert phases(folder) == before
     assert "a later change" in Entry.objects.get(verb="step.repeated").reason
+
+
+@pytest.mark.parametrize(
+    ("connector", "config", "said"),
+    [
+        ("directory", {"folder": "openas2", "hook": "slow"}, "The hook runs again"),
+        ("directory", {"folder": "openas2"}, ""),
+        ("openas2", {}, "reads its keystore and its partnerships again"),
+        ("webhook", {}, "is sent to the webhook again"),
+        ("aws_transfer", {}, ""),
+    ],
+)
+def test_a_step_is_repeated_where_its_connector_has_something_to_repeat(
+    clock: FakeClock, folder: Path, operator: Client, connector: str, config: dict[str, str], said: str
+) -> None:
+    rotation = staged(folder, clock)
+    stage = step_of(rotation, "stage")
+    AS2System.objects.update(connector=connector, config=config)
+    page = operator.get(reverse("rotation-step-repeat", args=[stage.uid])).content.decode()
+    assert said in page
+    assert ("The hook" in page) is said.startswith("The hook")
+    url = reverse("rotation-step-repeat", args=[stage.uid])
+    assert (url in operator.get(rotation.get_absolute_url()).content.decode()) is bool(said)
+    operator.post(url)
+    assert (step_of(rotation, "stage").repeat_at is not None) is bool(said)
 
 
 def test_a_step_without_an_as2_system_is_not_repeated(clock: FakeClock, folder: Path) -> None:
