@@ -222,10 +222,12 @@ def test_the_page_tells_a_baseline_that_is_written_from_one_that_is_compared(
     root: Path, operator: Client, connector: str, done: str, failed: str, task: str
 ) -> None:
     company = make_company(connector=connector)
-    row = StationBaseline.objects.create(system=company.system, identity=company.identity, due_at=NOW, state=State.DONE)
+    system = company.system
+    assert system is not None
+    row = StationBaseline.objects.create(system=system, identity=company.identity, due_at=NOW, state=State.DONE)
 
     def badges() -> list[str]:
-        page = operator.get(company.system.get_absolute_url()).content.decode()
+        page = operator.get(system.get_absolute_url()).content.decode()
         section = page.partition('id="baseline"')[2].partition("</section>")[0]
         words = ("not written", "written", "differs", "matches")
         return [word for word in words if re.search(rf">\s*{word}\s*<", section)]

@@ -36,7 +36,6 @@ def test_a_directory_gets_its_folder_from_the_form_and_its_command_from_the_serv
     assert (connector.root, connector.folder, connector.hook) == (tmp_path, "openas2-prod", "reload")
     assert connector.hooks == {"reload": ["true"]}
     assert (connector.seconds, connector.bundle_password) == (12.0, "only-between-us")
-    assert connector.automatic
     assert connector.check().outcome is ConnectorOutcome.APPLIED
 
 

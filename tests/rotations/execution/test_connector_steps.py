@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from django.conf import LazySettings
-from django.test import Client
 from django.urls import reverse
 
 from as2certs.audit.models import Entry
@@ -22,6 +21,7 @@ from rotations.lifecycle import approval, endings, rescheduling, step_actions
 from rotations.models import Rotation, Step
 from rotations.planning.states import RotationState, StepState
 from tests.identities.connectors.changes import hook
+from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, confirm_all, make_company, make_draft, window
 from tests.rotations.fake_clock import FakeClock
 
@@ -264,9 +264,10 @@ def test_a_step_that_a_later_one_has_replaced_is_not_repeated(clock: FakeClock, 
     ],
 )
 def test_a_step_is_repeated_where_its_connector_has_something_to_repeat(
-    clock: FakeClock, folder: Path, operator: Client, connector: str, config: dict[str, str], said: str
+    clock: FakeClock, folder: Path, connector: str, config: dict[str, str], said: str
 ) -> None:
     rotation = staged(folder, clock)
+    operator = log_in(make_person("olivia", "operator"))
     stage = step_of(rotation, "stage")
     AS2System.objects.update(connector=connector, config=config)
     page = operator.get(reverse("rotation-step-repeat", args=[stage.uid])).content.decode()
