@@ -480,8 +480,13 @@ class SystemForm(SafeModelForm[AS2System]):
         if cleaned.get("connector") == "aws_transfer":
             self._check_field("aws_region", check_region, cleaned)
             self._check_field("aws_profiles", parse_profiles, cleaned)
-        fill_in_capabilities(cleaned)
         kind = cleaned.get("connector")
+        if kind == "directory" and cleaned.get("software") == "openas2":
+            # The hook for OpenAS2 that comes with this application signs with one certificate for all partners.
+            for name in ("signs_messages_per_partner", "signs_mdns_per_partner"):
+                if cleaned.get(name) == Support.UNKNOWN:
+                    cleaned[name] = Support.NO
+        fill_in_capabilities(cleaned)
         if kind and cleaned.get("signs_messages_per_partner") == Support.YES and not may_sign_per_partner(kind):
             self.add_error(
                 "signs_messages_per_partner",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-
 import django_filters
 from django import forms
 from django.db.models import Q
@@ -11,15 +9,7 @@ from django.db.models import Q
 from as2certs.clock import database_now
 from as2certs.mail.models import Message, MessageQuerySet
 
-#: A mail that is unsent after this time is stuck.
-STUCK_AFTER = timedelta(minutes=10)
-
 STATE_CHOICES = [("stuck", "stuck or given up"), *Message.State.choices]
-
-
-def stuck(now: datetime) -> MessageQuerySet:
-    """Return the mails that need attention: given up, or unsent for too long."""
-    return Message.objects.stuck(now, since=now - STUCK_AFTER)
 
 
 def _search_input(placeholder: str) -> forms.TextInput:
@@ -43,5 +33,5 @@ class MessageFilter(django_filters.FilterSet):
 
     def in_state(self, rows: MessageQuerySet, name: str, value: str) -> MessageQuerySet:
         if value == "stuck":
-            return rows.filter(pk__in=stuck(database_now()).values("pk"))
+            return rows.filter(pk__in=Message.objects.stuck(database_now()).values("pk"))
         return rows.filter(state=value)

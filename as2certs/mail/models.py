@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import models
 from django.db.models import Q
+
+#: A mail that is unsent after this time is stuck.
+STUCK_AFTER = timedelta(minutes=15)
 
 
 class MessageQuerySet(models.QuerySet["Message"]):
@@ -16,11 +19,11 @@ class MessageQuerySet(models.QuerySet["Message"]):
             Q(state=Message.State.QUEUED, due_at__lte=now) | Q(state=Message.State.SENDING, lease_until__lt=now)
         )
 
-    def stuck(self, now: datetime, *, since: datetime) -> MessageQuerySet:
-        """Return messages that were given up, and those created before ``since`` that are still unsent."""
+    def stuck(self, now: datetime) -> MessageQuerySet:
+        """Return messages that were given up, and those that are unsent after ``STUCK_AFTER``."""
         return self.filter(
             Q(state=Message.State.FAILED)
-            | Q(state__in=[Message.State.QUEUED, Message.State.SENDING], created_at__lt=since)
+            | Q(state__in=[Message.State.QUEUED, Message.State.SENDING], created_at__lt=now - STUCK_AFTER)
         )
 
 

@@ -16,7 +16,7 @@ from as2certs.clock import database_now
 from as2certs.mail import outbox
 from as2certs.mail.delivery import destination, format_header, uses_mail_folder
 from as2certs.mail.errors import ResendRefused
-from as2certs.mail.filters import MessageFilter, stuck
+from as2certs.mail.filters import MessageFilter
 from as2certs.mail.models import Message
 from as2certs.mail.sealed_values import fill_in, mask_values, unseal_values
 from as2certs.mail.tables import MessageTable
@@ -39,7 +39,7 @@ def mail_list(request: HttpRequest) -> HttpResponse:
     filters = MessageFilter(request.GET or None, queryset=light)
     table = MessageTable(filters.qs)  # given the request, it would paginate itself and count
     paginate_table(table, request)
-    waiting = list(stuck(now).defer("text", "html")[: MAX_STUCK + 1])
+    waiting = list(Message.objects.stuck(now).defer("text", "html")[: MAX_STUCK + 1])
     context = {
         "filter": filters,
         "table": table,

@@ -18,6 +18,8 @@ from partners.models import PartnerService
 
 SHOWN_BEFORE = timedelta(days=14)
 SHOWN_AHEAD = timedelta(days=365)
+#: The label of a month beginning farther right, in per cent, would not fit.
+MAX_TICK = 97.0
 #: Rows of each side: the stations whose certificates end first.
 MAX_ROWS = 25
 #: Role assignments that are read for them.
@@ -87,7 +89,8 @@ def build_year(running: Sequence[ActiveRotation], *, now: datetime, zone: str) -
                     else f"window {format_exact_moment(start, zone)} to {format_exact_moment(end, zone)}",
                 )
             )
-    return YearPicture(list(rows.values()), month_ticks(axis, 13), axis.at(now), more)
+    ticks = [tick for tick in month_ticks(axis, 13) if tick.x <= MAX_TICK]
+    return YearPicture(list(rows.values()), ticks, axis.at(now), more)
 
 
 def _station_rows(

@@ -18,7 +18,6 @@ from as2certs.mail import bounce_mailbox
 from as2certs.mail.models import Message
 from as2certs.site.active_rotations import MAX_ROTATIONS, ActiveRotation
 from as2certs.site.badges import expiry_meaning
-from as2certs.site.health import stuck_mail
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate, IdentityService
 from identities.open_tasks import OpenTask, baseline_task, sort_by_urgency, staged_certificate_task
 from identities.role_status import ATTENTION_PERIOD
@@ -120,7 +119,7 @@ def _present_kinds(
         ),
         (AS2System.objects.active().filter(check_ok=False), _system_tasks),
         (_systems_without_baseline(), _baseline_tasks),
-        (stuck_mail(now), _stuck_mail_tasks),
+        (Message.objects.stuck(now), _stuck_mail_tasks),
         (_bounced_staff_mail(now), _bounce_tasks),
     ]
     # One query for all EXISTS needs a row to select from; there is at least the current user.

@@ -12,7 +12,6 @@ from pathlib import Path
 import redis
 from django.conf import settings
 from django.db import Error, connection
-from django.db.models import QuerySet
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
@@ -28,8 +27,6 @@ log = logging.getLogger(__name__)
 
 #: Without a tick for this long, no step is applied: three times the longest delay of a busy worker.
 MAX_TICK_AGE = timedelta(seconds=30)
-#: Mail that waits longer is stuck.
-MAX_MAIL_WAIT = timedelta(minutes=15)
 #: Entries of the trail are normally sealed within seconds.
 MAX_UNSEALED_AGE = timedelta(minutes=5)
 MAX_UNSEALED_COUNTED = 1000
@@ -158,7 +155,7 @@ def database_state() -> DatabaseState:
         return DatabaseState(
             answer="is read-only, so nothing can be done" if is_read_only() else OK,
             seconds_since_tick=seconds_since_tick(now),
-            stuck_mail=stuck_mail(now).count(),
+            stuck_mail=Message.objects.stuck(now).count(),
             unsealed_entries=unsealed_entries(now),
             postbox_trouble=bounce_mailbox.find_problem(now),
             hours_without_reminders=hours_without_reminders(now),
@@ -189,11 +186,6 @@ def hours_without_reminders(now: datetime) -> float:
     if latest is None or now - latest.at <= MAX_REMINDER_AGE:
         return 0
     return (now - latest.at).total_seconds() / 3600
-
-
-def stuck_mail(now: datetime) -> QuerySet[Message]:
-    """Return the mails that have waited too long, or were given up."""
-    return Message.objects.stuck(now, since=now - MAX_MAIL_WAIT)
 
 
 def unsealed_entries(now: datetime) -> int:

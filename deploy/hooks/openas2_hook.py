@@ -119,7 +119,9 @@ def main() -> None:
     options = parser.parse_args()
     if os.environ["AS2CERTS_PARTNER"]:
         sys.exit(
-            "This hook changes the signature for all partners at once: take “for each partner” off the AS2 system."
+            "This hook changes the signature for all partners at once. Answer “Signs messages with a certificate per "
+            "partner” and “Signs MDNs with a certificate per partner” with no in the form of the AS2 system, and plan "
+            "the change anew."
         )
     is_going_back = os.environ["AS2CERTS_PHASE"] == "put_back"
     writer, *readers = wanted_releases()

@@ -8,8 +8,9 @@ Runs with the Python of django-pyas2's own environment, as AS2CERTS_HOOKS names 
      "pyas2-read": [… the same words …, "--read-back"]}
 
 django-pyas2 has one key to sign and one to decrypt with, one certificate to verify and one to encrypt with, and reads
-them for each message: what it holds is in use at once. It can't hold two for one role, so the AS2 system is set up as
-"one certificate at a time", and a change that adds a second one is refused here.
+them for each message: what it holds is in use at once. It can't hold two for one role, so the form of the AS2 system
+answers all questions about two certificates and about certificates per partner with no, as the AS2 software
+"django-pyas2" does; a change that adds a second one is refused here.
 """
 
 from __future__ import annotations
@@ -59,11 +60,16 @@ def write() -> None:
     """Put the current certificate of each role of the change into its field."""
     if os.environ["AS2CERTS_PHASE"] == "stage":
         sys.exit(
-            "django-pyas2 holds one certificate for each role, so a second one can't be added. Set the AS2 system to "
-            "“one certificate at a time”, and plan the change anew."
+            "django-pyas2 holds one certificate for each role, so a second one can't be added. Answer “Decrypts with "
+            "two certificates”, “Verifies messages with two certificates” and “Verifies MDNs with two certificates” "
+            "with no in the form of the AS2 system, and plan the change anew."
         )
     if os.environ["AS2CERTS_PARTNER"]:
-        sys.exit("django-pyas2 signs with one key for all partners: take “for each partner” off the AS2 system.")
+        sys.exit(
+            "django-pyas2 signs with one key for all partners. Answer “Signs messages with a certificate per partner” "
+            "and “Signs MDNs with a certificate per partner” with no in the form of the AS2 system, and plan the "
+            "change anew."
+        )
     station = find_station()
     for role in os.environ["AS2CERTS_ROLES"].split(","):
         release = os.environ[f"AS2CERTS_{role.upper()}_CURRENT"]

@@ -43,6 +43,7 @@ __all__ = [
     "lead_of",
     "may_sign_per_partner",
     "repetition_of",
+    "sends_keys",
 ]
 
 MANUAL = "manual"
@@ -76,6 +77,15 @@ def repetition_of(system: AS2System) -> str:
     """Return what it does to repeat a change that an AS2 system has, as a sentence; "" if that can't be repeated."""
     kind = CONNECTORS.get(system.connector)
     return kind.repetition(system.config) if kind else ""
+
+
+def sends_keys(system: AS2System) -> bool:
+    """Return whether private keys get to an AS2 system with their certificates, or a person takes them there.
+
+    True where a person applies the whole change.
+    """
+    kind = CONNECTORS.get(system.connector)
+    return kind is None or kind.sends_keys
 
 
 def connector_for(system: AS2System) -> Connector | None:

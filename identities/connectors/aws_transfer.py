@@ -145,6 +145,7 @@ class AwsTransferConnector:
         "the agreed moment, and read back."
     )
     signs_per_partner: ClassVar[bool] = False
+    sends_keys: ClassVar[bool] = True
     writes_baseline: ClassVar[bool] = False
 
     @classmethod

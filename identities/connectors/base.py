@@ -201,6 +201,8 @@ class Connector(Protocol):
     """How changes get to the system, as a sentence for its page."""
     signs_per_partner: ClassVar[bool]
     """Whether it can apply a change for one partner alone."""
+    sends_keys: ClassVar[bool]
+    """Whether private keys of our certificates get to the system by it; else a person takes them there first."""
     writes_baseline: ClassVar[bool]
     """Whether `write_baseline` writes what is missing; else it only compares."""
 

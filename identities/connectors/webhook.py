@@ -135,6 +135,7 @@ class WebhookConnector:
         "it is asked what it uses. Private keys are not sent."
     )
     signs_per_partner: ClassVar[bool] = True
+    sends_keys: ClassVar[bool] = False
     writes_baseline: ClassVar[bool] = False
 
     @classmethod

@@ -121,7 +121,10 @@ def _save_check(request: HttpRequest, system: AS2System, *, ok: bool, message: s
     with transaction.atomic():
         AS2System.objects.filter(pk=system.pk).update(checked_at=now, check_ok=ok, check_message=message)
         record(event, by=Actor.of(request), now=now)
-    (messages.success if ok else messages.error)(request, message)
+    if ok:
+        messages.success(request, message)
+    else:
+        messages.error(request, "The check failed. What was found stands below.")
 
 
 system_archive, system_restore = archive_views(

@@ -204,8 +204,10 @@ def open_steps(participant: Participant, *acts: str) -> list[Step]:
 
 
 def _step_note(participant: Participant, channel: str, *, matches: bool) -> str:
-    over = f" {channel}" if channel else ""
-    how = f"read out the fingerprint{over}, which matches" if matches else "said so"
+    if matches:
+        how = f"{f'read out the fingerprint {channel}' if channel else 'gave the fingerprint'}, which matches"
+    else:
+        how = "said so"
     return f"{participant.confirmed_with or participant.partner} {how}"
 
 

@@ -15,6 +15,7 @@ from as2certs.audit.recording import Actor, AuditEvent, changed_fields, record
 from as2certs.time_format import format_moment
 from identities.certificates import pair_checks
 from identities.certificates.checks import check_for_station
+from identities.connectors import sends_keys
 from identities.models import CertificateRequest, Identity, IdentityCertificate, PairCheck
 from identities.stations import AbstractCertificate
 from partners.models import Partner, PartnerCertificate
@@ -26,6 +27,9 @@ from rotations.planning import freeze_calendar, states, window_suggestions
 from rotations.planning.windows import Window, WindowFinding
 
 AnyCertificate = IdentityCertificate | PartnerCertificate
+
+#: How long a certificate and its key, which don't change, are known to work together.
+PAIR_CHECK_AGE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def create_draft(holder: Identity | Partner, spec: DraftSpec, *, by: Actor, now:
     four_eyes.record_change(rotation, by)
     also = [holder, *(c for c in (spec.old, spec.new) if c is not None)]
     record(AuditEvent("rotation.set_up", rotation, also=also, new=_audit_values(rotation)), by=by, now=now)
-    _check_pair_once(rotation, by=by, now=now)
+    check_pair(rotation, by=by, now=now)
     return rotation
 
 
@@ -105,7 +109,7 @@ def change_draft(rotation: Rotation, spec: DraftSpec, *, by: Actor, now: datetim
     )
     old, new = changed_fields(before, {**dict.fromkeys(before, ""), **_audit_values(rotation)})
     record(AuditEvent("rotation.changed", rotation, also=[rotation.holder], old=old, new=new), by=by, now=now)
-    _check_pair_once(rotation, by=by, now=now)
+    check_pair(rotation, by=by, now=now)
     return rotation
 
 
@@ -260,19 +264,20 @@ def assign_successor(rotation: Rotation, certificate: AnyCertificate, *, by: Act
         by=by,
         now=now,
     )
-    _check_pair_once(rotation, by=by, now=now)
+    check_pair(rotation, by=by, now=now)
 
 
 def check_pair(rotation: Rotation, *, by: Actor, now: datetime) -> None:
-    """Check that our new certificate and its private key work together; ``successor_findings`` has the result."""
-    if rotation.new_identity_certificate is not None:
-        pair_checks.check_pair(rotation.new_identity_certificate, by=by, now=now)
+    """Check that our new certificate and its private key work together; ``successor_findings`` has the result.
 
-
-def _check_pair_once(rotation: Rotation, *, by: Actor, now: datetime) -> None:
-    """Check our new certificate when it is chosen, unless that was done for an earlier draft."""
-    if not PairCheck.objects.filter(certificate=rotation.new_identity_certificate).exists():
-        check_pair(rotation, by=by, now=now)
+    Skipped if they did a short while ago: reading the key from a file takes a tenth of a second.
+    """
+    new = rotation.new_identity_certificate
+    if new is None:
+        return
+    good = PairCheck.objects.filter(certificate=new, problem="", checked_at__gte=now - PAIR_CHECK_AGE)
+    if not good.exists():
+        pair_checks.check_pair(new, by=by, now=now)
 
 
 def clear_successor(rotation: Rotation, *, reason: str, by: Actor, now: datetime) -> None:
@@ -340,7 +345,24 @@ def successor_findings(rotation: Rotation, *, now: datetime) -> list[pki.Certifi
     if new is None:
         return []
     found = check_for_station(rotation.holder, new.material, roles=rotation.roles, now=now, predecessor=rotation.old)
-    return [*pair_checks.pair_findings(new), *found] if isinstance(new, IdentityCertificate) else found
+    return [*_key_findings(rotation, new), *found] if isinstance(new, IdentityCertificate) else found
+
+
+def _key_findings(rotation: Rotation, new: IdentityCertificate) -> list[pki.CertificateFinding]:
+    """Return an error if a certificate of ours and its key don't work together, and a warning if it goes without it."""
+    findings = pair_checks.pair_findings(new)
+    system = rotation.identity.as2_system if rotation.identity else None
+    if system is not None and not sends_keys(system):
+        findings.append(
+            pki.CertificateFinding(
+                "key_by_hand",
+                "warning",
+                f"The private key is not sent to {system}.",
+                "Have an administrator download the certificate with its private key, and load it there before the "
+                "first step of the plan.",
+            )
+        )
+    return findings
 
 
 def error_text(findings: Iterable[pki.CertificateFinding | WindowFinding]) -> str:

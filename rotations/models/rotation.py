@@ -16,7 +16,7 @@ from as2certs.accounts.models import Installation, validate_time_zone
 from as2certs.audit.recording import AuditEvent
 from as2certs.time_format import format_exact_moment, format_window
 from identities.capabilities import SOFTWARE_CHOICES, Support, answers_of
-from identities.connectors import repetition_of
+from identities.connectors import repetition_of, sends_keys
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate
 from identities.product_screens import describe_screen
 from partners.models import Partner, PartnerCertificate
@@ -735,6 +735,14 @@ class Step(models.Model):
         if self.automatic or self.system is None or self.act not in (Act.STAGE, Act.CUT_OVER, Act.RETIRE):
             return ""
         return describe_screen(self.system.software, "own" if OWN_ROLES & set(self.roles) else "other")
+
+    @property
+    def key_by_hand(self) -> str:
+        """That a person has to load our private key before this step, as a sentence; empty if the step carries it."""
+        brings = self.act in (Act.STAGE, Act.CUT_OVER) and OWN_ROLES & set(self.own_moves)
+        if not brings or self.state in states.SETTLED or self.system is None or sends_keys(self.system):
+            return ""
+        return f"The private key is not sent: it has to be in {self.system} before this step."
 
     @property
     def own_moves(self) -> dict[str, str]:

@@ -212,7 +212,7 @@ def test_the_trail_says_who_did_what(told: Told) -> None:
     on_our_rotation = (
         "admin set up the rotation",
         "admin approved the rotation",
-        "“Anna at Fabrikam read out the fingerprint, which matches”",
+        "“Anna at Fabrikam gave the fingerprint, which matches”",
         "“Dana at Northwind said so”",
         "AS2 Certs began to apply the rotation",
         "AS2 Certs finished applying the rotation",

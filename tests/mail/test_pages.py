@@ -68,8 +68,8 @@ def test_the_list_can_be_narrowed(operator: Client) -> None:
 
 def test_a_mail_that_waits_too_long_is_shown_as_stuck(operator: Client) -> None:
     now = timezone.now()
-    make_message(subject="fresh", created_at=now - 9 * MINUTE)
-    make_message(subject="stuck", created_at=now - 11 * MINUTE)
+    make_message(subject="fresh", created_at=now - 14 * MINUTE)
+    make_message(subject="stuck", created_at=now - 16 * MINUTE)
     assert shown(operator, state="stuck") == ["stuck"]
     assert "Is the worker running?" in operator.get(reverse("mail-list")).content.decode()
 

@@ -94,6 +94,8 @@ def successor_tasks(rotation: Rotation) -> Iterator[OpenTask]:
                 "identities.change_certificaterequest",
                 "Send the CSR to the CA, and bring its answer here.",
             )
+        case CertificateRequest.State.DONE:
+            yield change_task("needs_you", "The new certificate is made.", "Choose it", edit, f"{request}.")
         case _:
             yield OpenTask(
                 "soon",

@@ -119,13 +119,26 @@ def status_sentence(
         case RotationState.UNDER_WAY:
             return f"{subject}. The change is being made now."
         case RotationState.APPLIED:
-            return f"{subject}. It is in use; the old one is still accepted until the last step is done."
+            is_shown = _is_shown_in_use(steps)
+            use = "It is in use" if is_shown else "It is stored, but nothing has shown yet that it is in use"
+            return f"{subject}. {use}; the old one is still accepted until the last step is done."
         case RotationState.ROLLING_BACK:
             return f"{subject}. It is being taken back: the old certificate takes over again."
         case RotationState.CLOSED:
-            return f"{subject}. It is in use, and the old one has left."
+            use = "It is in use" if _is_shown_in_use(steps) else "It is stored in our AS2 system"
+            return f"{subject}. {use}, and the old one has left."
         case RotationState.CANCELLED:
             return f"{subject}. It was cancelled: the old certificate stayed, or is back."
+
+
+def _is_shown_in_use(steps: Sequence[Step]) -> bool:
+    """Return whether our AS2 systems have shown that they use the new certificate, or a person made the change.
+
+    A message that was exchanged with a partner since shows it too.
+    """
+    stored = [step for step in steps if step.act == Act.CUT_OVER and step.stored_at is not None]
+    is_tested = any(step.act == Act.TEST and step.state == StepState.DONE for step in steps)
+    return is_tested or all(step.in_use_at is not None for step in stored)
 
 
 def _exchange_progress(readiness: ReadinessCount) -> str:
@@ -249,7 +262,9 @@ def approval_effects(steps: Iterable[Step], *, zone: str, now: datetime) -> list
     if by_hand:
         found.append(f"{count_noun(len(by_hand), 'step')} of ours wait for a person, who records when each is done.")
     if theirs:
-        found.append(f"{count_noun(len(theirs), 'partner')} must answer; record here what each of them says.")
+        found.append(
+            f"{count_noun(len(theirs), 'partner')} must answer, by link or to you; record here what they tell you."
+        )
     return found
 
 

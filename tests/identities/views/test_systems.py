@@ -93,6 +93,16 @@ def test_signing_per_partner_needs_a_connector_that_can(operator: Client, monkey
     assert AS2System.objects.get(name="Third").signs_per_partner
 
 
+def test_openas2_behind_a_hook_signs_for_all_partners_unless_somebody_knows_better(operator: Client) -> None:
+    unknown = {**dict.fromkeys(SIGNS_ALIKE, "unknown"), "software": "openas2"}
+    create(operator, connector="directory", folder="a", **unknown)
+    assert AS2System.objects.get().signs_messages_per_partner == "no"
+    create(operator, name="Second", connector="directory", folder="b", software="openas2", **SIGNS_PER_PARTNER)
+    assert AS2System.objects.get(name="Second").signs_per_partner
+    create(operator, name="Third", connector="manual", **unknown)
+    assert AS2System.objects.get(name="Third").signs_per_partner
+
+
 def test_the_same_name_twice_is_refused_at_its_field(operator: Client) -> None:
     create(operator)
     assert "name" in create(operator).context["form"].errors

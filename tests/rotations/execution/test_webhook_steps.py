@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 from django.conf import LazySettings
 
+from as2certs.mail.models import Message
+from identities.models import AS2System
 from identities.system_credentials import seal_credentials
 from partners.models import StationBaseline
-from rotations.lifecycle import approval
+from rotations.lifecycle import approval, drafts
 from rotations.models import Rotation, Step
 from rotations.planning.states import StepState
 from tests.as2.server import LOOPBACK
 from tests.identities.connectors.webhook_servers import KEY_ID, SECRET, Webhook, answering, cut, serve_webhook
+from tests.people import log_in, make_person
 from tests.rotations.company import NOW, Company, confirm_all, make_company, make_draft
 from tests.rotations.fake_clock import FakeClock
 
@@ -115,3 +118,31 @@ def test_a_refusal_is_put_before_a_person(hook: Webhook) -> None:
     assert step.state == StepState.FAILED
     assert "the alias is locked" in step.error
     assert hook.used("sign") == [company.old.sha256]
+
+
+def test_that_the_private_key_is_not_sent_is_said_in_the_draft_at_approval_and_at_the_step() -> None:
+    company = make_company(connector="webhook")
+    draft = make_draft(company, starts=STARTS)
+    sentence = f"The private key is not sent to {company.system}."
+    assert [(f.code, f.level, f.reason) for f in drafts.successor_findings(draft, now=NOW)] == [
+        ("key_by_hand", "warning", sentence)
+    ]
+    operator = log_in(make_person("olivia", "operator"))
+    assert sentence in operator.get(draft.get_absolute_url()).content.decode()
+    rotation = approval.approve(draft, by=company.approver, now=NOW)
+    told = Message.objects.get(subject__contains="despite warnings")
+    assert sentence in told.text
+    hint = f"The private key is not sent: it has to be in {company.system} before this step."
+    assert {step.act for step in rotation.steps.all() if step.key_by_hand == hint} == {"stage", "cut_over"}
+    assert hint in operator.get(rotation.get_absolute_url()).content.decode()
+    rotation.steps.update(state=StepState.DONE)
+    assert not any(step.key_by_hand for step in rotation.steps.all())
+
+
+def test_nothing_is_said_of_the_key_where_a_connector_or_a_person_brings_it() -> None:
+    company = make_company()
+    draft = make_draft(company, starts=STARTS)
+    for connector in ("directory", "openas2", "aws_transfer", "manual"):
+        AS2System.objects.update(connector=connector)
+        draft = Rotation.objects.get(pk=draft.pk)
+        assert drafts.successor_findings(draft, now=NOW) == []

@@ -50,9 +50,18 @@ def test_an_expired_certificate_is_no_successor_of_a_new_or_changed_draft() -> N
 
 def test_a_new_certificate_is_checked_with_its_key_when_it_is_chosen() -> None:
     company = make_company()
+    PairCheck.objects.all().delete()
     make_draft(company, starts=NOW + timedelta(days=5))
     check = PairCheck.objects.get(certificate=company.new)
     assert (check.problem, check.checked_at) == ("", NOW)
+
+
+def test_a_certificate_that_was_checked_a_short_while_ago_is_not_checked_again() -> None:
+    company = make_company()
+    rotation = make_draft(company, starts=NOW + timedelta(days=5))
+    for after, checked in ((timedelta(hours=1), NOW), (timedelta(minutes=61), NOW + timedelta(minutes=61))):
+        drafts.check_pair(rotation, by=company.by, now=NOW + after)
+        assert PairCheck.objects.get(certificate=company.new).checked_at == checked
 
 
 def test_a_certificate_whose_key_does_not_fit_any_more_is_not_approved() -> None:
@@ -62,10 +71,10 @@ def test_a_certificate_whose_key_does_not_fit_any_more_is_not_approved() -> None
     sealed = vault().seal(pki.key_to_der(rsa_key("of another certificate")))
     PrivateKey.objects.filter(pk=company.new.private_key.pk).update(sealed=sealed)
     with pytest.raises(ActionRefused, match="The certificate and its private key do not work together"):
-        approval.approve(rotation, by=company.approver, now=NOW)
+        approval.approve(rotation, by=company.approver, now=NOW + timedelta(days=1))
     rotation.refresh_from_db()
     assert rotation.state == "draft"
-    drafts.check_pair(rotation, by=company.by, now=NOW)
+    drafts.check_pair(rotation, by=company.by, now=NOW + timedelta(days=1))
     assert next(iter(drafts.successor_findings(rotation, now=NOW))).code == "pair"
 
 
