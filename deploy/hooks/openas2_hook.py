@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Hook for OpenAS2 (4.9): brings its keystore and the aliases in its partnerships.xml to what is in use.
+"""Hook and read-back command for OpenAS2 (4.9): changes and reads its keystore and the aliases in partnerships.xml.
 
 Needs Python 3.11 and Java's keytool. In AS2CERTS_HOOKS:
 
-    {"openas2": ["/usr/bin/python3", "/opt/as2certs/deploy/hooks/openas2_hook.py", "--keystore",
-                 "/opt/openas2/config/as2_certs.p12", "--password-file", "/etc/as2certs/openas2.pass",
-                 "--partnerships", "/opt/openas2/config/partnerships.xml"]}
+    {"openas2":      ["/usr/bin/python3", "/opt/as2certs/deploy/hooks/openas2_hook.py", "--keystore",
+                      "/opt/openas2/config/as2_certs.p12", "--password-file", "/etc/as2certs/openas2.pass",
+                      "--partnerships", "/opt/openas2/config/partnerships.xml"],
+     "openas2-read": [… the same words …, "--read-back"]}
 
 One alias signs and decrypts (of a partner: encrypts and verifies), and a fallback alias only reads. The main alias is
 what writes, so a certificate that is only accepted becomes the fallback. OpenAS2 reads both files again by their age,
@@ -13,8 +14,8 @@ and refuses every message whose alias its keystore lacks. So the order is: the k
 it, the aliases, a pause again. During the pauses this ends with 79, "not in use yet", and goes on when it is asked
 again. Every call compares first, so it may be killed anywhere.
 
-The intervals have to be those of OpenAS2's own configuration. A reload that OpenAS2 refuses (a wrong password) is not
-seen from here: send a test message.
+The intervals have to be those of OpenAS2's own configuration. What is read back is what stands in both files: a reload
+that OpenAS2 refuses (a wrong password) is not seen from here, so send a test message.
 """
 
 from __future__ import annotations
@@ -116,7 +117,12 @@ def main() -> None:
         "--keystore-seconds", type=float, default=300, help="after which OpenAS2 reads the keystore again"
     )
     parser.add_argument("--partnerships-seconds", type=float, default=120, help="… and partnerships.xml")
+    parser.add_argument("--read-back", action="store_true", help="print which certificates are used, change nothing")
     options = parser.parse_args()
+    keystore = Keystore(options.keystore, options.password_file)
+    if options.read_back:
+        read_back(keystore, options.partnerships)
+        return
     if os.environ["AS2CERTS_PARTNER"]:
         sys.exit(
             "This hook changes the signature for all partners at once. Answer “Signs messages with a certificate per "
@@ -125,7 +131,6 @@ def main() -> None:
         )
     is_going_back = os.environ["AS2CERTS_PHASE"] == "put_back"
     writer, *readers = wanted_releases()
-    keystore = Keystore(options.keystore, options.password_file)
     aliases = put_into_keystore(keystore, [writer, *readers])
     if not is_going_back:
         wait_for(options.keystore, options.keystore_seconds)
@@ -166,14 +171,34 @@ def read_fingerprint(release: Path) -> str:
     return str(json.loads((release / "manifest.json").read_text())["sha256"])
 
 
-def change_aliases(path: Path, main_alias: str, fallback: str) -> None:
-    """Set both aliases of the station's <partner> element, unless they are as wanted."""
-    tree = ET.parse(path, ET.XMLParser(target=ET.TreeBuilder(insert_comments=True)))  # the operator's own file
+def read_back(keystore: Keystore, partnerships: Path) -> None:
+    """Print the fingerprints by role: the main alias writes and reads, the fallback alias reads."""
+    element = find_partner(read_xml(partnerships), partnerships)
+    is_own = os.environ["AS2CERTS_SIDE"] == "own"
+    by_alias = {alias.lower(): sha256 for sha256, alias in keystore.aliases(keys=is_own).items()}
+    names = [element.get("x509_alias", ""), element.get("x509_alias_fallback", "")]
+    used = [by_alias[name.lower()] for name in names if name.lower() in by_alias]
+    writing = used[:1] if names[0].lower() in by_alias else []
+    print(json.dumps({"sign" if is_own else "encrypt": writing, "decrypt" if is_own else "verify": used}))
+
+
+def read_xml(path: Path) -> ET.ElementTree[ET.Element]:
+    return ET.parse(path, ET.XMLParser(target=ET.TreeBuilder(insert_comments=True)))  # the operator's own file
+
+
+def find_partner(tree: ET.ElementTree[ET.Element], path: Path) -> ET.Element:
+    """Return the station's <partner> element."""
     as2_id = os.environ["AS2CERTS_AS2_ID"]
     elements = [element for element in tree.iter("partner") if element.get("as2_id") == as2_id]
     if len(elements) != 1:
         sys.exit(f'{path} has {len(elements)} <partner> elements with as2_id="{as2_id}": it has to have one.')
-    element = elements[0]
+    return elements[0]
+
+
+def change_aliases(path: Path, main_alias: str, fallback: str) -> None:
+    """Set both aliases of the station's <partner> element, unless they are as wanted."""
+    tree = read_xml(path)
+    element = find_partner(tree, path)
     if (element.get("x509_alias"), element.get("x509_alias_fallback", "")) == (main_alias, fallback):
         return
     element.set("x509_alias", main_alias)

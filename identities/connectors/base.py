@@ -76,13 +76,14 @@ class ConnectorResult:
 
     `in_use` is set if the system itself answered that it uses the change; without it, the change is stored. With
     `PENDING`, `wait` says after how long something can be expected, with `RETRYABLE` and `UNREACHABLE` for which pause
-    the system asked: it is not asked before.
+    the system asked: it is not asked before. `is_undone` says that a stored change was taken back.
     """
 
     outcome: ConnectorOutcome
     message: str
     in_use: bool = False
     wait: timedelta | None = None
+    is_undone: bool = False
 
 
 @dataclass(frozen=True)

@@ -98,13 +98,15 @@ def _choice_state(station: StationFolder, place: str, change: ConnectorChange) -
     return ConnectorState.OLD if used in known else ConnectorState.DRIFT
 
 
-def state_before(station: StationFolder, change: ConnectorChange) -> dict[str, LinkPair]:
+def state_before(station: StationFolder, change: ConnectorChange, *, stored: bool = False) -> dict[str, LinkPair]:
     """Return the links before the change: the recorded ones if it was started, else the present ones.
+
+    With `stored`, the recorded ones also if it is pending or done.
 
     A record counts only if the links can result from it, since later changes may have moved them. Choices for single
     partners come first: restored in this order, none of them falls back to the default in between.
     """
-    noted = station.begun(change.operation)
+    noted = (station.links_before if stored else station.begun)(change.operation)
     ends = sorted({*choices_to_end(station, change), *(place for place in noted or () if is_choice(place))})
     places = [choice_place(change.partner, role) for role in change.moves] if change.partner else [*ends, *change.moves]
     now = {place: _without_broken(station.links(place)) for place in places}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,7 +32,7 @@ from identities.connectors.base import (
 from identities.connectors.comparison import name_certificate
 from identities.connectors.folder_probe import explain_os_error, is_executable, probe_writable
 from identities.connectors.hooks import DEFAULT_SECONDS, Hook, HookAnswer, HookFailed, SystemUnreachable
-from identities.connectors.read_back import UnexpectedUse, compare_answer, parse_answer
+from identities.connectors.read_back import UnexpectedUse, WrongUse, compare_answer, parse_answer
 from identities.connectors.release_files import KeyMissing, build_release_files, is_intact, stored_passwords
 from identities.connectors.station_folder import (
     STATE_FILE,
@@ -133,6 +133,8 @@ class DirectoryConnector:
                 return self._ask_use(station, change)
         except SystemUnreachable as error:
             return ConnectorResult(ConnectorOutcome.UNREACHABLE, str(error))
+        except WrongUse as error:
+            return self._undo(change, error)
         except UnexpectedUse as error:
             return ConnectorResult(ConnectorOutcome.REJECTED, str(error))
         except HookFailed as error:
@@ -144,21 +146,22 @@ class DirectoryConnector:
             return ConnectorResult(ConnectorOutcome.UNKNOWN, str(error))
 
     def _ask_use(self, station: StationFolder, change: ConnectorChange) -> ConnectorResult:
-        """Ask the system whether it uses what is stored, by the read-back command, or by the hook if that is pending.
+        """Ask the system whether it uses what is stored: the hook if that is pending, then the read-back command.
 
         Raises HookFailed or ConnectorError.
         """
         stored = f"Read back from {station.path}: {name_certificate(change.new)} for {comparison.name_roles(change)}"
         pending = station.pending(change.operation)
-        if self.read_back:
-            output = self._run(self._command(self.read_back), station, change, "read_back").output
-            missing = compare_answer(parse_answer(output), change)
-            answer = "read back from the system"
-        elif pending:
-            missing = "" if self._run_hook(station, change, "status").in_use else f'says the hook "{self.hook}"'
-            answer = "answer of the system"
-        else:
+        if not pending and not self.read_back:
             return ConnectorResult(ConnectorOutcome.APPLIED, f"{stored}, as wanted.")
+        missing, answer = "", "answer of the system"
+        if pending and not self._run_hook(station, change, "status").in_use:
+            missing = f'says the hook "{self.hook}"'
+        if self.read_back:  # also while the hook waits: what it does wrong has to be undone at once
+            output = self._run(self._command(self.read_back), station, change, "read_back").output
+            lacking = compare_answer(parse_answer(output), change, self._other_roles(station, change))
+            missing = missing or lacking
+            answer = "read back from the system"
         if missing:
             return ConnectorResult(ConnectorOutcome.PENDING, f"{stored}. The system does not use it yet: {missing}.")
         if pending:
@@ -166,6 +169,28 @@ class DirectoryConnector:
                 self._complete(station, change)
         others = _others_note(station, change) if comparison.drops_old(change) else ""
         return ConnectorResult(ConnectorOutcome.APPLIED, f"{stored}, in use ({answer}).{others}", in_use=True)
+
+    def _other_roles(self, station: StationFolder, change: ConnectorChange) -> dict[str, list[str]]:
+        """Return the fingerprints by the links of the roles that a change leaves as they are."""
+        found: dict[str, list[str]] = {}
+        for role in sorted(set(station.roles()) - set(change.moves)):
+            links = station.links(role)
+            found[role] = [sha256 for one in (links.current, links.previous) if one and (sha256 := station.sha256(one))]
+        return found
+
+    def _undo(self, change: ConnectorChange, error: WrongUse) -> ConnectorResult:
+        """Restore what was there before a change that the system carried out in another way."""
+        return self._write(change, lambda station: self._undo_locked(station, change, error))
+
+    def _undo_locked(self, station: StationFolder, change: ConnectorChange, error: WrongUse) -> ConnectorResult:
+        before = comparison.state_before(station, change, stored=True)
+        if all(station.links(place) == links for place, links in before.items()):
+            return ConnectorResult(ConnectorOutcome.REJECTED, f"{error} What was there before is not known.")
+        result = self._restore(station, change, before, [], error)
+        if result.outcome is ConnectorOutcome.UNKNOWN:
+            return result
+        message = f"{result.message} The change was undone: mend the hook, then try again."
+        return replace(result, message=message, is_undone=True)
 
     def check(self) -> ConnectorResult:
         """Check that the folder is writable and the hook executable, without running it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from as2certs import pki
 from identities.connectors.base import ConnectorChange, ConnectorError
@@ -18,6 +18,10 @@ _FORM = 'JSON in its last line such as {"sign": "<SHA-256>", "decrypt": ["<SHA-2
 
 class UnexpectedUse(ConnectorError):
     """The AS2 system uses a certificate that the change does not know."""
+
+
+class WrongUse(UnexpectedUse):
+    """The AS2 system has carried out another change than the one that it was told of."""
 
 
 def parse_answer(output: str) -> dict[str, frozenset[str]]:
@@ -45,22 +49,27 @@ def _parse_fingerprints(role: str, value: object) -> frozenset[str]:
     return found
 
 
-def compare_answer(answer: Mapping[str, frozenset[str]], change: ConnectorChange) -> str:
+def compare_answer(
+    answer: Mapping[str, frozenset[str]], change: ConnectorChange, others: Mapping[str, Collection[str]]
+) -> str:
     """Return what the system does not use yet of a change, as a phrase; "" if it uses all of it.
 
-    Raises ConnectorError if the answer lacks a role, UnexpectedUse if it has a certificate that the change does not
-    know in place of the new one.
+    `others` are the fingerprints of the roles that the change leaves as they are.
+
+    Raises ConnectorError if the answer lacks a role, WrongUse if the system uses the new certificate in a role that the
+    change leaves as it is, or has lost the old one where that is to stay, and UnexpectedUse if it uses a certificate
+    that the change does not know in place of the new one.
     """
     new, old = change.new.sha256, change.old.sha256 if change.old else None
-    waiting = []
+    waiting, wrong = [], []
     for role, move in sorted(change.moves.items()):
         if role not in answer:
             raise ConnectorError(f"The read-back command says nothing about the role {role}.")
         used = answer[role]
         if new not in used and used - {old}:
-            others = ", ".join(sorted(str(pki.short_fingerprint(one)) for one in used - {old})[:3])
+            unknown = ", ".join(sorted(str(pki.short_fingerprint(one)) for one in used - {old})[:3])
             raise UnexpectedUse(
-                f"The system uses {others} as {role}, which is neither the certificate before this change nor the one "
+                f"The system uses {unknown} as {role}, which is neither the certificate before this change nor the one "
                 "after it: find out who installed it."
             )
         is_one_too_many = move == "drop" or (move in ("switch", "replace") and role in ("sign", "encrypt"))
@@ -68,4 +77,13 @@ def compare_answer(answer: Mapping[str, frozenset[str]], change: ConnectorChange
             waiting.append(f"{role} has {str(pki.short_fingerprint(old)) if old in used else 'nothing'}")
         elif is_one_too_many and used - {new}:
             waiting.append(f"{role} has others beside it")
+        elif move == "add" and old is not None and old not in used:
+            wrong.append(f"no longer uses the old certificate to {role}, beside which the new one was to come")
+    wrong += [
+        f"uses the new certificate to {role} too, which this step leaves as it was"
+        for role, kept in sorted(others.items())
+        if kept and new not in kept and new in answer.get(role, ())
+    ]
+    if wrong:
+        raise WrongUse(f"The system {' and '.join(wrong)}.")
     return "; ".join(waiting)

@@ -381,6 +381,13 @@ class StationFolder:
         except ValueError as error:
             raise ConnectorError(f"{path} can't be read: remove it, then retry.") from error
 
+    def links_before(self, operation: str) -> dict[str, LinkPair] | None:
+        """Return the links before an operation that was started, also if it is pending or done; None if not known."""
+        for end in ("~started", "~pending", ""):
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                return parse_state(json.loads(read_file(self._record(operation, end))))
+        return None
+
     def begin(self, operation: str, before: LinkState) -> None:
         """Record the links before an operation, which is started with that."""
         self.write_json(self._record(operation, "~started"), dump_state(before), 0o600)

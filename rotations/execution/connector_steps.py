@@ -278,9 +278,12 @@ def _record_result(step: Step, result: ConnectorResult, *, now: datetime) -> Non
 
 def _record_storage(step: Step, result: ConnectorResult, *, now: datetime) -> None:
     """Store since when the AS2 system has the change of a claimed step, and since when it uses it."""
-    if not result.outcome.good and result.outcome is not ConnectorOutcome.PENDING:
+    if result.is_undone:
+        columns: dict[str, datetime | None] = {"stored_at": None, "in_use_at": None}
+    elif not result.outcome.good and result.outcome is not ConnectorOutcome.PENDING:
         return
-    columns = {} if step.stored_at else {"stored_at": now}
+    else:
+        columns = {} if step.stored_at else {"stored_at": now}
     if result.in_use:
         columns["in_use_at"] = now
     if columns and Step.objects.filter(pk=step.pk, state=step.state, attempts=step.attempts).update(**columns):

@@ -345,6 +345,20 @@ MUTATIONS = (
         ("tests/rotations/lifecycle/test_probe_evidence.py",),
     ),
     Mutation(
+        "a hook that lets the new certificate sign before its time is noticed",
+        "identities/connectors/read_back.py",
+        "if kept and new not in kept and new in answer.get(role, ())",
+        "if False",
+        ("tests/identities/connectors/test_pending.py",),
+    ),
+    Mutation(
+        "what a hook did wrong is undone",
+        "identities/connectors/directory.py",
+        "            return self._undo(change, error)\n",
+        "            return ConnectorResult(ConnectorOutcome.REJECTED, str(error))\n",
+        ("tests/identities/connectors/test_pending.py",),
+    ),
+    Mutation(
         "a certificate whose key does not fit is not approved",
         "rotations/lifecycle/approval.py",
         "    drafts.check_pair(rotation, by=by, now=now)\n",

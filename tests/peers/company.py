@@ -56,9 +56,10 @@ def set_up(certificates: Path, partners: list[str], system: dict[str, Any]) -> N
             import_certificate(partner, material, roles=("verify", "encrypt"), by=by, now=now)
 
 
-def by_hook(hook: str) -> dict[str, Any]:
+def by_hook(hook: str, read_back: str = "") -> dict[str, Any]:
     """Return the columns of an AS2 system with a directory and a hook, which signs alike for all partners."""
-    return {"connector": "directory", "config": {"folder": "openas2", "hook": hook}, **SIGNS_ALIKE}
+    config = {"folder": "openas2", "hook": hook, "read_back": read_back}
+    return {"connector": "directory", "config": config, **SIGNS_ALIKE}
 
 
 def draft(as2_id: str, starts_in: float, seconds: float) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,34 @@ def test_an_unknown_station_is_named(connector: DirectoryConnector, product: Pro
     result = connector.verify(stage)
     assert result.outcome is ConnectorOutcome.REJECTED
     assert '0 <partner> elements with as2_id="ACME-PROD"' in result.message
+
+
+def reading_back(connector: DirectoryConnector) -> DirectoryConnector:
+    """Return the connector with the hook as its read-back command."""
+    hooks = {**connector.hooks, "read": [*connector.hooks["openas2"], "--read-back"]}
+    return replace(connector, read_back="read", hooks=hooks)
+
+
+def test_both_aliases_are_read_back_by_role(connector: DirectoryConnector, product: Product) -> None:
+    reading = reading_back(connector)
+    stage = change("stage-1", {"decrypt": "add"})
+    reading.apply(stage)
+    product.grow_old()
+    assert reading.verify(stage).outcome is ConnectorOutcome.PENDING
+    product.grow_old()
+    assert reading.verify(stage).in_use
+    product.xml.write_text(product.xml.read_text().replace('x509_alias="acme"', f'x509_alias="{NEW}"'))
+    product.grow_old()
+    result = reading.verify(stage)
+    assert (result.outcome, result.is_undone) == (ConnectorOutcome.REJECTED, True)
+    assert product.aliases() == ("acme", None)
+
+
+def test_a_partner_is_read_back_as_well(connector: DirectoryConnector, product: Product) -> None:
+    reading = reading_back(connector)
+    add = change("stage-2", {"verify": "add"}, side="partner", as2_id="NORTHWIND", old=P1, new=P2)
+    reading.apply(add)
+    for _ in range(2):
+        product.grow_old()
+        result = reading.verify(add)
+    assert result.in_use

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from tests.identities.connectors.changes import (
 
 #: Answers "not yet" until the file `ready` appears, and notes the phases in which it was called.
 NOT_YET = 'echo "$AS2CERTS_PHASE" >> "{0}/phases"; [ -e "{0}/ready" ] || exit 79'
+BOTH = [C1.sha256, C2.sha256]
 DROP = {"decrypt": "drop", "sign": "drop"}
 
 
@@ -108,8 +110,11 @@ def test_a_failure_to_ask_leaves_the_files(
 
 
 def reading(root: Path, tmp_path: Path) -> DirectoryConnector:
-    command = hook(tmp_path / "r", f'echo "reading"; cat "{tmp_path}/used"')
-    return filled_connector(root, read_back="ask", hooks={"ask": command})
+    return filled_connector(root, read_back="ask", hooks={"ask": reading_hook(tmp_path)})
+
+
+def reading_hook(tmp_path: Path) -> list[str]:
+    return hook(tmp_path / "r", f'echo "reading"; cat "{tmp_path}/used"')
 
 
 def answer(tmp_path: Path, **roles: object) -> None:
@@ -124,7 +129,7 @@ def test_the_answer_of_the_system_decides_what_is_in_use(root: Path, tmp_path: P
     assert connector.verify(change()).outcome is ConnectorOutcome.PENDING
     answer(tmp_path, sign=C1.sha256, decrypt=[C1.sha256, C2.sha256])
     assert connector.verify(change()).outcome is ConnectorOutcome.PENDING
-    answer(tmp_path, sign=":".join([C2.sha256[n : n + 2].upper() for n in range(0, 64, 2)]), decrypt=[C2.sha256])
+    answer(tmp_path, sign=":".join([C2.sha256[n : n + 2].upper() for n in range(0, 64, 2)]), decrypt=BOTH)
     result = connector.verify(change())
     assert (result.outcome, result.in_use) == (ConnectorOutcome.APPLIED, True)
 
@@ -159,6 +164,52 @@ def test_an_answer_that_can_not_be_read_is_no_answer(root: Path, tmp_path: Path,
     result = connector.verify(change())
     assert result.outcome is ConnectorOutcome.UNKNOWN
     assert "read-back command" in result.message
+
+
+@pytest.mark.parametrize(
+    ("used", "fault"),
+    [
+        ({"sign": C2.sha256, "decrypt": BOTH}, "uses the new certificate to sign too"),
+        ({"sign": C1.sha256, "decrypt": C2.sha256}, "no longer uses the old certificate to decrypt"),
+        ({"sign": C2.sha256, "decrypt": C2.sha256}, "and uses the new certificate to sign too"),
+    ],
+)
+@pytest.mark.parametrize("not_yet", [False, True], ids=["at once", "after not yet"])
+def test_a_hook_that_makes_another_change_is_noticed_and_the_old_links_are_back(
+    root: Path, tmp_path: Path, used: dict[str, object], fault: str, not_yet: bool
+) -> None:
+    hooks = {"ask": reading_hook(tmp_path), "h": hook(tmp_path / "h", NOT_YET.format(tmp_path))}
+    connector = replace(reading(root, tmp_path), hook="h", hooks=hooks)
+    if not not_yet:
+        (tmp_path / "ready").touch()
+    stage = change("stage-1", {"decrypt": "add"})
+    assert connector.apply(stage).outcome is (ConnectorOutcome.PENDING if not_yet else ConnectorOutcome.APPLIED)
+    answer(tmp_path, **used)
+    result = connector.verify(stage)
+    assert (result.outcome, result.is_undone) == (ConnectorOutcome.REJECTED, True)
+    assert fault in result.message
+    assert "mend the hook" in result.message
+    assert phases(tmp_path)[-1] == "put_back"
+    assert current(station_of(root), "decrypt") == C1.sha256
+    assert connector.state(stage) is ConnectorState.OLD
+    assert releases(station_of(root)) == {C1.sha256[:16]}
+    (tmp_path / "ready").touch()
+    answer(tmp_path, sign=C1.sha256, decrypt=BOTH)
+    assert connector.apply(stage).outcome is ConnectorOutcome.APPLIED
+    assert connector.verify(stage).in_use
+
+
+def test_what_was_found_is_left_alone_where_the_links_before_are_not_known(root: Path, tmp_path: Path) -> None:
+    connector = reading(root, tmp_path)
+    stage = change("stage-1", {"decrypt": "add"})
+    connector.apply(stage)
+    for record in (station_of(root) / ".operations").glob("stage-1*"):
+        record.unlink()
+    answer(tmp_path, sign=C2.sha256, decrypt=BOTH)
+    result = connector.verify(stage)
+    assert (result.outcome, result.is_undone) == (ConnectorOutcome.REJECTED, False)
+    assert "What was there before is not known" in result.message
+    assert current(station_of(root), "decrypt") == C2.sha256
 
 
 # Running the hook again.
