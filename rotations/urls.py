@@ -75,6 +75,7 @@ urlpatterns = [
     path("rotations/<uuid:uid>/together/", bulk.rotation_bulk_action, name="rotation-together"),
     path("rotations/<uuid:uid>/print/", bulk.rotation_print, name="rotation-print"),
     path("rotations/<uuid:uid>/done/<slug:act>/", steps.steps_done, name="rotation-steps-done"),
+    path("rotations/steps/<uuid:uid>/preview/", steps.step_preview, name="rotation-step-preview"),
     path("rotations/steps/<uuid:uid>/done/", steps.step_done, name="rotation-step-done"),
     path("rotations/steps/<uuid:uid>/leave-out/", steps.step_skip, name="rotation-step-skip"),
     path("rotations/steps/<uuid:uid>/try-again/", steps.step_retry, name="rotation-step-retry"),

@@ -175,6 +175,7 @@ NEEDS = {
     "rotation-steps-done": "rotations.change_rotation",
     "rotation-step-retry": "rotations.change_rotation",
     "rotation-step-repeat": "rotations.change_rotation",
+    "rotation-step-preview": "rotations.view_rotation",
     "rotation-step-done": "rotations.change_rotation",
     "rotation-step-skip": "rotations.change_rotation",
     "participant-detail": "rotations.view_rotation",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -186,6 +186,10 @@ class AwsTransferConnector:
         return reported_use.connector_state(
             self._profile(change.side, change.as2_id).report(change.moves, change.old), change
         )
+
+    def difference(self, change: ConnectorChange) -> Sequence[str]:
+        """Return nothing: the lists of the profiles are the roles."""
+        return ()
 
     def checkpoint(self, change: ConnectorChange) -> dict[str, Any]:
         """Return the list of the profile before the change. Raises ConnectorError."""

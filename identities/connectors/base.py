@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -243,6 +243,14 @@ class Connector(Protocol):
 
     def state(self, change: ConnectorChange) -> ConnectorState:
         """Return the state of the system in relation to the change."""
+        ...
+
+    def difference(self, change: ConnectorChange) -> Sequence[str]:
+        """Return what applying a change would alter beyond the roles, as lines in the system's own words.
+
+        Nothing is changed. Empty if the roles say it all. Raises ConnectorError if the system can't be read, or would
+        refuse the change.
+        """
         ...
 
     def checkpoint(self, change: ConnectorChange) -> dict[str, Any]:

@@ -12,7 +12,7 @@ run twice for one change.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -121,6 +121,19 @@ class DirectoryConnector:
         """Return the links, those before the change if it was started. Raises ConnectorError."""
         with self._reading():
             return comparison.to_checkpoint(comparison.state_before(self._station(change), change))
+
+    def difference(self, change: ConnectorChange) -> Sequence[str]:
+        """Return the links that would move, with the releases that they lead to. Raises ConnectorError."""
+        with self._reading():
+            station = self._station(change)
+            before = comparison.state_before(station, change)
+            after = comparison.state_after(change, before, None)
+        return [
+            f"{place}/{name}: {getattr(before[place], name) or 'nothing'} → {getattr(after[place], name) or 'nothing'}"
+            for place in after
+            for name in ("current", "previous")
+            if getattr(before[place], name) != getattr(after[place], name)
+        ]
 
     def verify(self, change: ConnectorChange) -> ConnectorResult:
         """Read the files and compare their fingerprints, for identities the private key; then ask the system."""

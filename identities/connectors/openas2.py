@@ -22,7 +22,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -64,15 +64,6 @@ REST_SECONDS = 10.0
 MAX_ANSWER_BYTES = 1024 * 1024
 MAX_NAMED = 5
 """How many other entries of the keystore a message names."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """What a change would do: lines of ``partnerships.xml`` as a unified diff, and aliases of the keystore."""
-
-    lines: tuple[str, ...]
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -180,8 +171,8 @@ class OpenAS2Connector:
             ],
         }
 
-    def difference(self, change: ConnectorChange) -> Difference:
-        """Return what applying the change would do, without doing it. Raises ConnectorError."""
+    def difference(self, change: ConnectorChange) -> Sequence[str]:
+        """Return the aliases that would be imported and removed, and the diff of the XML. Raises ConnectorError."""
         with self._reading():
             found = _Situation(self, change)
             if reason := found.drift or found.refusal:
@@ -190,7 +181,11 @@ class OpenAS2Connector:
                 data.decode(found.xml.encoding, "replace").splitlines() for data in (found.xml.data, found.edited)
             )
             lines = difflib.unified_diff(before, after, self.partnerships, self.partnerships, lineterm="", n=0)
-            return Difference(tuple(lines), (found.alias,) if found.lacks_entry else (), found.superfluous)
+            return [
+                *([f"+ {found.alias} in {self.keystore}"] if found.lacks_entry else []),
+                *(f"- {alias} in {self.keystore}" for alias in found.superfluous),
+                *lines,
+            ]
 
     def apply(self, change: ConnectorChange) -> ConnectorResult:
         """Do what is possible now, under a lock; what is not yet possible is PENDING."""

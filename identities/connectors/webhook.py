@@ -196,6 +196,10 @@ class WebhookConnector:
         except ConnectorError as error:
             return ConnectorResult(ConnectorOutcome.UNKNOWN, str(error))
 
+    def difference(self, change: ConnectorChange) -> Sequence[str]:
+        """Return the JSON that would be sent."""
+        return json.dumps(_payload(change), indent=2).splitlines()
+
     def apply(self, change: ConnectorChange) -> ConnectorResult:
         """Ask the script what the system holds, and send the change unless it is there already."""
         try:

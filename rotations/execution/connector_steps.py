@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -203,6 +203,54 @@ def repeat_next(clock: Callable[[], datetime]) -> bool:
         event = AuditEvent("step.repeated", step.rotation, also=also, new={"step": step.key}, reason=message)
         record(event, by=RUNNER, now=clock())
     return True
+
+
+@dataclass(frozen=True)
+class RolePreview:
+    """The certificates (SHA-256 in hex) with which an AS2 system fills a role, now and after a step."""
+
+    role: str
+    now: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StepPreview:
+    """What carrying out a step would change in its AS2 system; ``lines`` are in the system's own words."""
+
+    state: ConnectorState
+    roles: Sequence[RolePreview]
+    lines: Sequence[str]
+
+
+def preview_step(step: Step, *, now: datetime) -> StepPreview:
+    """Return what a step would change, by reading the AS2 system; nothing is changed. Raises ConnectorError."""
+    connector = connector_for(step.system) if step.system else None
+    if connector is None:
+        raise ConnectorError("A person does this step: there is nothing to read.")
+    change = build_connector_change(step, now=now)
+    state = connector.state(change)
+    is_open = state not in (ConnectorState.NEW, ConnectorState.STORED, ConnectorState.DRIFT)
+    roles = [
+        RolePreview(role, found, _certificates_after(change, role, found) if is_open else found)
+        for role, held in sorted(connector.read(change).items())
+        for found in [tuple(one for one in (held.current, *held.beside) if one)]
+    ]
+    return StepPreview(state, roles, connector.difference(change) if is_open else ())
+
+
+def _certificates_after(change: ConnectorChange, role: str, found: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the certificates of a role after a change, the one that is used for writing first."""
+    new, old = change.new.sha256, change.old.sha256 if change.old else None
+    others = tuple(one for one in found if one != new)
+    match Move(change.moves[role]):
+        case Move.ADD:
+            return (*others, new)
+        case Move.DROP:
+            return tuple(one for one in found if one != old)
+        case Move.SWITCH if role == ROLES[change.side][0]:  # a reader goes on accepting the others
+            return (new, *others)
+    return (new,)
 
 
 def _drift_message(connector: Connector, change: ConnectorChange) -> str:

@@ -698,6 +698,12 @@ class Step(models.Model):
         return is_stored and self.repeat_at is None and bool(self.repetition)
 
     @property
+    def is_previewable(self) -> bool:
+        """Whether its AS2 system can be asked what the step would change: it does it by itself, and not yet."""
+        is_open = self.state in (states.StepState.WAITING, states.StepState.FAILED)
+        return self.automatic and self.system is not None and self.act in (Act.STAGE, Act.CUT_OVER) and is_open
+
+    @property
     def repetition(self) -> str:
         """What it does to repeat its change in its AS2 system, as a sentence; empty if that can't be repeated."""
         return repetition_of(self.system) if self.system else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,14 @@ from as2certs.clock import database_now
 from identities.capabilities import Support, answers_of
 from identities.certificates.single_import import import_certificate
 from identities.models import AS2System, Identity
+from identities.system_credentials import seal_credentials
 from partners.models import Partner, Partnership
-from rotations.lifecycle import drafts
+from rotations.lifecycle import drafts, rescheduling
+from rotations.lifecycle.rescheduling import WindowChange
+from rotations.models import Participant
 from rotations.planning.windows import Window
 from tests.capabilities import SIGNS_ALIKE, SIGNS_PER_PARTNER, keeps_both
+from tests.peers.installations import PASSWORD
 from tests.peers.stores import read_pair
 from tests.people import make_person
 
@@ -60,6 +64,27 @@ def by_hook(hook: str, read_back: str = "") -> dict[str, Any]:
     """Return the columns of an AS2 system with a directory and a hook, which signs alike for all partners."""
     config = {"folder": "openas2", "hook": hook, "read_back": read_back}
     return {"connector": "directory", "config": config, **SIGNS_ALIKE}
+
+
+def by_openas2(keystore: str, partnerships: str, seconds: int) -> dict[str, Any]:
+    """Return the columns of an OpenAS2 whose files are changed, and which reads them again after so many seconds."""
+    config = {
+        "keystore": keystore,
+        "partnerships": partnerships,
+        "keystore_seconds": seconds,
+        "partnerships_seconds": seconds,
+    }
+    credentials = seal_credentials({"keystore_password": PASSWORD})
+    return {"connector": "openas2", "config": config, "sealed_credentials": credentials}
+
+
+def move(participant: str, starts: str, seconds: float) -> None:
+    """Give a partner, by its participant's id, a window of its own that begins at a moment (ISO) and is so long."""
+    row = Participant.objects.select_related("rotation").get(uid=participant)
+    begin = datetime.fromisoformat(starts)
+    change = WindowChange(Window(begin, begin + timedelta(seconds=seconds), "UTC"), reason="Its people are in then.")
+    by = Actor(name="Alice", source="web", user=User.objects.get(username="alice"))
+    rescheduling.move_participant(row, change, by=by, now=database_now())
 
 
 def draft(as2_id: str, starts_in: float, seconds: float) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from tests.servers import wait_until
 
 ACME, FABRIKAM, NORTHWIND = "ACME", "FABRIKAM", "NORTHWIND"
 HOOK = ROOT / "deploy" / "hooks" / "openas2_hook.py"
-#: How often our OpenAS2 looks at its files, and what the hook is told of that, with a reserve for a busy machine.
-RELOAD_SECONDS, HOOK_SECONDS = 0.5, 1.0
+#: How often our OpenAS2 looks at its files, and what hook and connector are told of that: with a reserve.
+RELOAD_SECONDS, HOOK_SECONDS, CONNECTOR_SECONDS = 0.5, 1.0, 1
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,12 @@ class Network:
             *("--keystore-seconds", str(HOOK_SECONDS), "--partnerships-seconds", str(HOOK_SECONDS)),
         ]
 
+    def describe_openas2(self) -> str:
+        """Return the columns of our AS2 system with the connector to OpenAS2, as an expression."""
+        files = self.openas2
+        self.site.environment["AS2CERTS_OPENAS2_ROOTS"] = str(files.keystore.parent)
+        return f"by_openas2({str(files.keystore)!r}, {str(files.partnerships)!r}, {CONNECTOR_SECONDS})"
+
     def set_up(self, system: str) -> None:
         """Let every station use its old certificate, describe all that to the product, and begin to send.
 
@@ -118,15 +124,21 @@ class Network:
         person.post(page, seen=seen[1])
         return rotation
 
+    def give_own_window(self, rotation: Rotation, partner: str, starts: datetime, seconds: float) -> None:
+        """Give a partner a window of its own."""
+        wanted = f"company.move({rotation.participants[partner]!r}, {starts.isoformat()!r}, {seconds})"
+        self.site.python(f"from tests.peers import company\n{wanted}\n")
+
     def record_answer(self, person: Visitor, rotation: Rotation, partner: str, **answer: str) -> None:
         """Record what a partner said on the telephone: the fingerprint, and with `agreed` that the window suits it."""
         fields = {"fingerprint": rotation.sha256, "installed": "on", "spoke_with": "Nora", **answer}
         person.post(f"/rotations/partners/{rotation.participants[partner]}/answer/", **fields)
 
     def record_done(self, person: Visitor, rotation: Rotation, act: str) -> None:
-        """Record the next open step of a kind as done."""
-        uid = next(uid for kind, state, uid in self._steps(rotation) if (kind, state) == (act, "waiting"))
-        person.post(f"/rotations/steps/{UUID(uid)}/done/")
+        """Record the open steps of a kind as done, if there are any."""
+        for kind, state, uid in self._steps(rotation):
+            if (kind, state) == (act, "waiting"):
+                person.post(f"/rotations/steps/{UUID(uid)}/done/")
 
     def wait_for(self, rotation: Rotation, act: str, *, state: str = "done", seconds: float = 180) -> None:
         """Wait until all steps of a kind are in a state."""

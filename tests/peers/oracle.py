@@ -31,12 +31,14 @@ class Traffic:
     """What the journals show: what was wrong, what failed while that was announced, and how much was good.
 
     `good` counts the messages by sender and recipient, and `certificates` has the different pairs of certificates that
-    they were signed with and encrypted to (SHA-256), in the order of their first use.
+    they were signed with and encrypted to (SHA-256), in the order of their first use. `first_use` is when a message
+    that was signed with a certificate was first sent, by sender, recipient and SHA-256.
     """
 
     wrong: list[str] = field(default_factory=list)
     announced: list[str] = field(default_factory=list)
     good: Counter[tuple[str, str]] = field(default_factory=Counter)
+    first_use: dict[tuple[str, str, str], datetime] = field(default_factory=dict)
     certificates: defaultdict[tuple[str, str], list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
 
 
@@ -62,6 +64,7 @@ def judge_traffic(journals: Mapping[str, Entries], announced: Sequence[Announced
                 continue
             found.good[sender, recipient] += 1
             used = outcome["signed_with"], outcome["encrypted_to"]
+            found.first_use.setdefault((sender, recipient, used[0]), datetime.fromisoformat(entry["at"]))
             if used not in found.certificates[sender, recipient]:
                 found.certificates[sender, recipient].append(used)
     for as2_id, entries in journals.items():

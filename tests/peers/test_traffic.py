@@ -115,13 +115,46 @@ def test_every_certificate_changes_and_messages_fail_in_the_announced_windows_on
     assert {signed_with for signed_with, _ in found.certificates[NORTHWIND, ACME]} == set(northwind)
 
 
+@pytest.mark.extended
+def test_each_partner_changes_at_its_own_moment_through_the_connector_to_openas2(whole_network: Network) -> None:
+    network = whole_network
+    network.set_up(network.describe_openas2())
+    person = start_product(network)
+    announced = [
+        change_ours(network, person, apart=timedelta(seconds=30)),
+        change_northwind(network, person),
+        change_fabrikam(network, person),
+    ]
+    announced.append(go_back_to_our_old_one(network, person, announced[0][1]))
+    found = network.judge([span for span, _ in announced])
+
+    assert found.wrong == []
+    ours, fabrikam, northwind = (
+        [sha256(certificate) for certificate, _ in network.pairs[name]] for name in (ACME, FABRIKAM, NORTHWIND)
+    )
+    for partner, theirs in ((NORTHWIND, northwind), (FABRIKAM, fabrikam)):
+        assert found.certificates[ACME, partner] == [
+            (ours[0], theirs[0]),
+            (ours[1], theirs[0]),
+            (ours[1], theirs[1]),
+            (ours[0], theirs[1]),
+        ]
+    moments = {partner: found.first_use[ACME, partner, ours[1]] for partner in (NORTHWIND, FABRIKAM)}
+    assert moments[NORTHWIND] - moments[FABRIKAM] > timedelta(seconds=20), "one at its own moment after the other"
+
+
 Change = tuple[Announced, Rotation]
 
 
-def change_ours(network: Network, person: Visitor) -> Change:
-    """Change our certificate: whoever holds two prepares, whoever holds one changes in the window with us."""
+def change_ours(network: Network, person: Visitor, apart: timedelta | None = None) -> Change:
+    """Change our certificate: whoever holds two prepares, whoever holds one changes in the window with us.
+
+    With `apart`, we change for the one that holds two so much later, in a window of its own.
+    """
     old, new = network.pairs[ACME]
-    rotation = network.begin_rotation(person, ACME, starts_in=20, seconds=WINDOW_SECONDS)
+    rotation = network.begin_rotation(person, ACME, starts_in=60 if apart else 20, seconds=WINDOW_SECONDS)
+    if apart:
+        network.give_own_window(rotation, NORTHWIND, rotation.starts + apart, WINDOW_SECONDS)
     network.wait_for(rotation, "stage")
     network.northwind.verify(ACME, [old[0], new[0]])
     network.record_answer(person, rotation, NORTHWIND)
@@ -160,8 +193,7 @@ def begin_theirs(network: Network, person: Visitor, partner: str) -> Rotation:
     """Begin the change of a partner's certificate, record its answers, and wait for the window."""
     rotation = network.begin_rotation(person, partner, starts_in=20, seconds=WINDOW_SECONDS)
     network.record_answer(person, rotation, partner, agreed="on", channel="on the telephone")
-    if network.states(rotation, "hold"):
-        network.record_done(person, rotation, "hold")
+    network.record_done(person, rotation, "hold")
     network.wait_until_begin(rotation)
     return rotation
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
 
 from as2certs.accounts.access import require_permissions
 from as2certs.clock import database_now
+from identities.connectors import ConnectorError
 from identities.views.common import post_data
-from rotations.execution import preconditions
+from rotations.execution import connector_steps, preconditions
 from rotations.lifecycle import step_actions
+from rotations.models import Rotation
 from rotations.planning.change import Act
 from rotations.web.forms.actions import EmptyForm, RotationReasonForm, StepDoneForm
 from rotations.web.presenters import rotation_text
@@ -93,6 +98,31 @@ def step_retry(request: HttpRequest, uid: UUID) -> HttpResponse:
         consequences=[failure],
     )
     return confirm(request, step.rotation, form, page, partial(step_actions.retry_step, step))
+
+
+@require_permissions("rotations.view_rotation")
+@require_GET
+def step_preview(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Show what an automatic step would change in its AS2 system, by reading that; nothing is changed."""
+    step, now = get_step_or_404(uid), database_now()
+    context: dict[str, Any] = {"step": step, "rotation": step.rotation, "now": now}
+    try:
+        preview = connector_steps.preview_step(step, now=now)
+    except ConnectorError as error:
+        context["error"] = str(error)
+    else:
+        rows = [
+            (row.role, _name_all(step.rotation, row.now), _name_all(step.rotation, row.after)) for row in preview.roles
+        ]
+        context |= {"preview": preview, "rows": rows}
+    return render(request, "rotations/step_preview.html", context)
+
+
+def _name_all(rotation: Rotation, certificates: Iterable[str]) -> list[tuple[str, str]]:
+    """Return certificates by SHA-256, each with what it is in a rotation."""
+    pairs = ((rotation.old, "old certificate"), (rotation.new, "new certificate"))
+    names = {certificate.sha256: name for certificate, name in pairs if certificate is not None}
+    return [(sha256, names.get(sha256, "another certificate")) for sha256 in certificates]
 
 
 @require_permissions("rotations.change_rotation")

@@ -195,9 +195,9 @@ def test_the_baseline_adopts_what_agrees_and_shows_what_does_not(server: Server,
 def test_the_difference_shows_lines_and_aliases_and_changes_nothing(server: Server) -> None:
     before = (server.store.read_bytes(), server.xml.read_bytes())
     difference = server.connector.difference(own_change("stage"))
-    assert (difference.added, difference.removed) == ((NEW_ALIAS,), ())
-    assert [line[0] for line in difference.lines[3:]] == ["-", "+"]
-    assert f'x509_alias_fallback="{NEW_ALIAS}"' in difference.lines[-1]
+    assert difference[0] == f"+ {NEW_ALIAS} in {server.store}"
+    assert [line[0] for line in difference[4:]] == ["-", "+"]
+    assert f'x509_alias_fallback="{NEW_ALIAS}"' in difference[-1]
     assert (server.store.read_bytes(), server.xml.read_bytes()) == before
 
 

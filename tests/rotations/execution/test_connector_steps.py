@@ -279,6 +279,44 @@ def test_a_step_is_repeated_where_its_connector_has_something_to_repeat(
     assert (step_of(rotation, "stage").repeat_at is not None) is bool(said)
 
 
+def test_what_a_step_would_change_is_shown_and_nothing_is_written(clock: FakeClock, folder: Path) -> None:
+    company = make_company()
+    rotation = approved(company)
+    operator = log_in(make_person("olivia", "operator"))
+    old, new = company.old.sha256, company.new.sha256
+    stage, cut_over = step_of(rotation, "stage"), step_of(rotation, "cut_over")
+    empty = connector_steps.preview_step(stage, now=NOW)
+    assert [(row.role, row.now, row.after) for row in empty.roles] == [("decrypt", (), (new,))]
+    assert not (folder / "as2/openas2").exists()
+    clock.apply_due()
+    done = connector_steps.preview_step(step_of(rotation, "stage"), now=NOW)
+    assert (done.state, done.lines, [row.now for row in done.roles]) == ("new", (), [(new, old)])
+    ahead = connector_steps.preview_step(cut_over, now=NOW)
+    assert [(row.role, row.now, row.after) for row in ahead.roles] == [("sign", (old,), (new,))]
+    assert ahead.lines == [f"sign/current: {old[:16]} → {new[:16]}", f"sign/previous: nothing → {old[:16]}"]
+    url = reverse("rotation-step-preview", args=[cut_over.uid])
+    assert url in operator.get(rotation.get_absolute_url()).content.decode()
+    page = operator.get(url).content.decode()
+    assert "old certificate" in page
+    assert "new certificate" in page
+    assert f"sign/current: {old[:16]} → {new[:16]}" in page
+    assert step_of(rotation, "cut_over").state == StepState.WAITING
+
+
+def test_a_preview_tells_drift_and_what_can_not_be_read(clock: FakeClock, folder: Path) -> None:
+    rotation = approved(make_company())
+    clock.apply_due()
+    cut_over = step_of(rotation, "cut_over")
+    operator = log_in(make_person("olivia", "operator"))
+    url = reverse("rotation-step-preview", args=[cut_over.uid])
+    station = folder / "as2/openas2/own/ACME-PROD"
+    (station / "sign/current").unlink()
+    (station / "sign/current").symlink_to("../releases/gone")
+    assert "the step would stop, and change nothing" in operator.get(url).content.decode()
+    AS2System.objects.update(connector="manual")
+    assert "A person does this step" in operator.get(url).content.decode()
+
+
 def test_a_step_without_an_as2_system_is_not_repeated(clock: FakeClock, folder: Path) -> None:
     rotation = approved(make_company(connector=None))
     clock.apply_due()
