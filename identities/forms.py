@@ -17,8 +17,9 @@ from as2certs.accounts.forms import ReminderDaysField, form_helper
 from as2certs.forms import SafeForm, SafeModelForm
 from as2certs.pki import VaultError
 from identities.capabilities import QUESTIONS, Support, answers_of
-from identities.connectors import CONNECTOR_CHOICES, ConnectorError, may_sign_per_partner
+from identities.connectors import CONNECTOR_CHOICES, ConnectorError, may_hold_two, may_sign_per_partner
 from identities.connectors.aws_transfer import check_region, parse_profiles
+from identities.connectors.files_com import check_api_key, check_site, parse_records
 from identities.connectors.named_files import check_names
 from identities.connectors.openas2 import KEYSTORE_SECONDS, MAX_INTERVAL_SECONDS, PARTNERSHIPS_SECONDS, allowed_file
 from identities.connectors.webhook import check_ca, check_key_id, check_secret, check_url
@@ -261,9 +262,16 @@ CONNECTOR_OPTIONS = {
     "openas2": ("keystore", "partnerships", "keystore_seconds", "partnerships_seconds", "rest_url", "rest_user"),
     "webhook": ("webhook_url", "webhook_key_id", "webhook_ca"),
     "aws_transfer": ("aws_region", "aws_profiles"),
+    "files_com": ("files_com_site", "files_com_records"),
 }
 #: What it keeps sealed: see ``identities.system_credentials``.
-CONNECTOR_PASSWORDS = {"openas2": ("keystore_password", "rest_password"), "webhook": ("webhook_secret",)}
+CONNECTOR_PASSWORDS = {
+    "openas2": ("keystore_password", "rest_password"),
+    "webhook": ("webhook_secret",),
+    "files_com": ("files_com_api_key",),
+}
+#: The questions about certificates that are accepted at the same time.
+TWO_AT_ONCE = ("decrypts_with_two", "verifies_messages_with_two", "verifies_mdns_with_two")
 
 
 class StoredPasswordField(forms.CharField):
@@ -380,6 +388,22 @@ class SystemForm(SafeModelForm[AS2System]):
         "p-0123456789abcdef0” or “partner NORTHWIND p-0123456789abcdef1”.",
     )
 
+    files_com_site = forms.CharField(
+        required=False,
+        label="Site",
+        max_length=63,
+        help_text="The first part of its address, such as acme of acme.files.com.",
+    )
+    files_com_api_key = StoredPasswordField("API key")
+    files_com_records = forms.CharField(
+        required=False,
+        label="Stations and partners",
+        widget=forms.Textarea(attrs={"rows": 2, "class": "font-monospace", "spellcheck": "false"}),
+        max_length=100_000,
+        help_text="Only where several have the same AS2 ID: one a line with its ID in Files.com, such as “own "
+        "ACME-PROD 12” or “partner NORTHWIND 34”. A partner of several stations has a line for each.",
+    )
+
     class Meta:
         model = AS2System
         fields = [
@@ -448,6 +472,14 @@ class SystemForm(SafeModelForm[AS2System]):
                     css_class="connector-webhook",
                 ),
                 Div("aws_region", "aws_profiles", css_class="connector-aws_transfer"),
+                Div(
+                    Row(
+                        Column("files_com_site", css_class="col-md-6"),
+                        Column("files_com_api_key", css_class="col-md-6"),
+                    ),
+                    "files_com_records",
+                    css_class="connector-files_com",
+                ),
             ),
             "notes",
         )
@@ -480,6 +512,10 @@ class SystemForm(SafeModelForm[AS2System]):
         if cleaned.get("connector") == "aws_transfer":
             self._check_field("aws_region", check_region, cleaned)
             self._check_field("aws_profiles", parse_profiles, cleaned)
+        if cleaned.get("connector") == "files_com":
+            self._check_field("files_com_site", check_site, cleaned)
+            self._check_field("files_com_records", parse_records, cleaned)
+            self._check_field("files_com_api_key", check_api_key, self._passwords(cleaned))
         fill_in_capabilities(cleaned)
         kind = cleaned.get("connector")
         if kind and cleaned.get("signs_messages_per_partner") == Support.YES and not may_sign_per_partner(kind):
@@ -488,6 +524,9 @@ class SystemForm(SafeModelForm[AS2System]):
                 f"“{dict(CONNECTOR_CHOICES)[kind]}” writes one certificate for all partners: choose “no”, or let a "
                 "person apply the changes.",
             )
+        if kind and not may_hold_two(kind):
+            for name in (name for name in TWO_AT_ONCE if cleaned.get(name) == Support.YES):
+                self.add_error(name, f"“{dict(CONNECTOR_CHOICES)[kind]}” holds one certificate at a time: choose “no”.")
         environment = cleaned.get("environment")
         if environment and self.instance.pk:
             other = self.instance.identities.active().exclude(environment=environment).first()

@@ -201,6 +201,8 @@ class Connector(Protocol):
     """How changes get to the system, as a sentence for its page."""
     signs_per_partner: ClassVar[bool]
     """Whether it can apply a change for one partner alone."""
+    holds_two: ClassVar[bool]
+    """Whether the system can accept the old certificate beside the new one; else a change replaces it."""
     writes_baseline: ClassVar[bool]
     """Whether `write_baseline` writes what is missing; else it only compares."""
 

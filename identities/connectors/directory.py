@@ -69,6 +69,7 @@ class DirectoryConnector:
         "moment, and read back."
     )
     signs_per_partner: ClassVar[bool] = True
+    holds_two: ClassVar[bool] = True
     writes_baseline: ClassVar[bool] = True
 
     @classmethod

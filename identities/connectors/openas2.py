@@ -100,6 +100,7 @@ class OpenAS2Connector:
         "moment, and read back."
     )
     signs_per_partner: ClassVar[bool] = True
+    holds_two: ClassVar[bool] = True
     writes_baseline: ClassVar[bool] = False
 
     @classmethod
