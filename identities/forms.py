@@ -19,6 +19,7 @@ from as2certs.pki import VaultError
 from identities.capabilities import QUESTIONS, Support, answers_of
 from identities.connectors import CONNECTOR_CHOICES, ConnectorError, may_hold_two, may_sign_per_partner
 from identities.connectors.aws_transfer import check_region, parse_profiles
+from identities.connectors.azure_api import check_account, check_vault
 from identities.connectors.files_com import check_api_key, check_site, parse_records
 from identities.connectors.named_files import check_names
 from identities.connectors.openas2 import KEYSTORE_SECONDS, MAX_INTERVAL_SECONDS, PARTNERSHIPS_SECONDS, allowed_file
@@ -262,6 +263,7 @@ CONNECTOR_OPTIONS = {
     "openas2": ("keystore", "partnerships", "keystore_seconds", "partnerships_seconds", "rest_url", "rest_user"),
     "webhook": ("webhook_url", "webhook_key_id", "webhook_ca"),
     "aws_transfer": ("aws_region", "aws_profiles"),
+    "azure_logic": ("azure_account", "azure_vault", "azure_agreements"),
     "files_com": ("files_com_site", "files_com_records"),
 }
 #: What it keeps sealed: see ``identities.system_credentials``.
@@ -388,6 +390,29 @@ class SystemForm(SafeModelForm[AS2System]):
         "p-0123456789abcdef0” or “partner NORTHWIND p-0123456789abcdef1”.",
     )
 
+    azure_account = forms.CharField(
+        required=False,
+        label="Integration account",
+        max_length=400,
+        help_text="Its resource ID, as the portal shows it under Properties: "
+        "/subscriptions/…/providers/Microsoft.Logic/integrationAccounts/acme. Credentials are those that the machine "
+        "has: none are stored here.",
+    )
+    azure_vault = forms.CharField(
+        required=False,
+        label="Key vault",
+        max_length=400,
+        help_text="Its resource ID, as the portal shows it under Properties. It takes the private keys of our "
+        "certificates; without it, only partners’ certificates can be changed.",
+    )
+    azure_agreements = forms.CharField(
+        required=False,
+        label="Agreements",
+        widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false"}),
+        max_length=100_000,
+        help_text="Only where not all AS2 agreements of the account are to be changed, such as where test and "
+        "production share it: their names, one a line.",
+    )
     files_com_site = forms.CharField(
         required=False,
         label="Site",
@@ -472,6 +497,7 @@ class SystemForm(SafeModelForm[AS2System]):
                     css_class="connector-webhook",
                 ),
                 Div("aws_region", "aws_profiles", css_class="connector-aws_transfer"),
+                Div("azure_account", "azure_vault", "azure_agreements", css_class="connector-azure_logic"),
                 Div(
                     Row(
                         Column("files_com_site", css_class="col-md-6"),
@@ -512,6 +538,9 @@ class SystemForm(SafeModelForm[AS2System]):
         if cleaned.get("connector") == "aws_transfer":
             self._check_field("aws_region", check_region, cleaned)
             self._check_field("aws_profiles", parse_profiles, cleaned)
+        if cleaned.get("connector") == "azure_logic":
+            self._check_field("azure_account", check_account, cleaned)
+            self._check_field("azure_vault", check_vault, cleaned)
         if cleaned.get("connector") == "files_com":
             self._check_field("files_com_site", check_site, cleaned)
             self._check_field("files_com_records", parse_records, cleaned)

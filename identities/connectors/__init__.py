@@ -9,6 +9,7 @@ from django.conf import settings
 
 from as2certs.pki import VaultError
 from identities.connectors.aws_transfer import AwsTransferConnector
+from identities.connectors.azure_logic import AzureLogicConnector
 from identities.connectors.base import (
     Connector,
     ConnectorChange,
@@ -54,6 +55,7 @@ CONNECTORS: dict[str, type[Connector]] = {
     DirectoryConnector.kind: DirectoryConnector,
     OpenAS2Connector.kind: OpenAS2Connector,
     AwsTransferConnector.kind: AwsTransferConnector,
+    AzureLogicConnector.kind: AzureLogicConnector,
     FilesComConnector.kind: FilesComConnector,
     WebhookConnector.kind: WebhookConnector,
 }

@@ -35,6 +35,8 @@ from identities.connectors.comparison import name_certificate, name_roles
 from identities.connectors.remote_calls import (
     AnswerLost,
     ChangeRejected,
+    add_detail,
+    list_some,
     parse_station_ids,
     pem_sha256,
     private_key_pem,
@@ -48,7 +50,6 @@ CONNECT_SECONDS, READ_SECONDS, TOTAL_SECONDS = 10, 30, 60
 PAGE_SIZE = 1000
 MAX_RECORDS = 20_000
 """How many stations or partners of a site are looked at for the ones that are wanted."""
-MAX_NAMED = 5
 NOT_INSTALLED = (
     "Files.com needs files-com, which is not installed: install what requirements-files-com.txt names, and restart."
 )
@@ -259,12 +260,14 @@ class FilesComConnector:
         if wrong := [one for one in named if one not in shown]:
             return ConnectorResult(
                 ConnectorOutcome.REJECTED,
-                f"{self._site} has no such station or partner: {_some(wrong)}. It has {_count(listed)}: correct the "
-                "IDs in the form of this AS2 system.",
+                f"{self._site} has no such station or partner: {list_some(wrong)}. It has {_count(listed)}: correct "
+                "the IDs in the form of this AS2 system.",
             )
         weak = [one.as2_id for one in listed if one.mdn_level in _WEAK_LEVELS]
         doubt = (
-            f" It does not verify the signature of MDNs from {_some(weak)}: a good one proves little." if weak else ""
+            f" It does not verify the signature of MDNs from {list_some(weak)}: a good one proves little."
+            if weak
+            else ""
         )
         return ConnectorResult(
             ConnectorOutcome.APPLIED,
@@ -318,9 +321,7 @@ class FilesComConnector:
             report = found.report(change.moves)
             raise ChangeRejected(reported_use.describe_drift(report, change, self._where(record))) from None
         held = f"It still has {name_certificate(found.sha256 or None)}."
-        if isinstance(error, ConnectorUnreachable):
-            raise ConnectorUnreachable(f"{error} {held}", error.wait) from None
-        raise type(error)(f"{error} {held}") from None
+        raise add_detail(error, held) from None
 
     def _records(self, side: Literal["own", "partner"], as2_id: str) -> list[_Record]:
         """Return the station with an AS2 ID, or the partner, of which several stations may have one each."""
@@ -334,7 +335,7 @@ class FilesComConnector:
             return found
         found = [one for one in self._list(side) if one.as2_id == as2_id]
         if len(found) != 1:
-            ids_found = f" ({', '.join(str(one.record_id) for one in found[:MAX_NAMED])})" if found else ""
+            ids_found = f" ({list_some([str(one.record_id) for one in found])})" if found else ""
             raise ChangeRejected(
                 f"{self._site} has {len(found) or 'no'} {_NOUNS[side]}{'s' if found else ''} with the AS2 ID "
                 f"{as2_id}{ids_found}: "
@@ -438,11 +439,6 @@ def _count(listed: Sequence[_Record]) -> str:
     for side, noun in _NOUNS.items():
         names = [one.as2_id for one in listed if one.side == side]
         said.append(
-            f"{len(names) or 'no'} {noun}{'' if len(names) == 1 else 's'}{(names and f' ({_some(names)})') or ''}"
+            f"{len(names) or 'no'} {noun}{'' if len(names) == 1 else 's'}{(names and f' ({list_some(names)})') or ''}"
         )
     return " and ".join(said)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return f"{', '.join(names[:MAX_NAMED])}{more}"

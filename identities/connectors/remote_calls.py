@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 
 from cryptography.hazmat.primitives import hashes
@@ -21,6 +22,8 @@ from identities.connectors.station_folder import BROKEN_LINK
 
 MAX_RETRY_AFTER = timedelta(minutes=5)
 MAX_REASON_CHARACTERS = 300
+MAX_NAMED = 5
+"""How many of a list a message names."""
 
 
 class ChangeRejected(ConnectorError):
@@ -44,6 +47,12 @@ def to_result(error: ConnectorError) -> ConnectorResult:
             return ConnectorResult(ConnectorOutcome.RETRYABLE, str(error))
 
 
+def add_detail(error: ConnectorError, detail: str) -> ConnectorError:
+    """Return an error with another sentence."""
+    error.args = (f"{error} {detail}",)
+    return error
+
+
 def read_retry_after(header: str | None) -> timedelta | None:
     """Return the pause that `Retry-After` asks for in seconds (RFC 9110, 10.2.3), at most 5 minutes; else None."""
     text = (header or "").strip()
@@ -58,6 +67,12 @@ def readable_reason(text: str, *secrets: str) -> str:
         text = text.replace(secret, "•••")
     shown = text.partition("-----BEGIN")[0]
     return "".join(one if one.isprintable() else " " for one in shown)[:MAX_REASON_CHARACTERS].strip()
+
+
+def list_some(names: Sequence[str]) -> str:
+    """Return the first few names, and how many others there are."""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return f"{', '.join(names[:MAX_NAMED])}{more}"
 
 
 def parse_station_ids(text: str, pattern: re.Pattern[str], noun: str, example: str) -> dict[str, tuple[str, ...]]:

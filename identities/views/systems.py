@@ -62,6 +62,11 @@ FACTS: Mapping[str, tuple[Fact, ...]] = {
     ),
     "webhook": (Fact("webhook_url", "Webhook"), Fact("webhook_key_id", "Key ID")),
     "aws_transfer": (Fact("aws_region", "Region"), Fact("aws_profiles", "Profiles")),
+    "azure_logic": (
+        Fact("azure_account", "Integration account"),
+        Fact("azure_vault", "Key vault", "none: only certificates of partners can be changed"),
+        Fact("azure_agreements", "Agreements", "all of the account"),
+    ),
     "files_com": (
         Fact("files_com_site", "Site", text="{}.files.com"),
         Fact("files_com_records", "Stations and partners", "found by their AS2 ID"),

@@ -78,6 +78,11 @@ def test_manual_changes_and_directories_can_sign_per_partner_and_unknown_kinds_c
     assert not may_sign_per_partner("telepathy")
 
 
+def test_an_agreement_of_azure_signs_for_one_partner_and_holds_one_certificate() -> None:
+    assert may_sign_per_partner("azure_logic")
+    assert not may_hold_two("azure_logic")
+
+
 def test_files_com_holds_one_certificate_and_a_person_knows_what_another_system_holds() -> None:
     assert not may_hold_two("files_com")
     assert may_hold_two("aws_transfer")
