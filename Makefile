@@ -80,7 +80,8 @@ audit: python
 	@test -x var/audit/bin/pip-audit || { $(PYTHON) -m venv var/audit && var/audit/bin/pip install --quiet pip-audit; } || \
 		{ echo "as2certs: pip-audit could not be installed, so nothing was looked up. A package index is needed."; exit 2; }
 	@var/audit/bin/pip-audit --strict --progress-spinner off --disable-pip --no-deps \
-		-r requirements.txt -r requirements-aws.txt -r requirements-dev.txt || \
+		-r requirements.txt -r requirements-aws.txt -r requirements-azure.txt \
+		-r requirements-files-com.txt -r requirements-dev.txt || \
 		{ echo "as2certs: not clean. Advisories are listed above with the versions that mend them. Where it says that a"; \
 		  echo "package was not found or a host was not reached, the advisories can't be had from here, and nothing is"; \
 		  echo "known about the packages: run make audit where pypi.org can be reached."; exit 1; }
@@ -96,4 +97,6 @@ fuzz: python
 requirements: dev
 	$(PIP_COMPILE) requirements.in -o requirements.txt
 	$(PIP_COMPILE) requirements-aws.in -o requirements-aws.txt
+	$(PIP_COMPILE) requirements-azure.in -o requirements-azure.txt
+	$(PIP_COMPILE) requirements-files-com.in -o requirements-files-com.txt
 	$(PIP_COMPILE) requirements-dev.in -o requirements-dev.txt

@@ -715,5 +715,7 @@ LOGGING = {
         **{name: {"level": _level} for name in ("as2certs", "identities", "partners", "rotations", "django.request")},
         # Django's development server has a handler of its own, which would log whole URLs.
         "django.server": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+        # What Files.com answers may repeat what it was sent; the connector's own message does not.
+        "files_sdk": {"level": "CRITICAL"},
     },
 }

@@ -17,8 +17,10 @@ from as2certs.accounts.forms import ReminderDaysField, form_helper
 from as2certs.forms import SafeForm, SafeModelForm
 from as2certs.pki import VaultError
 from identities.capabilities import QUESTIONS, Support, answers_of
-from identities.connectors import CONNECTOR_CHOICES, ConnectorError, may_sign_per_partner
+from identities.connectors import CONNECTOR_CHOICES, ConnectorError, may_hold_two, may_sign_per_partner
 from identities.connectors.aws_transfer import check_region, parse_profiles
+from identities.connectors.azure_api import check_account, check_vault
+from identities.connectors.files_com import check_api_key, check_site, parse_records
 from identities.connectors.named_files import check_names
 from identities.connectors.openas2 import KEYSTORE_SECONDS, MAX_INTERVAL_SECONDS, PARTNERSHIPS_SECONDS, allowed_file
 from identities.connectors.webhook import check_ca, check_key_id, check_secret, check_url
@@ -261,9 +263,17 @@ CONNECTOR_OPTIONS = {
     "openas2": ("keystore", "partnerships", "keystore_seconds", "partnerships_seconds", "rest_url", "rest_user"),
     "webhook": ("webhook_url", "webhook_key_id", "webhook_ca"),
     "aws_transfer": ("aws_region", "aws_profiles"),
+    "azure_logic": ("azure_account", "azure_vault", "azure_agreements"),
+    "files_com": ("files_com_site", "files_com_records"),
 }
 #: What it keeps sealed: see ``identities.system_credentials``.
-CONNECTOR_PASSWORDS = {"openas2": ("keystore_password", "rest_password"), "webhook": ("webhook_secret",)}
+CONNECTOR_PASSWORDS = {
+    "openas2": ("keystore_password", "rest_password"),
+    "webhook": ("webhook_secret",),
+    "files_com": ("files_com_api_key",),
+}
+#: The questions about certificates that are accepted at the same time.
+TWO_AT_ONCE = ("decrypts_with_two", "verifies_messages_with_two", "verifies_mdns_with_two")
 
 
 class StoredPasswordField(forms.CharField):
@@ -380,6 +390,45 @@ class SystemForm(SafeModelForm[AS2System]):
         "p-0123456789abcdef0” or “partner NORTHWIND p-0123456789abcdef1”.",
     )
 
+    azure_account = forms.CharField(
+        required=False,
+        label="Integration account",
+        max_length=400,
+        help_text="Its resource ID, as the portal shows it under Properties: "
+        "/subscriptions/…/providers/Microsoft.Logic/integrationAccounts/acme. Credentials are those that the machine "
+        "has: none are stored here.",
+    )
+    azure_vault = forms.CharField(
+        required=False,
+        label="Key vault",
+        max_length=400,
+        help_text="Its resource ID, as the portal shows it under Properties. It takes the private keys of our "
+        "certificates; without it, only partners’ certificates can be changed.",
+    )
+    azure_agreements = forms.CharField(
+        required=False,
+        label="Agreements",
+        widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false"}),
+        max_length=100_000,
+        help_text="Only where not all AS2 agreements of the account are to be changed, such as where test and "
+        "production share it: their names, one a line.",
+    )
+    files_com_site = forms.CharField(
+        required=False,
+        label="Site",
+        max_length=63,
+        help_text="The first part of its address, such as acme of acme.files.com.",
+    )
+    files_com_api_key = StoredPasswordField("API key")
+    files_com_records = forms.CharField(
+        required=False,
+        label="Stations and partners",
+        widget=forms.Textarea(attrs={"rows": 2, "class": "font-monospace", "spellcheck": "false"}),
+        max_length=100_000,
+        help_text="Only where several have the same AS2 ID: one a line with its ID in Files.com, such as “own "
+        "ACME-PROD 12” or “partner NORTHWIND 34”. A partner of several stations has a line for each.",
+    )
+
     class Meta:
         model = AS2System
         fields = [
@@ -448,6 +497,15 @@ class SystemForm(SafeModelForm[AS2System]):
                     css_class="connector-webhook",
                 ),
                 Div("aws_region", "aws_profiles", css_class="connector-aws_transfer"),
+                Div("azure_account", "azure_vault", "azure_agreements", css_class="connector-azure_logic"),
+                Div(
+                    Row(
+                        Column("files_com_site", css_class="col-md-6"),
+                        Column("files_com_api_key", css_class="col-md-6"),
+                    ),
+                    "files_com_records",
+                    css_class="connector-files_com",
+                ),
             ),
             "notes",
         )
@@ -480,6 +538,13 @@ class SystemForm(SafeModelForm[AS2System]):
         if cleaned.get("connector") == "aws_transfer":
             self._check_field("aws_region", check_region, cleaned)
             self._check_field("aws_profiles", parse_profiles, cleaned)
+        if cleaned.get("connector") == "azure_logic":
+            self._check_field("azure_account", check_account, cleaned)
+            self._check_field("azure_vault", check_vault, cleaned)
+        if cleaned.get("connector") == "files_com":
+            self._check_field("files_com_site", check_site, cleaned)
+            self._check_field("files_com_records", parse_records, cleaned)
+            self._check_field("files_com_api_key", check_api_key, self._passwords(cleaned))
         kind = cleaned.get("connector")
         if kind == "directory" and cleaned.get("software") == "openas2":
             # The hook for OpenAS2 that comes with this application signs with one certificate for all partners.
@@ -493,6 +558,9 @@ class SystemForm(SafeModelForm[AS2System]):
                 f"“{dict(CONNECTOR_CHOICES)[kind]}” writes one certificate for all partners: choose “no”, or let a "
                 "person apply the changes.",
             )
+        if kind and not may_hold_two(kind):
+            for name in (name for name in TWO_AT_ONCE if cleaned.get(name) == Support.YES):
+                self.add_error(name, f"“{dict(CONNECTOR_CHOICES)[kind]}” holds one certificate at a time: choose “no”.")
         environment = cleaned.get("environment")
         if environment and self.instance.pk:
             other = self.instance.identities.active().exclude(environment=environment).first()

@@ -9,6 +9,7 @@ from django.conf import settings
 
 from as2certs.pki import VaultError
 from identities.connectors.aws_transfer import AwsTransferConnector
+from identities.connectors.azure_logic import AzureLogicConnector
 from identities.connectors.base import (
     Connector,
     ConnectorChange,
@@ -21,6 +22,7 @@ from identities.connectors.base import (
     Lead,
 )
 from identities.connectors.directory import DirectoryConnector
+from identities.connectors.files_com import FilesComConnector
 from identities.connectors.openas2 import OpenAS2Connector
 from identities.connectors.webhook import WebhookConnector
 from identities.models import AS2System
@@ -41,6 +43,7 @@ __all__ = [
     "Lead",
     "connector_for",
     "lead_of",
+    "may_hold_two",
     "may_sign_per_partner",
     "repetition_of",
     "sends_keys",
@@ -53,6 +56,8 @@ CONNECTORS: dict[str, type[Connector]] = {
     DirectoryConnector.kind: DirectoryConnector,
     OpenAS2Connector.kind: OpenAS2Connector,
     AwsTransferConnector.kind: AwsTransferConnector,
+    AzureLogicConnector.kind: AzureLogicConnector,
+    FilesComConnector.kind: FilesComConnector,
     WebhookConnector.kind: WebhookConnector,
 }
 
@@ -65,6 +70,11 @@ CONNECTOR_CHOICES: list[tuple[str, str]] = [
 def may_sign_per_partner(kind: str) -> bool:
     """Return whether this kind of connector can apply a change for one partner alone; a person can apply any."""
     return kind == MANUAL or (kind in CONNECTORS and CONNECTORS[kind].signs_per_partner)
+
+
+def may_hold_two(kind: str) -> bool:
+    """Return whether a system with this kind of connector can accept two certificates; a person knows for theirs."""
+    return kind not in CONNECTORS or CONNECTORS[kind].holds_two
 
 
 def lead_of(system: AS2System) -> Lead:

@@ -20,11 +20,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-from as2certs import pki
-from as2certs.pki.describing import load_pem
 from identities.connectors import reported_use
 from identities.connectors.base import (
     Baseline,
@@ -39,6 +34,15 @@ from identities.connectors.base import (
     Lead,
 )
 from identities.connectors.comparison import READER_ROLES, name_certificate, name_roles
+from identities.connectors.remote_calls import (
+    AnswerLost,
+    ChangeRejected,
+    parse_station_ids,
+    pem_sha256,
+    private_key_pem,
+    readable_reason,
+    to_result,
+)
 from identities.connectors.reported_use import Report, RoleReport
 
 USAGES: Mapping[str, str] = {
@@ -64,14 +68,6 @@ _PROFILE_ID = re.compile(r"p-[0-9a-f]{17}")
 _BUSY = frozenset({"ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded"})
 
 
-class _Rejected(ConnectorError):
-    """AWS refused a call: it had no effect."""
-
-
-class _AnswerLost(ConnectorError):
-    """A call that changes something may have had its effect."""
-
-
 def check_region(region: str) -> None:
     """Raise ConnectorError for a text that is no name of a region."""
     if not _REGION.fullmatch(region):
@@ -83,19 +79,8 @@ def parse_profiles(text: str) -> dict[str, str]:
 
     Raises ConnectorError for a line that is none.
     """
-    found: dict[str, str] = {}
-    for line in text.splitlines():
-        if not line.strip():
-            continue
-        side, _, rest = line.strip().partition(" ")
-        as2_id, _, profile_id = rest.strip().rpartition(" ")
-        if side not in PROFILE_TYPES or not as2_id.strip() or not _PROFILE_ID.fullmatch(profile_id):
-            raise ConnectorError(
-                f"“{line.strip()[:80]}” is no profile: write own or partner, the AS2 ID, and the profile’s ID, such as "
-                "“partner NORTHWIND p-0123456789abcdef0”."
-            )
-        found[f"{side} {as2_id.strip()}"] = profile_id
-    return found
+    found = parse_station_ids(text, _PROFILE_ID, "profile", "partner NORTHWIND p-0123456789abcdef0")
+    return {station: ids[-1] for station, ids in found.items()}
 
 
 @dataclass(frozen=True)
@@ -146,6 +131,7 @@ class AwsTransferConnector:
     )
     signs_per_partner: ClassVar[bool] = False
     sends_keys: ClassVar[bool] = True
+    holds_two: ClassVar[bool] = True
     writes_baseline: ClassVar[bool] = False
 
     @classmethod
@@ -210,18 +196,14 @@ class AwsTransferConnector:
         """Import what is missing, and replace the list of the profile."""
         try:
             return self._apply(change)
-        except ConnectorUnreachable as error:
-            return ConnectorResult(ConnectorOutcome.UNREACHABLE, str(error), wait=error.wait)
-        except _Rejected as error:
+        except ChangeRejected as error:
             return ConnectorResult(ConnectorOutcome.REJECTED, f"{error} The profile is as it was.")
-        except _AnswerLost as error:
-            return ConnectorResult(ConnectorOutcome.UNKNOWN, str(error))
         except ConnectorError as error:
-            return ConnectorResult(ConnectorOutcome.RETRYABLE, str(error))
+            return to_result(error)
 
     def _apply(self, change: ConnectorChange) -> ConnectorResult:
         if change.partner:
-            raise _Rejected("A profile of AWS Transfer Family signs for all partners with the same certificate.")
+            raise ChangeRejected("A profile of AWS Transfer Family signs for all partners with the same certificate.")
         profile = self._profile(change.side, change.as2_id)
         report, where = profile.report(change.moves, change.old), self._where(profile)
         match reported_use.connector_state(report, change):
@@ -231,7 +213,7 @@ class AwsTransferConnector:
                 message = f"{where} uses {name_certificate(change.new)} for {name_roles(change)} already."
                 return ConnectorResult(ConnectorOutcome.ALREADY_APPLIED, message)
             case ConnectorState.DRIFT:
-                raise _Rejected(reported_use.describe_drift(report, change, where))
+                raise ChangeRejected(reported_use.describe_drift(report, change, where))
         _check_limit(profile, change, where)
         new_ids = {role: self._ensure_imported(change, role) for role in _roles_to_add(change)}
         before = self._profile(change.side, change.as2_id)
@@ -275,7 +257,7 @@ class AwsTransferConnector:
         profile_id = self.profiles.get(f"{side} {as2_id}") or self._find_profile(side, as2_id)
         found = self._call("describe_profile", "Profile", ProfileId=profile_id)["Profile"]
         if (found.get("ProfileType"), found.get("As2Id")) != (PROFILE_TYPES[side], as2_id):
-            raise _Rejected(
+            raise ChangeRejected(
                 f"The profile {profile_id} is {found.get('ProfileType')} with the AS2 ID {found.get('As2Id')}, not "
                 f"{PROFILE_TYPES[side]} with {as2_id}: correct the profiles of this AS2 system."
             )
@@ -286,7 +268,7 @@ class AwsTransferConnector:
         listed = self._pages("list_profiles", "Profiles", ProfileType=PROFILE_TYPES[side])
         found = [one["ProfileId"] for one in listed if one.get("As2Id") == as2_id]
         if len(found) != 1:
-            raise _Rejected(
+            raise ChangeRejected(
                 f"AWS Transfer Family in {self.region} has {len(found) or 'no'} {PROFILE_TYPES[side]} "
                 f"{'profiles' if found else 'profile'} with the AS2 ID {as2_id}: "
                 f"{'name the right one in' if found else 'make it there, or correct'} the form of this AS2 system."
@@ -297,7 +279,7 @@ class AwsTransferConnector:
         found = self._call("describe_certificate", "Certificate", CertificateId=certificate_id)["Certificate"]
         return _Held(
             certificate_id,
-            _sha256(found.get("Certificate") or ""),
+            pem_sha256(found.get("Certificate") or ""),
             str(found.get("Usage")),
             str(found.get("Type")),
             str(found.get("Status")),
@@ -346,7 +328,7 @@ class AwsTransferConnector:
         if new.chain_pem.strip():
             material["CertificateChain"] = new.chain_pem.decode("ascii")
         if change.side == "own":
-            material["PrivateKey"] = _key_pem(new)
+            material["PrivateKey"] = private_key_pem(new, "AWS")
         return str(self._call("import_certificate", "CertificateId", **material)["CertificateId"])
 
     def _pages(self, name: str, key: str, **arguments: Any) -> Iterator[dict[str, Any]]:
@@ -396,12 +378,12 @@ def _explaining(name: str, region: str) -> Iterator[None]:
     except exceptions.ClientError as error:
         answer = error.response
         code, status = answer["Error"].get("Code", ""), answer["ResponseMetadata"].get("HTTPStatusCode", 0)
-        text = f"{where} answers {name} with {code}: {_readable(answer['Error'].get('Message', ''))}"
+        text = f"{where} answers {name} with {code}: {readable_reason(answer['Error'].get('Message', ''))}"
         if code in _BUSY or status in (429, 503):
             raise ConnectorUnreachable(text) from None
         if status >= 500:
-            raise (_AnswerLost(text) if _writes(name) else ConnectorUnreachable(text)) from None
-        raise _Rejected(text) from None
+            raise (AnswerLost(text) if _writes(name) else ConnectorUnreachable(text)) from None
+        raise ChangeRejected(text) from None
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.CredentialRetrievalError):
         raise ConnectorError(
             f"{where}: boto3 finds no credentials. Give the machine a role, or set AWS_PROFILE for this application."
@@ -414,7 +396,7 @@ def _explaining(name: str, region: str) -> Iterator[None]:
     ) as error:
         raise ConnectorUnreachable(f"{where} can't be reached ({type(error).__name__}).") from None
     except exceptions.ParamValidationError:
-        raise _Rejected(
+        raise ChangeRejected(
             f"{where} can't be asked for {name} with this certificate: it is too long or has other characters."
         ) from None
     except exceptions.BotoCoreError as error:
@@ -428,7 +410,7 @@ def _writes(name: str) -> bool:
 def _without_answer(name: str, region: str, why: str) -> ConnectorError:
     """Return the error of a call that was sent and not answered: what changes something may have had its effect."""
     text = f"AWS Transfer Family in {region} gave no usable answer to {name} ({why})."
-    return _AnswerLost(f"{text} It is asked first what it holds.") if _writes(name) else ConnectorUnreachable(text)
+    return AnswerLost(f"{text} It is asked first what it holds.") if _writes(name) else ConnectorUnreachable(text)
 
 
 def _roles_to_add(change: ConnectorChange) -> list[str]:
@@ -447,7 +429,7 @@ def _check_limit(profile: _Profile, change: ConnectorChange, where: str) -> None
     """Raise an error before anything is imported if the profile would list too many certificates."""
     count = len(_ids_after(profile, change, {role: f"new {role}" for role in _roles_to_add(change)}))
     if count > MAX_PER_PROFILE:
-        raise _Rejected(
+        raise ChangeRejected(
             f"{where} would list {count} certificates, and AWS takes {MAX_PER_PROFILE}: take some out of it that are "
             "not used any more, then try again."
         )
@@ -460,22 +442,3 @@ def _description(change: ConnectorChange) -> str:
     """Return the description of an import without spaces, by which it is recognized: fingerprint and operation."""
     operation = re.sub(r"[^!-~]", "_", change.operation)
     return f"as2certs:{change.new.sha256[:16]}:{operation}"[:200]
-
-
-def _key_pem(certificate: InstallableCertificate) -> str:
-    if certificate.key is None:
-        raise _Rejected("The private key of this certificate is not here, and AWS needs it: import it first.")
-    pem = certificate.key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return pem.decode("ascii")
-
-
-def _sha256(pem: str) -> str:
-    """Return the SHA-256 of the first certificate of a PEM text; "" if there is none."""
-    try:
-        return load_pem(pem.encode("ascii", "replace"))[0].fingerprint(hashes.SHA256()).hex()
-    except pki.PkiError:
-        return ""
-
-
-def _readable(text: str) -> str:
-    return "".join(one if one.isprintable() else " " for one in text)[:300].strip()

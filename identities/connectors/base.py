@@ -204,6 +204,8 @@ class Connector(Protocol):
     """Whether it can apply a change for one partner alone."""
     sends_keys: ClassVar[bool]
     """Whether private keys of our certificates get to the system by it; else a person takes them there first."""
+    holds_two: ClassVar[bool]
+    """Whether the system can accept the old certificate beside the new one; else a change replaces it."""
     writes_baseline: ClassVar[bool]
     """Whether `write_baseline` writes what is missing; else it only compares."""
 

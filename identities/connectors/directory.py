@@ -70,6 +70,7 @@ class DirectoryConnector:
     )
     signs_per_partner: ClassVar[bool] = True
     sends_keys: ClassVar[bool] = True
+    holds_two: ClassVar[bool] = True
     writes_baseline: ClassVar[bool] = True
 
     @classmethod

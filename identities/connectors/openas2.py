@@ -92,6 +92,7 @@ class OpenAS2Connector:
     )
     signs_per_partner: ClassVar[bool] = True
     sends_keys: ClassVar[bool] = True
+    holds_two: ClassVar[bool] = True
     writes_baseline: ClassVar[bool] = False
 
     @classmethod

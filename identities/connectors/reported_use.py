@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,16 @@ def connector_state(report: Report, change: ConnectorChange) -> ConnectorState:
     if found <= {ConnectorState.NEW, ConnectorState.STORED}:
         return ConnectorState.STORED
     return ConnectorState.OLD if found <= {ConnectorState.OLD, ConnectorState.EMPTY} else ConnectorState.PARTLY
+
+
+def combine_states(states: Collection[ConnectorState]) -> ConnectorState:
+    """Return the state of a station of which the system has several records, each with a state of its own."""
+    found = set(states)
+    if ConnectorState.DRIFT in found:
+        return ConnectorState.DRIFT
+    if found <= {ConnectorState.OLD, ConnectorState.EMPTY}:
+        return ConnectorState.OLD if ConnectorState.OLD in found else ConnectorState.EMPTY
+    return ConnectorState.NEW if found == {ConnectorState.NEW} else ConnectorState.PARTLY
 
 
 def _role_state(role: str, move: str, report: RoleReport, change: ConnectorChange) -> ConnectorState:

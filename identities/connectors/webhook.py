@@ -18,7 +18,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -48,11 +48,10 @@ from identities.connectors.base import (
     Lead,
 )
 from identities.connectors.comparison import hook_phase, name_certificate, name_roles
+from identities.connectors.remote_calls import read_retry_after, readable_reason
 from identities.connectors.reported_use import Report, RoleReport
 
 MIN_SECRET_CHARACTERS = 32
-MAX_REASON_CHARACTERS = 300
-MAX_RETRY_AFTER = timedelta(minutes=5)
 MAX_ROLES, MAX_CERTIFICATES = 20, 50
 LIMITS = Network(connect_seconds=10, read_seconds=30, total_seconds=60, max_body_bytes=64 * 1024)
 """How long a request may take, and how much of an answer is read."""
@@ -136,6 +135,7 @@ class WebhookConnector:
     )
     signs_per_partner: ClassVar[bool] = True
     sends_keys: ClassVar[bool] = False
+    holds_two: ClassVar[bool] = True
     writes_baseline: ClassVar[bool] = False
 
     @classmethod
@@ -288,7 +288,9 @@ class WebhookConnector:
         if isinstance(answer, NoAnswer):
             raise ConnectorUnreachable(f"{self._where} could not be asked what is in use: {answer.detail}.")
         if answer.status in _BUSY:
-            raise ConnectorUnreachable(f"{self._where} is busy (HTTP {answer.status}).", _retry_after(answer))
+            raise ConnectorUnreachable(
+                f"{self._where} is busy (HTTP {answer.status}).", read_retry_after(answer.headers.get("Retry-After"))
+            )
         if answer.status in _SIGNATURE_REFUSED:
             raise ConnectorError(
                 f"{self._where} refuses requests signed with the key {self.key_id} (HTTP {answer.status}): compare key "
@@ -331,7 +333,9 @@ class WebhookConnector:
         reason = self._reason(answer)
         if status in _BUSY:
             return ConnectorResult(
-                ConnectorOutcome.RETRYABLE, f"{self._where} is busy (HTTP {status}){reason}", wait=_retry_after(answer)
+                ConnectorOutcome.RETRYABLE,
+                f"{self._where} is busy (HTTP {status}){reason}",
+                wait=read_retry_after(answer.headers.get("Retry-After")),
             )
         if 300 <= status < 400:
             reason = ": redirects are not followed. Enter the address that it redirects to, if that is right."
@@ -356,8 +360,7 @@ class WebhookConnector:
         return f": {text}" if text else "."
 
     def _readable(self, text: str) -> str:
-        masked = text.replace(self.secret, "•••")
-        return "".join(one if one.isprintable() else " " for one in masked)[:MAX_REASON_CHARACTERS].strip()
+        return readable_reason(text, self.secret)
 
 
 def _payload(change: ConnectorChange) -> dict[str, Any]:
@@ -389,14 +392,6 @@ def _public(certificate: InstallableCertificate) -> dict[str, str]:
 
 def _moment(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _retry_after(answer: Answer) -> timedelta | None:
-    """Return the pause that an answer asks for in seconds (RFC 9110, 10.2.3), at most 5 minutes."""
-    text = answer.headers.get("Retry-After").strip()
-    if not re.fullmatch("[0-9]{1,9}", text):
-        return None
-    return min(timedelta(seconds=int(text)), MAX_RETRY_AFTER)
 
 
 def parse_answer(body: bytes) -> dict[str, RoleReport]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +32,54 @@ from identities.views.common import (
     save_and_redirect,
     update_view,
 )
+
+
+@dataclass(frozen=True)
+class Fact:
+    """An entry of a system's configuration on its page: its label, and how a value is written.
+
+    `otherwise` is shown where there is no value; without both, the entry is left out.
+    """
+
+    name: str
+    label: str
+    otherwise: str = ""
+    write: Callable[[str], str] = str
+    is_code: bool = True
+
+
+def _last_part(resource_id: str) -> str:
+    return resource_id.rpartition("/")[2]
+
+
+_NO_READ_BACK = "none: what is stored is not shown to be in use"
+#: The entries of each kind's configuration that the page shows.
+FACTS: Mapping[str, tuple[Fact, ...]] = {
+    "directory": (
+        Fact("folder", "Folder"),
+        Fact("hook", "Hook", "none"),
+        Fact("read_back", "Read-back", _NO_READ_BACK),
+        Fact("file_names", "Files"),
+    ),
+    "openas2": (
+        Fact("keystore", "Keystore"),
+        Fact("keystore_seconds", "Keystore is read", write="every {} s".format, is_code=False),
+        Fact("partnerships", "Partnerships"),
+        Fact("partnerships_seconds", "Partnerships are read", write="every {} s".format, is_code=False),
+        Fact("rest_url", "Read-back", _NO_READ_BACK),
+    ),
+    "webhook": (Fact("webhook_url", "Webhook"), Fact("webhook_key_id", "Key ID")),
+    "aws_transfer": (Fact("aws_region", "Region"), Fact("aws_profiles", "Profiles")),
+    "azure_logic": (
+        Fact("azure_account", "Integration account", write=_last_part),
+        Fact("azure_vault", "Key vault", "none: only certificates of partners can be changed", _last_part),
+        Fact("azure_agreements", "Agreements", "all of the account"),
+    ),
+    "files_com": (
+        Fact("files_com_site", "Site", write="{}.files.com".format),
+        Fact("files_com_records", "Stations and partners", "found by their AS2 ID"),
+    ),
+}
 
 #: Failed baselines that the page of a system lists.
 MAX_FAILURES = 50
@@ -75,13 +125,27 @@ def system_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
 
 
 def _describe_connector(system: AS2System) -> dict[str, Any]:
-    """Return what a system's connector is called, how changes get there, and whether it writes the baseline."""
+    """Return what a system's connector is called, its configuration, and how changes and the baseline get there."""
     kind = CONNECTORS.get(system.connector)
     return {
         "label": dict(CONNECTOR_CHOICES).get(system.connector, system.connector),
+        "facts": list(_describe_config(system)),
         "summary": kind.summary if kind else "",
         "writes_baseline": kind is not None and kind.writes_baseline,
     }
+
+
+def _describe_config(system: AS2System) -> Iterator[tuple[str, str, bool]]:
+    """Yield label and text of what a system's configuration says, and whether the text is code."""
+    for fact in FACTS.get(system.connector, ()):
+        value = system.config.get(fact.name) or ""
+        if isinstance(value, str):
+            value = [line for line in value.splitlines() if line.strip()]
+        listed = ", ".join(value) if isinstance(value, list) else str(value)
+        if listed:
+            yield fact.label, fact.write(listed), fact.is_code
+        elif fact.otherwise:
+            yield fact.label, fact.otherwise, False
 
 
 def _describe_baselines(system: AS2System) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from tests.stack import ROOT
 #: What opens connections, or runs programs that could.
 OPENERS = frozenset(
     {
-        "aiohttp", "amqp", "asyncio", "boto3", "botocore", "django.core.mail.backends.smtp", "dns", "ftplib",
-        "http.client", "http.server",
+        "aiohttp", "amqp", "asyncio", "azure", "boto3", "botocore", "django.core.mail.backends.smtp", "dns",
+        "files_sdk", "ftplib", "http.client", "http.server",
         "httplib2", "httpx", "imaplib", "kombu", "ldap", "ldap3", "multiprocessing.connection", "nntplib", "os.popen",
         "os.posix_spawn", "os.posix_spawnp", "os.system", "paramiko", "poplib", "psycopg", "psycopg2", "pty", "pycurl",
         "redis", "requests", "smtplib", "socket", "socketserver", "ssl", "subprocess", "telnetlib", "tornado",
@@ -45,6 +45,8 @@ KNOWN: dict[str, tuple[set[str], str]] = {
         "sends to public addresses, and to AS2CERTS_AS2_NETWORKS and AS2CERTS_CONNECTOR_NETWORKS",
     ),
     "identities/connectors/aws_transfer.py": ({"boto3", "botocore"}, "asks AWS in the region that a form names"),
+    "identities/connectors/azure_api.py": ({"azure"}, "asks Azure about the account and the vault that a form names"),
+    "identities/connectors/files_com.py": ({"files_sdk"}, "asks the site of Files.com that a form names"),
     "identities/connectors/openas2.py": ({"http.client"}, "asks an address of AS2CERTS_OPENAS2_REST"),
     "identities/connectors/openas2_keystore.py": ({"subprocess"}, "runs keytool"),
     "identities/connectors/webhook.py": ({"ssl"}, "reads the CA that a form names"),

@@ -216,6 +216,8 @@ def test_only_active_systems_are_written_to(root: Path, archived: bool) -> None:
     [
         ("directory", "written", "not written", "could not be written to"),
         ("aws_transfer", "matches", "differs", "could not be matched with"),
+        ("azure_logic", "matches", "differs", "could not be matched with"),
+        ("files_com", "matches", "differs", "could not be matched with"),
     ],
 )
 def test_the_page_tells_a_baseline_that_is_written_from_one_that_is_compared(

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 from django.conf import LazySettings
 
-from identities.connectors import CONNECTOR_CHOICES, CONNECTORS, MANUAL, connector_for, may_sign_per_partner
+from identities.connectors import (
+    CONNECTOR_CHOICES,
+    CONNECTORS,
+    MANUAL,
+    connector_for,
+    may_hold_two,
+    may_sign_per_partner,
+)
 from identities.connectors.base import ConnectorError, ConnectorOutcome
 from identities.connectors.directory import DirectoryConnector
 from identities.models import AS2System
@@ -69,3 +76,14 @@ def test_manual_changes_and_directories_can_sign_per_partner_and_unknown_kinds_c
     assert may_sign_per_partner(MANUAL)
     assert may_sign_per_partner("directory")
     assert not may_sign_per_partner("telepathy")
+
+
+def test_an_agreement_of_azure_signs_for_one_partner_and_holds_one_certificate() -> None:
+    assert may_sign_per_partner("azure_logic")
+    assert not may_hold_two("azure_logic")
+
+
+def test_files_com_holds_one_certificate_and_a_person_knows_what_another_system_holds() -> None:
+    assert not may_hold_two("files_com")
+    assert may_hold_two("aws_transfer")
+    assert may_hold_two(MANUAL)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -416,3 +418,112 @@ def test_what_does_not_connect_aws_is_refused_at_its_field(
 ) -> None:
     fields = {"connector": "aws_transfer", "aws_region": "eu-central-1", "aws_profiles": "", field: value}
     assert message in create(operator, **fields).context["form"].errors[field][0]
+
+
+FILES_COM = {
+    "connector": "files_com",
+    "files_com_site": "acme",
+    "files_com_api_key": "0123456789abcdefTestKey",
+    "files_com_records": "partner NORTHWIND 34",
+    **keeps_both("no"),
+}
+
+
+def test_the_api_key_of_files_com_is_sealed_and_never_shown_again(operator: Client) -> None:
+    create(operator, **FILES_COM)
+    system = AS2System.objects.get()
+    assert system.config == {"files_com_site": "acme", "files_com_records": "partner NORTHWIND 34"}
+    assert read_credentials(system) == {"files_com_api_key": FILES_COM["files_com_api_key"]}
+    shown = operator.get(reverse("system-update", args=[system.uid])).content.decode()
+    detail = operator.get(system.get_absolute_url()).content.decode()
+    assert "One is stored. Leave it empty to keep it." in shown
+    assert "acme.files.com" in detail
+    assert "partner NORTHWIND 34" in detail
+    assert FILES_COM["files_com_api_key"] not in shown + detail + str(trail()[-1].new)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("files_com_site", "https://acme.files.com", "first part of its address"),
+        ("files_com_site", "", "first part of its address"),
+        ("files_com_api_key", "", "letters and digits"),
+        ("files_com_records", "NORTHWIND 34", "no station or partner"),
+        ("decrypts_with_two", "yes", "holds one certificate at a time"),
+        ("verifies_mdns_with_two", "yes", "holds one certificate at a time"),
+        ("signs_messages_per_partner", "yes", "one certificate for all partners"),
+    ],
+)
+def test_what_does_not_connect_files_com_is_refused_at_its_field(
+    operator: Client, field: str, value: str, message: str
+) -> None:
+    assert message in create(operator, **FILES_COM | {field: value}).context["form"].errors[field][0]
+    assert not AS2System.objects.exists()
+
+
+def test_a_key_of_another_connector_is_not_kept(operator: Client) -> None:
+    create(operator, **FILES_COM)
+    system = AS2System.objects.get()
+    operator.post(reverse("system-update", args=[system.uid]), form_data(**keeps_both("no")))
+    system.refresh_from_db()
+    assert (system.config, read_credentials(system)) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("config", "shown"),
+    [
+        ({"folder": "a", "file_names": ["{as2_id}-{role}.cer", "x-{role}.pem"]}, "{as2_id}-{role}.cer, x-{role}.pem"),
+        ({"folder": "a"}, "none: what is stored is not shown to be in use"),
+    ],
+)
+def test_the_page_shows_the_configuration(operator: Client, config: dict[str, Any], shown: str) -> None:
+    system = AS2System.objects.create(name="One", connector="directory", config=config)
+    assert shown in operator.get(system.get_absolute_url()).content.decode()
+
+
+AZURE_PREFIX = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/b2b/providers"
+AZURE = {
+    "connector": "azure_logic",
+    "azure_account": f"{AZURE_PREFIX}/Microsoft.Logic/integrationAccounts/acme",
+    "azure_vault": f"{AZURE_PREFIX}/Microsoft.KeyVault/vaults/acme-as2",
+    "azure_agreements": "ACME-NORTHWIND\nACME-FABRIKAM",
+    **keeps_both("no"),
+}
+
+
+def test_azure_takes_resource_ids_and_no_credentials(operator: Client) -> None:
+    create(operator, **AZURE | SIGNS_PER_PARTNER)
+    system = AS2System.objects.get()
+    assert system.config == {name: AZURE[name] for name in ("azure_account", "azure_vault", "azure_agreements")}
+    assert system.sealed_credentials is None
+    page = operator.get(system.get_absolute_url()).content.decode()
+    assert "acme-as2</dd>" in page
+    assert "ACME-NORTHWIND, ACME-FABRIKAM" in page
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("azure_account", "", "resource ID of an integration account"),
+        ("azure_account", "https://management.azure.com/", "resource ID of an integration account"),
+        ("azure_vault", "https://acme-as2.vault.azure.net", "resource ID of a key vault"),
+        ("verifies_messages_with_two", "yes", "holds one certificate at a time"),
+    ],
+)
+def test_what_does_not_connect_azure_is_refused_at_its_field(
+    operator: Client, field: str, value: str, message: str
+) -> None:
+    assert message in create(operator, **AZURE | {field: value}).context["form"].errors[field][0]
+    assert not AS2System.objects.exists()
+
+
+@pytest.mark.parametrize("values", [AZURE, FILES_COM])
+def test_a_check_without_the_optional_package_says_what_to_install(
+    operator: Client, monkeypatch: pytest.MonkeyPatch, values: dict[str, str]
+) -> None:
+    for package in ("azure.identity", "azure.core", "files_sdk"):
+        monkeypatch.setitem(sys.modules, package, None)
+    create(operator, **values)
+    system = AS2System.objects.get()
+    page = operator.post(reverse("system-check", args=[system.uid]), follow=True).content.decode()
+    assert re.search(r"install what requirements-(azure|files-com)\.txt names", page)

@@ -261,6 +261,8 @@ def test_a_step_that_a_later_one_has_replaced_is_not_repeated(clock: FakeClock, 
         ("openas2", {}, "reads its keystore and its partnerships again"),
         ("webhook", {}, "is sent to the webhook again"),
         ("aws_transfer", {}, ""),
+        ("azure_logic", {}, ""),
+        ("files_com", {}, ""),
     ],
 )
 def test_a_step_is_repeated_where_its_connector_has_something_to_repeat(
