@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -36,16 +36,24 @@ from identities.views.common import (
 
 @dataclass(frozen=True)
 class Fact:
-    """An entry of a system's configuration on its page: its label, how it is written, and the text without a value."""
+    """An entry of a system's configuration on its page: its label, and how a value is written.
+
+    `otherwise` is shown where there is no value; without both, the entry is left out.
+    """
 
     name: str
     label: str
     otherwise: str = ""
-    text: str = "{}"
+    write: Callable[[str], str] = str
+    is_code: bool = True
+
+
+def _last_part(resource_id: str) -> str:
+    return resource_id.rpartition("/")[2]
 
 
 _NO_READ_BACK = "none: what is stored is not shown to be in use"
-#: The entries of each kind's configuration that the page shows; those without a value and another text are left out.
+#: The entries of each kind's configuration that the page shows.
 FACTS: Mapping[str, tuple[Fact, ...]] = {
     "directory": (
         Fact("folder", "Folder"),
@@ -55,20 +63,20 @@ FACTS: Mapping[str, tuple[Fact, ...]] = {
     ),
     "openas2": (
         Fact("keystore", "Keystore"),
-        Fact("keystore_seconds", "Keystore is read", text="every {} s"),
+        Fact("keystore_seconds", "Keystore is read", write="every {} s".format, is_code=False),
         Fact("partnerships", "Partnerships"),
-        Fact("partnerships_seconds", "Partnerships are read", text="every {} s"),
+        Fact("partnerships_seconds", "Partnerships are read", write="every {} s".format, is_code=False),
         Fact("rest_url", "Read-back", _NO_READ_BACK),
     ),
     "webhook": (Fact("webhook_url", "Webhook"), Fact("webhook_key_id", "Key ID")),
     "aws_transfer": (Fact("aws_region", "Region"), Fact("aws_profiles", "Profiles")),
     "azure_logic": (
-        Fact("azure_account", "Integration account"),
-        Fact("azure_vault", "Key vault", "none: only certificates of partners can be changed"),
+        Fact("azure_account", "Integration account", write=_last_part),
+        Fact("azure_vault", "Key vault", "none: only certificates of partners can be changed", _last_part),
         Fact("azure_agreements", "Agreements", "all of the account"),
     ),
     "files_com": (
-        Fact("files_com_site", "Site", text="{}.files.com"),
+        Fact("files_com_site", "Site", write="{}.files.com".format),
         Fact("files_com_records", "Stations and partners", "found by their AS2 ID"),
     ),
 }
@@ -135,7 +143,7 @@ def _describe_config(system: AS2System) -> Iterator[tuple[str, str, bool]]:
             value = [line for line in value.splitlines() if line.strip()]
         listed = ", ".join(value) if isinstance(value, list) else str(value)
         if listed:
-            yield fact.label, fact.text.format(listed), fact.text.startswith("{}")
+            yield fact.label, fact.write(listed), fact.is_code
         elif fact.otherwise:
             yield fact.label, fact.otherwise, False
 
