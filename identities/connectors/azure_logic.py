@@ -321,12 +321,17 @@ class AzureLogicConnector:
         return f"In {self.api.name}, the agreements {list_some([one.name for one in account.agreements])}"
 
     def _check_possible(self, account: _Account, change: ConnectorChange) -> None:
-        """Raise ChangeRejected for what an agreement has no room for, and for drift."""
+        """Raise ChangeRejected for what an agreement has no room for, a key without a vault, and drift."""
         if "add" in change.moves.values():
             raise ChangeRejected(
                 "An agreement of Azure Logic Apps names one certificate for each purpose, so the old one is not "
                 "accepted beside the new one: choose “no” in the form of this AS2 system for decrypting and verifying "
                 "with two, and plan the change anew."
+            )
+        if change.side == "own" and not self.api.vault and _find_certificate(account, change) is None:
+            raise ChangeRejected(
+                "Azure Logic Apps takes private keys from Key Vault only: name a key vault in the form of this AS2 "
+                "system."
             )
         for one in account.agreements:
             report = account.report(one, change.moves)
@@ -354,11 +359,6 @@ class AzureLogicConnector:
 
     def _ensure_key(self, new: InstallableCertificate, name: str) -> dict[str, Any]:
         """Return the reference to the private key in Key Vault, to which it is imported unless it is there."""
-        if not self.api.vault:
-            raise ChangeRejected(
-                "Azure Logic Apps takes private keys from Key Vault only: name a key vault in the form of this AS2 "
-                "system."
-            )
         found, _ = self.api.call("GET", self.api.in_vault(f"certificates/{name}"), may_lack=True)
         if not found:
             body = {"value": base64.b64encode(_pkcs12(new)).decode("ascii")}
@@ -427,7 +427,9 @@ class AzureLogicConnector:
         """Return the certificates of the account by their names in small letters, which Azure does not tell apart."""
         found = {}
         for one in self.api.read_all("certificates"):
-            name, properties = str(one.get("name")), one.get("properties") or {}
+            name, properties = str(one.get("name")), one.get("properties")
+            if not isinstance(properties, dict):
+                raise ConnectorUnreachable(f"{self.api.name} gave no usable answer about the certificate {name}.")
             sha256 = _sha256(properties.get("publicCertificate"))
             found[name.lower()] = _Certificate(name, sha256, bool(properties.get("key")))
         return found

@@ -234,6 +234,27 @@ MUTATIONS = (
         ("tests/identities/connectors/test_hooks.py",),
     ),
     Mutation(
+        "a failed write to Files.com is read before anything else",
+        "identities/connectors/files_com.py",
+        "            self._look_after_failure(record, change, error)",
+        "            raise error",
+        ("tests/identities/connectors/test_files_com.py",),
+    ),
+    Mutation(
+        "an agreement of Azure is written only as it was read",
+        "identities/connectors/azure_logic.py",
+        "etag=before.etag",
+        'etag=""',
+        ("tests/identities/connectors/test_azure_logic.py",),
+    ),
+    Mutation(
+        "a token of Azure goes nowhere else",
+        "identities/connectors/azure_api.py",
+        "if _origin(url) == _origin(self.management_url):",
+        "if True:",
+        ("tests/identities/connectors/test_azure_logic.py",),
+    ),
+    Mutation(
         "an administrator can't change a superuser",
         "as2certs/accounts/admin.py",
         "if obj.is_superuser or any(",

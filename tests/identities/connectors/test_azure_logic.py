@@ -183,6 +183,8 @@ def test_our_own_certificate_needs_a_vault(azure: Azure) -> None:
     result = connector(azure, vault="").apply(switch())
     assert result.outcome is ConnectorOutcome.REJECTED
     assert "name a key vault" in result.message
+    with pytest.raises(ConnectorError, match="name a key vault"):
+        connector(azure, vault="").difference(switch())
     assert azure.writes == []
 
 
@@ -352,13 +354,41 @@ def test_a_refused_call_leaves_the_old_certificate(azure: Azure, call: str) -> N
     assert ours(azure) == {C1.sha256}
 
 
-@pytest.mark.parametrize("fault", [cut, truncated, answering(200, b"{no json"), answering(200, {"value": [1]})])
-def test_an_unreadable_account_is_unreachable_and_nothing_is_written(azure: Azure, fault: Fault) -> None:
-    azure.in_place_of["GET agreements"] = [fault] * 3
+@pytest.mark.parametrize("call", ["GET agreements", "GET certificates"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        cut,
+        truncated,
+        answering(200, b"{no json"),
+        answering(200, {"value": [1]}),
+        answering(200, b'{"value": ' + b"[" * 10_000),
+    ],
+)
+def test_an_unreadable_account_is_unreachable_and_nothing_is_written(azure: Azure, call: str, fault: Fault) -> None:
+    azure.in_place_of[call] = [fault] * 3
     assert connector(azure).apply(switch()).outcome is ConnectorOutcome.UNREACHABLE
     assert connector(azure).verify(switch()).outcome is ConnectorOutcome.UNREACHABLE
     with pytest.raises(ConnectorUnreachable):
         connector(azure).state(switch())
+    assert azure.writes == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"name": FIRST, "properties": None},
+        {"name": FIRST, "properties": {"agreementType": "AS2", "hostIdentity": {}, "guestIdentity": {}, "content": 1}},
+        {"name": 1},
+    ],
+)
+def test_a_malformed_agreement_is_left_out_and_a_malformed_certificate_stops(
+    azure: Azure, data: dict[str, Any]
+) -> None:
+    azure.in_place_of["GET agreements"] = [answering(200, {"value": [data]})]
+    assert "no AS2 agreement with the host identity" in connector(azure).apply(switch()).message
+    azure.in_place_of["GET certificates"] = [answering(200, {"value": [{"name": "x", "properties": [data]}]})]
+    assert connector(azure).apply(switch()).outcome is ConnectorOutcome.UNREACHABLE
     assert azure.writes == []
 
 
