@@ -72,7 +72,7 @@ def may_sign_per_partner(kind: str) -> bool:
 
 
 def may_hold_two(kind: str) -> bool:
-    """Return whether a system with this kind of connector can accept two certificates; only its person knows others."""
+    """Return whether a system with this kind of connector can accept two certificates; a person knows for theirs."""
     return kind not in CONNECTORS or CONNECTORS[kind].holds_two
 
 

@@ -381,6 +381,8 @@ class FilesComConnector:
                 yield client
         except (errors.APIError, errors.APIConnectionError) as error:
             raise self._explain(error, writes=writes) from None
+        except RecursionError:  # JSON that is nested too deeply
+            raise self._without_answer("", is_lost=writes) from None
         except errors.Error as error:  # nothing was sent
             raise ChangeRejected(f"{self._site} can't be asked ({type(error).__name__}).") from None
 
@@ -394,7 +396,10 @@ class FilesComConnector:
         if status and 400 <= status < 500:
             return ChangeRejected(f"{self._site} refuses the call (HTTP {status}){self._reason(error)}")
         shown = f" (HTTP {status})" if status else ""
-        if error.remote_outcome_unknown and writes:
+        return self._without_answer(shown, is_lost=writes and error.remote_outcome_unknown)
+
+    def _without_answer(self, shown: str, *, is_lost: bool) -> ConnectorError:
+        if is_lost:
             return AnswerLost(f"{self._site} was sent the change and gave no usable answer{shown}.")
         return ConnectorUnreachable(f"{self._site} can't be reached, or gives no usable answer{shown}.")
 
@@ -414,9 +419,11 @@ def _resource(client: Any, side: str) -> Any:
 
 
 def _record(side: Literal["own", "partner"], found: Any) -> _Record:
+    if not isinstance(found.id, int):
+        raise ConnectorUnreachable("Files.com answers with a record without an ID.")
     return _Record(
         side,
-        int(found.id or 0),
+        found.id,
         str(found.name or ""),
         pem_sha256(str(found.public_certificate or "")),
         str(getattr(found, "mdn_validation_level", None) or ""),

@@ -172,6 +172,7 @@ LOST: Mapping[str, Fault] = {
     "truncated": truncated,
     "garbage": answering(200, b"{no json"),
     "wrong shape": answering(200, b"[]"),
+    "deep": answering(200, b"[" * 10_000),
     "HTML": answering(502, b"<html>"),
     "500": answering(500, {"type": "server-error", "http-code": 500}),
     "503": answering(503, {"type": "service-unavailable", "http-code": 503}),
@@ -258,7 +259,17 @@ def test_a_busy_site_is_left_alone_for_as_long_as_it_asks(site: FilesCom, status
     assert carried_out(site, switch()) == [ConnectorOutcome.APPLIED]
 
 
-@pytest.mark.parametrize("fault", [cut, truncated, answering(200, b"{no json"), answering(200, b'{"id": 1}')])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        cut,
+        truncated,
+        answering(200, b"{no json"),
+        answering(200, b'{"id": 1}'),
+        answering(200, b'[{"id": "x", "name": 1}]'),
+        answering(200, b"[" * 10_000),
+    ],
+)
 def test_an_unreadable_site_is_unreachable_and_nothing_is_written(site: FilesCom, fault: Fault) -> None:
     site.in_place_of["GET as2_stations"] = [fault] * 3
     assert connector(site).apply(switch()).outcome is ConnectorOutcome.UNREACHABLE
