@@ -69,3 +69,20 @@ def serve(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
         server.server_close()
         thread.join(10)
         assert not thread.is_alive()
+
+
+@contextmanager
+def serve_proxy() -> Iterator[tuple[str, list[str]]]:
+    """Run a proxy that refuses every tunnel, and provide its URL and the targets that it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:
+            asked.append(self.path)
+            self.send_error(403)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Keep standard error quiet."""
+
+    with serve(Handler) as port:
+        yield f"http://127.0.0.1:{port}", asked

@@ -22,7 +22,7 @@ from identities.connectors.base import (
     ConnectorState,
     ConnectorUnreachable,
 )
-from tests.identities.connectors.api_server import Fault, answering, cut, silent, truncated
+from tests.identities.connectors.api_server import Fault, answering, cut, serve_proxy, silent, truncated
 from tests.identities.connectors.azure_server import ACCOUNT, IDENTITY_HEADER, VAULT, Azure, serve_azure
 from tests.identities.connectors.changes import AS2_ID, C1, C2, C3, P1, P2, change, choice, item, rollback_change
 
@@ -441,6 +441,19 @@ def test_a_redirect_is_not_followed_with_the_token(azure: Azure) -> None:
         azure.in_place_of["GET agreements"] = [answering(307, b"", Location=f"{other.url}{ACCOUNT}/agreements")]
         assert connector(azure).apply(switch()).outcome is ConnectorOutcome.REJECTED
         assert other.calls == []
+
+
+def test_its_addresses_are_asked_through_the_proxy_of_the_environment(
+    azure: Azure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = AzureApi(ACCOUNT, VAULT)
+    with serve_proxy() as (proxy, asked):
+        monkeypatch.setenv("https_proxy", proxy)  # it is looked at before HTTPS_PROXY
+        monkeypatch.setenv("no_proxy", "127.0.0.1")  # from where the token comes
+        assert AzureLogicConnector(api).apply(switch()).outcome is ConnectorOutcome.UNREACHABLE
+        with pytest.raises(ConnectorUnreachable):
+            api.call("GET", api.in_vault("certificates/x"))
+    assert asked == ["management.azure.com:443", "acme-as2.vault.azure.net:443"]
 
 
 # Credentials.

@@ -20,7 +20,7 @@ from identities.connectors.base import (
     ConnectorUnreachable,
 )
 from identities.connectors.files_com import FilesComConnector, parse_records
-from tests.identities.connectors.api_server import Fault, answering, cut, silent, truncated
+from tests.identities.connectors.api_server import Fault, answering, cut, serve_proxy, silent, truncated
 from tests.identities.connectors.changes import AS2_ID, C1, C2, C3, P1, P2, change, choice, item, rollback_change
 from tests.identities.connectors.files_com_server import API_KEY, PARTNERS, STATIONS, FilesCom, serve_files_com
 
@@ -292,6 +292,14 @@ def test_a_site_that_is_down_is_unreachable(site: FilesCom) -> None:
         down = connector(other)
     assert down.apply(switch()).outcome is ConnectorOutcome.UNREACHABLE
     assert down.check().outcome is ConnectorOutcome.REJECTED
+
+
+def test_its_address_is_asked_through_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve_proxy() as (proxy, asked):
+        monkeypatch.setenv("https_proxy", proxy)  # it is looked at before HTTPS_PROXY
+        result = FilesComConnector("acme", API_KEY).apply(switch())
+    assert result.outcome is ConnectorOutcome.UNREACHABLE
+    assert asked == ["acme.files.com:443"]
 
 
 def test_an_expired_api_key_is_named_and_never_shown(site: FilesCom) -> None:
