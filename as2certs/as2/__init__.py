@@ -8,9 +8,10 @@ sentence for the operator.
 from as2certs.as2.addresses import IpNetwork, read_url
 from as2certs.as2.cms import CertificateId
 from as2certs.as2.errors import AddressRefused, AlgorithmNotSupported, As2Error
-from as2certs.as2.judging import CertificateFacts, MicResult, Partner, Verdict, judge
+from as2certs.as2.judging import CertificateFacts, MicResult, Partner, Verdict, is_mdn_awaited, judge, judge_mdn
 from as2certs.as2.mdn import Disposition, Mdn, MdnDraft, build_mdn, read_mdn
 from as2certs.as2.messages import (
+    TEST_MARKER,
     ComposedMessage,
     Draft,
     Encryption,
@@ -25,6 +26,7 @@ from as2certs.as2.sending import Answer, Network, NoAnswer, Obstacle, Outcome, T
 from as2certs.as2.verdict_texts import VerdictKind
 
 __all__ = [
+    "TEST_MARKER",
     "AddressRefused",
     "AlgorithmNotSupported",
     "Answer",
@@ -54,7 +56,9 @@ __all__ = [
     "build_mdn",
     "compose",
     "fetch",
+    "is_mdn_awaited",
     "judge",
+    "judge_mdn",
     "new_message_id",
     "read_mdn",
     "read_url",
