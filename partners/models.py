@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 import zlib
+from datetime import datetime
 from typing import ClassVar, Self
 
 from django.db import models
@@ -327,7 +328,8 @@ class Probe(BackgroundJob):
     """A test message to a partner, and what its answer showed; see ``partners.probes``.
 
     ``sent_at`` is stored before the first byte leaves: a message without an answer that has it may have arrived, and is
-    never sent again.
+    never sent again. While its asynchronous MDN is awaited, its lease ends at ``mdn_due_at``; see
+    ``partners.probes.async_mdns``.
     """
 
     class Purpose(models.TextChoices):
@@ -345,6 +347,12 @@ class Probe(BackgroundJob):
     sentence = models.TextField(blank=True)
     next_step = models.TextField(blank=True)
     facts = models.JSONField(default=dict, help_text="What the answer showed beside the verdict.")
+    asks_async_mdn = models.BooleanField(
+        "asynchronous MDN", default=False, help_text="Whether the MDN is to come by itself, and not in the answer."
+    )
+    mics = models.JSONField(default=list, help_text="By each digest, as in an MDN: an asynchronous one names one.")
+    mdn_due_at = models.DateTimeField(null=True, blank=True, help_text="Until when an asynchronous MDN is awaited.")
+    mdn_at = models.DateTimeField(null=True, blank=True, help_text="When an asynchronous MDN came, also one too late.")
     request = models.BinaryField(null=True, editable=False, help_text="As it was sent, compressed by zlib.")
     answer = models.BinaryField(null=True, editable=False, help_text="As it came, compressed by zlib.")
 
@@ -368,6 +376,27 @@ class Probe(BackgroundJob):
 
     def get_absolute_url(self) -> str:
         return reverse("probe-detail", args=[self.uid])
+
+    def await_mdn(self, until: datetime, **columns: object) -> None:
+        """Keep the message until its asynchronous MDN comes, at most until then (UTC); a worker settles it afterwards.
+
+        Raises JobLost, also if the MDN came meanwhile.
+        """
+        self._write(lease_until=until, mdn_due_at=until, attempts=0, **columns)
+
+    @property
+    def is_awaiting_mdn(self) -> bool:
+        return self.state == self.State.WORKING and self.mdn_due_at is not None
+
+    @property
+    def has_late_mdn(self) -> bool:
+        """Return whether an MDN came after the verdict that none had come."""
+        return self.mdn_at is not None and self.kind == VerdictKind.DELIVERED_NOT_CONFIRMED and not self.disposition
+
+    @property
+    def disposition(self) -> str:
+        """Return what the MDN that was judged says; empty if there was none."""
+        return str(self.facts.get("disposition", ""))
 
     @property
     def is_accepted(self) -> bool:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.django_db
 OPEN = {"login", "account_login", "mfa_authenticate", "sign-on", "sign-on-return", "healthz", "readyz"}
 
 #: Addresses for machines, which show a key or a signed token in place of a login.
-BY_KEY = {"bounce-in", "mail-stop"}
+BY_KEY = {"as2-mdn", "bounce-in", "mail-stop"}
 
 #: A partner's pages: the link is the whole right to see them.
 BY_LINK = {

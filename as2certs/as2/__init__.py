@@ -7,6 +7,7 @@ sentence for the operator.
 
 from as2certs.as2.addresses import IpNetwork, read_url
 from as2certs.as2.cms import CertificateId
+from as2certs.as2.cms.digests import read_mic
 from as2certs.as2.errors import AddressRefused, AlgorithmNotSupported, As2Error
 from as2certs.as2.judging import CertificateFacts, MicResult, Partner, Verdict, is_mdn_awaited, judge, judge_mdn
 from as2certs.as2.mdn import Disposition, Mdn, MdnDraft, build_mdn, read_mdn
@@ -61,6 +62,7 @@ __all__ = [
     "judge_mdn",
     "new_message_id",
     "read_mdn",
+    "read_mic",
     "read_url",
     "receive",
     "reply",

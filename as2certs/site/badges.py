@@ -124,6 +124,8 @@ def probe_badge(probe: Probe) -> Badge:
     """Return the badge of a test message: its verdict, or its state while there is none."""
     if probe.kind:
         return PROBE_BADGES[VerdictKind(probe.kind)]
+    if probe.is_awaiting_mdn:
+        return make_badge("neutral", "waiting for its MDN", "hourglass")
     failed = probe.state == Probe.State.FAILED
     return make_badge("urgent", "not sent") if failed else make_badge("neutral", probe.get_state_display(), "hourglass")
 

@@ -425,6 +425,30 @@ class Migration(migrations.Migration):
                 ("sentence", models.TextField(blank=True)),
                 ("next_step", models.TextField(blank=True)),
                 ("facts", models.JSONField(default=dict, help_text="What the answer showed beside the verdict.")),
+                (
+                    "asks_async_mdn",
+                    models.BooleanField(
+                        default=False,
+                        help_text="Whether the MDN is to come by itself, and not in the answer.",
+                        verbose_name="asynchronous MDN",
+                    ),
+                ),
+                (
+                    "mics",
+                    models.JSONField(
+                        default=list, help_text="By each digest, as in an MDN: an asynchronous one names one."
+                    ),
+                ),
+                (
+                    "mdn_due_at",
+                    models.DateTimeField(blank=True, help_text="Until when an asynchronous MDN is awaited.", null=True),
+                ),
+                (
+                    "mdn_at",
+                    models.DateTimeField(
+                        blank=True, help_text="When an asynchronous MDN came, also one too late.", null=True
+                    ),
+                ),
                 ("request", models.BinaryField(help_text="As it was sent, compressed by zlib.", null=True)),
                 ("answer", models.BinaryField(help_text="As it came, compressed by zlib.", null=True)),
                 (

@@ -27,9 +27,12 @@ def partnership_probes(request: HttpRequest, uid: UUID) -> HttpResponse:
     """List the test messages to a partner, and send another one; ``?sign=`` names a certificate (public id)."""
     partnership, now = _get_partnership(uid), database_now()
     choices = requests.find_choices(partnership, now=now)
-    form = ProbeForm(choices, post_data(request), initial={"signing": request.GET.get("sign")})
+    mdn = "async" if requests.asked_async_mdn(partnership) else "sync"
+    form = ProbeForm(choices, post_data(request), initial={"signing": request.GET.get("sign"), "mdn": mdn})
     if request.method == "POST" and form.is_valid():
-        spec = requests.ProbeSpec(form.cleaned_data["signing"], form.cleaned_data["encryption"])
+        chosen = form.cleaned_data
+        is_async = chosen["mdn"] == "async"
+        spec = requests.ProbeSpec(chosen["signing"], chosen["encryption"], asks_async_mdn=is_async)
         try:
             return redirect(requests.request_probe(partnership, spec, by=Actor.of(request), now=now))
         except ProbeRefused as error:
