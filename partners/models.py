@@ -408,3 +408,63 @@ class Probe(BackgroundJob):
         """Return the "request" or the "answer" with its headers; empty if there is none."""
         kept = getattr(self, part)
         return zlib.decompress(bytes(kept)) if kept else b""
+
+
+class ReceivedMessageQuerySet(BackgroundJobQuerySet):
+    def for_list(self) -> Self:
+        """Load what lists show, without the bytes of MDNs and certificates."""
+        certificates = ("signed_with", "encrypted_to")
+        unread = [f"{one}__{column}" for one in certificates for column in ("der", "chain_pem")]
+        return self.select_related(*certificates).defer("mdn", *unread)
+
+
+class ReceivedMessage(BackgroundJob):
+    """A test message from a partner, and what it showed; see ``partners.probes.receiving``.
+
+    Its content is not kept. As a job it is the delivery of an asynchronous MDN; otherwise it is done from the start.
+    """
+
+    partnership = models.ForeignKey(Partnership, on_delete=models.PROTECT, related_name="received_messages")
+    message_id = models.CharField("Message-ID", max_length=998)
+    signed_with = models.ForeignKey(
+        PartnerCertificate, null=True, blank=True, on_delete=models.PROTECT, related_name="received_messages"
+    )
+    encrypted_to = models.ForeignKey(
+        IdentityCertificate, null=True, blank=True, on_delete=models.PROTECT, related_name="received_messages"
+    )
+    signed_sha256 = models.CharField(
+        max_length=64,
+        blank=True,
+        help_text="Of what the signature covers; only of a message that is evidence, so that it counts once.",
+    )
+    repeats = models.PositiveIntegerField(default=0, help_text="How often the same message came again.")
+    problem = models.CharField(
+        max_length=60, blank=True, help_text="The modifier of the MDN; empty if it was accepted."
+    )
+    sentence = models.TextField()
+    next_step = models.TextField()
+    facts = models.JSONField(default=dict, help_text="What the message showed beside its certificates.")
+    mdn_url = models.CharField("URL of the MDN", max_length=300, blank=True, help_text="Empty: in the answer.")
+    mdn = models.BinaryField(null=True, editable=False, help_text="As it is delivered later, compressed by zlib.")
+
+    objects: ClassVar = ReceivedMessageQuerySet.as_manager()
+
+    class Meta(BackgroundJob.Meta):
+        verbose_name = "received test message"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["partnership", "signed_sha256"],
+                condition=~Q(signed_sha256=""),
+                name="partners_received_message_once",
+            )
+        ]
+        indexes = [
+            models.Index(fields=["created_at", "id"], condition=Q(state__in=BUSY), name="partners_mdns_to_deliver"),
+            models.Index(fields=["partnership", "-id"], name="partners_received_messages"),
+        ]
+
+    def __str__(self) -> str:
+        return f"test message from {self.partnership.partner}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("received-message-detail", args=[self.uid])

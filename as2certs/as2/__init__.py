@@ -21,8 +21,8 @@ from as2certs.as2.messages import (
     compose,
     new_message_id,
 )
-from as2certs.as2.mime import Headers
-from as2certs.as2.receiving import Inbound, receive, reply
+from as2certs.as2.mime import Headers, read_entity
+from as2certs.as2.receiving import Inbound, read_request, receive, reply
 from as2certs.as2.sending import Answer, Network, NoAnswer, Obstacle, Outcome, TlsFacts, fetch, send
 from as2certs.as2.verdict_texts import VerdictKind
 
@@ -61,8 +61,10 @@ __all__ = [
     "judge",
     "judge_mdn",
     "new_message_id",
+    "read_entity",
     "read_mdn",
     "read_mic",
+    "read_request",
     "read_url",
     "receive",
     "reply",

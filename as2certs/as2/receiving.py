@@ -77,10 +77,10 @@ class Inbound:
         return not self.problem
 
 
-def receive(headers: Headers, body: bytes, find_key: cms.KeyFinder, expected: Sequence[x509.Certificate]) -> Inbound:
-    """Return what a message shows, given our keys and the sender's certificates; the caller bounds the body.
+def read_request(headers: Headers) -> Inbound:
+    """Return what the headers of a message show: its parties, its Message-ID, and what it asks of its MDN.
 
-    Raises As2Error only for one without a valid AS2-From, AS2-To or Message-ID, which can't be answered.
+    Raises As2Error for a message without a valid AS2-From, AS2-To or Message-ID, which can't be answered.
     """
     sender, recipient = (unquote_name(headers.get(name)) for name in ("AS2-From", "AS2-To"))
     message_id = headers.get("Message-ID").strip()
@@ -90,7 +90,15 @@ def receive(headers: Headers, body: bytes, find_key: cms.KeyFinder, expected: Se
         check_name(name)
     if len(message_id) > MAX_MESSAGE_ID or not message_id.isprintable() or not message_id.isascii():
         raise MalformedMessage(f"The Message-ID is no printable ASCII text of at most {MAX_MESSAGE_ID} characters.")
-    opening = _Opening(Inbound(sender, recipient, message_id, read_receipt_request(headers)), body)
+    return Inbound(sender, recipient, message_id, read_receipt_request(headers))
+
+
+def receive(headers: Headers, body: bytes, find_key: cms.KeyFinder, expected: Sequence[x509.Certificate]) -> Inbound:
+    """Return what a message shows, given our keys and the sender's certificates; the caller bounds the body.
+
+    Raises As2Error only for one that can't be answered; see `read_request`.
+    """
+    opening = _Opening(read_request(headers), body)
     try:
         opening.open(Entity(headers, body), find_key, expected)
     except As2Error as error:

@@ -1,6 +1,6 @@
-"""What other AS2 stations send here: the asynchronous MDNs of our test messages.
+"""What AS2 stations send here: test messages of partners, and the asynchronous MDNs of ours.
 
-No session, no login: each is judged by its signature, and limited by address.
+There is no session and no login. Signatures prove who sent it; sizes, times and counts are limited before.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 
 from as2certs import as2
-from as2certs.audit.recording import client_address
+from as2certs.audit.models import Entry
+from as2certs.audit.recording import Actor, client_address
 from as2certs.clock import database_now
 from as2certs.uploads import read_body
 from partners.errors import MdnRefused
-from partners.probes import async_mdns
-from rotations.lifecycle.evidence import probes
+from partners.probes import async_mdns, receiving
+from rotations.lifecycle.evidence import probes, received
 from rotations.web.portal import rate_limit
 
 #: Limit on the size of a message or an MDN: test messages have a few kilobytes.
@@ -30,7 +31,15 @@ MAX_SECONDS = 20.0
 #: Requests per address and minute.
 MAX_REQUESTS_PER_ADDRESS = 60
 
+#: Test messages per connection and minute: each makes us use a private key.
+MAX_MESSAGES_PER_CONNECTION = 10
+
+#: Headers that are nobody's business here.
+_NOT_KEPT = ("Authorization", "Cookie")
+
 AS2View = Callable[..., HttpResponse]
+
+_TOO_MANY = "Too many requests: nothing was processed. Try again in a minute."
 
 
 def _for_stations(view: AS2View) -> AS2View:
@@ -43,16 +52,34 @@ def _for_stations(view: AS2View) -> AS2View:
             return _text("This address takes AS2 messages by POST. There is no page here.", 405, Allow="POST")
         address = client_address(request)
         if rate_limit.count_attempt(f"as2 {address}", now=database_now()) > MAX_REQUESTS_PER_ADDRESS:
-            return _text("Too many requests from your address: try again in a minute.", 429, **{"Retry-After": "60"})
+            return _text(_TOO_MANY, 429, **{"Retry-After": "60"})
         try:
             body = read_body(request, limit=MAX_BODY_BYTES, seconds=MAX_SECONDS)
         except RequestDataTooBig:
             return _text(f"This address takes at most {MAX_BODY_BYTES} bytes. Nothing was read.", 413)
         except UnreadablePostError:
             return _text("The request was not complete in time. Nothing was processed.", 408)
-        return view(request, as2.Headers(tuple(request.headers.items())), body, **kwargs)
+        fields = ((name, value) for name, value in request.headers.items() if name not in _NOT_KEPT)
+        return view(request, as2.Headers(tuple(fields)), body, **kwargs)
 
     return limited
+
+
+@_for_stations
+def as2_receive(request: HttpRequest, headers: as2.Headers, body: bytes) -> HttpResponse:
+    """Take a test message from a partner, and answer it by an MDN."""
+    now = database_now()
+    try:
+        inbound = as2.read_request(headers)
+    except as2.As2Error as error:
+        return _text(str(error), 400)
+    partnership = receiving.find_partnership(inbound)
+    if partnership is None:
+        return _answer(receiving.refuse_unknown(inbound, now=now))
+    if rate_limit.count_attempt(f"as2 {partnership.uid}", now=now) > MAX_MESSAGES_PER_CONNECTION:
+        return _text(_TOO_MANY, 429, **{"Retry-After": "60"})
+    by = Actor(name="An AS2 message", source=Entry.Source.TASK, address=client_address(request))
+    return _answer(receiving.receive(partnership, headers, body, on_received=received.apply_received, by=by, now=now))
 
 
 @_for_stations
@@ -66,6 +93,15 @@ def as2_mdn(request: HttpRequest, headers: as2.Headers, body: bytes, uid: UUID, 
     except MdnRefused as error:
         return _text(str(error), 400)
     return _text(done, 200)
+
+
+def _answer(reply: receiving.Reply) -> HttpResponse:
+    response = HttpResponse(reply.body, status=reply.status)
+    del response.headers["Content-Type"]
+    for name, value in reply.headers:
+        if name != "Date":  # the server adds its own
+            response.headers[name] = value
+    return response
 
 
 def _text(text: str, status: int, **headers: str) -> HttpResponse:

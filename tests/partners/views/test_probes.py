@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from partners.models import Probe
+from partners.models import Probe, ReceivedMessage
 from partners.probes import sending
 from tests.inventory import NOW, count_queries
 from tests.partners.probes.peer import Stations, make_stations, serve_peer
@@ -90,6 +90,35 @@ def test_a_viewer_can_neither_allow_nor_send(viewer: Client, stations: Stations)
     for name in ("partnership-probes", "partnership-probes-allow", "partnership-probes-forbid"):
         assert viewer.post(page(stations, name)).status_code == 403
     assert not Probe.objects.exists()
+
+
+def test_the_page_shows_messages_in_both_directions(operator: Client, stations: Stations) -> None:
+    shown = operator.get(page(stations)).content.decode()
+    assert "Northwind can send test messages to" in shown
+    assert "with content that begins with the words TEST MESSAGE" in shown
+    for number, problem in enumerate(("", "decryption-failed")):
+        ReceivedMessage.objects.create(
+            partnership=stations.partnership,
+            message_id=f"<{number}@northwind.example>",
+            state="done",
+            created_at=NOW,
+            problem=problem,
+            sentence=f"Northwind sent number {number}.",
+            next_step="Ask it.",
+            repeats=number,
+            signed_with=stations.theirs if number else None,
+        )
+    shown = operator.get(page(stations)).content.decode()
+    assert "Northwind sent number 0." in shown
+    assert "Northwind sent number 1. Ask it." in shown
+    assert "not decrypted" in shown
+    detail = operator.get(ReceivedMessage.objects.get(repeats=1).get_absolute_url()).content.decode()
+    assert "processed/error: decryption-failed" in detail
+    assert "The same message came 1 more time. It counts once." in detail
+    stations.partnership.identity.certificates.update(private_key=None)
+    assert "No private key of this identity is here" in operator.get(page(stations)).content.decode()
+    operator.post(page(stations, "partnership-probes-forbid"))
+    assert "Northwind can send test messages to" not in operator.get(page(stations)).content.decode()
 
 
 def test_the_page_reads_as_many_rows_for_many_messages(operator: Client, stations: Stations) -> None:
