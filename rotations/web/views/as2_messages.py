@@ -27,7 +27,7 @@ from rotations.web.portal import rate_limit
 #: Limit on the size of a message or an MDN: test messages have a few kilobytes.
 MAX_BODY_BYTES = 1024 * 1024
 #: How long a body may take.
-MAX_SECONDS = 20.0
+MAX_SECONDS = 10.0
 #: Requests per address and minute.
 MAX_REQUESTS_PER_ADDRESS = 60
 
