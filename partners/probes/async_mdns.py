@@ -25,17 +25,17 @@ MDN_PERIOD = timedelta(hours=1)
 
 def mdn_url(probe: Probe) -> str:
     """Return the absolute URL to which the MDN of a message is to be sent."""
-    return settings.AS2CERTS_BASE_URL + reverse("as2-mdn", args=[probe.uid, _token(probe.uid)])
+    return settings.AS2CERTS_BASE_URL + reverse("as2-mdn", args=[probe.uid, _secret(probe.uid)])
 
 
-def find_probe(uid: UUID, token: str) -> Probe | None:
+def find_probe(uid: UUID, secret: str) -> Probe | None:
     """Return the message whose MDN belongs to an address; None for an address that was never given."""
-    if not constant_time_compare(token, _token(uid)):
+    if not constant_time_compare(secret, _secret(uid)):
         return None
     return Probe.objects.filter(uid=uid, asks_async_mdn=True).first()
 
 
-def _token(uid: UUID) -> str:
+def _secret(uid: UUID) -> str:
     return salted_hmac("partners.probes.async_mdns", str(uid), algorithm="sha256").hexdigest()
 
 

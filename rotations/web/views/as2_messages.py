@@ -83,9 +83,9 @@ def as2_receive(request: HttpRequest, headers: as2.Headers, body: bytes) -> Http
 
 
 @_for_stations
-def as2_mdn(request: HttpRequest, headers: as2.Headers, body: bytes, uid: UUID, token: str) -> HttpResponse:
+def as2_mdn(request: HttpRequest, headers: as2.Headers, body: bytes, uid: UUID, secret: str) -> HttpResponse:
     """Take the asynchronous MDN of one of our test messages."""
-    probe = async_mdns.find_probe(uid, token)
+    probe = async_mdns.find_probe(uid, secret)
     if probe is None:
         return _text("No MDN is awaited at this address.", 404)
     try:
