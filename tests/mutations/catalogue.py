@@ -389,8 +389,8 @@ MUTATIONS = (
     Mutation(
         "a certificate inside a signature proves nothing about who signed",
         "as2certs/as2/cms/signing.py",
-        "signer.digest, bool(known))",
-        "signer.digest, True)",
+        "signer.digest, bool(known), signed)",
+        "signer.digest, True, signed)",
         ("tests/as2/test_cms.py", "tests/as2/test_judging.py"),
     ),
     Mutation(
