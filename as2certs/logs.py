@@ -8,8 +8,8 @@ import re
 from time import monotonic
 from typing import TextIO
 
-#: The secret part of URLs of the partner portal and of unsubscribe links.
-_TOKEN = re.compile(r"(/(?:p|stop)/)[^/\s?#\"'<>]+")
+#: The secret part of URLs of the partner portal, of unsubscribe links, and of addresses for asynchronous MDNs.
+_TOKEN = re.compile(r"(/(?:p|stop|as2/mdn/[0-9a-f-]{36})/)[^/\s?#\"'<>]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from io import BytesIO
+from threading import Timer
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
 from django.core.files.uploadedfile import InMemoryUploadedFile, UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, StopFutureHandlers
+from django.http import HttpRequest, UnreadablePostError
 
 from as2certs import pki
 
@@ -54,3 +57,33 @@ class MemoryOnlyUploadHandler(FileUploadHandler):
             self.charset,
             self.content_type_extra,
         )
+
+
+def read_body(request: HttpRequest, *, limit: int, seconds: float) -> bytes:
+    """Return the body of a request from another program, also a chunked one, which Django does not read.
+
+    Raises RequestDataTooBig for one of more than ``limit`` bytes, mostly before it is read, and UnreadablePostError for
+    one that is not complete after so many seconds.
+    """
+    length = request.META.get("CONTENT_LENGTH") or ""
+    if length.isdecimal() and int(length) > limit:
+        raise RequestDataTooBig(f"A body of {length} bytes: at most {limit} are read.")
+    is_chunked = not length and request.META.get("wsgi.input_terminated")
+    stream = request.META["wsgi.input"] if is_chunked else request
+    connection: socket.socket | None = request.META.get("gunicorn.socket")
+    timer = Timer(seconds, connection.shutdown, [socket.SHUT_RD]) if connection else None
+    if timer:
+        timer.daemon = True
+        timer.start()
+    try:
+        body: bytes = stream.read(limit + 1)
+    except Exception as error:  # OSError, and what the server's parser raises for chunks that are none
+        raise UnreadablePostError("The body could not be read.") from error
+    finally:
+        if timer:
+            timer.cancel()
+    if len(body) > limit:
+        raise RequestDataTooBig(f"A body of more than {limit} bytes.")
+    if length.isdecimal() and len(body) < int(length):
+        raise UnreadablePostError("The body is cut off.")
+    return body

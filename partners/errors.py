@@ -17,6 +17,10 @@ class ProbeRefused(PartnerError):
     """The test message can't be sent, or not now."""
 
 
+class MdnRefused(PartnerError):
+    """What came is no MDN, or not the one of the message; the text is for whoever sent it."""
+
+
 class ImportRefused(PartnerError):
     """The import can't be carried out; nothing of it is stored."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from crispy_forms.layout import Column, Fieldset, Row
 from django import forms
+from django.conf import settings
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
@@ -265,7 +266,7 @@ class PartnershipForm(SafeForm):
 
 
 class ProbeForm(SafeForm):
-    """The certificates of a test message; once valid, ``signing`` and ``encryption`` are certificates."""
+    """The certificates of a test message and how its MDN comes; once valid, both choices are certificates."""
 
     signing = forms.ChoiceField(
         label="Sign with our certificate",
@@ -277,12 +278,21 @@ class ProbeForm(SafeForm):
         widget=forms.RadioSelect,
         error_messages={"required": "Choose the certificate to encrypt to."},
     )
+    mdn = forms.ChoiceField(
+        label="MDN",
+        choices=[("sync", "in the answer (synchronous)"), ("async", "later, to our address (asynchronous)")],
+        widget=forms.RadioSelect,
+        initial="sync",
+        error_messages={"required": "Choose how the MDN comes."},
+    )
 
     def __init__(self, choices: CertificateChoices, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._offer("signing", choices.signing, choices.signing_in_use)
         self._offer("encryption", choices.encryption, choices.encryption_in_use)
-        self.helper = form_helper("signing", "encryption")
+        base = settings.AS2CERTS_BASE_URL
+        self.fields["mdn"].help_text = f"For an asynchronous one, their server has to reach {base}/as2/."
+        self.helper = form_helper("signing", "encryption", "mdn")
 
     def _offer(
         self, name: str, certificates: Sequence[AbstractCertificate], in_use: AbstractCertificate | None

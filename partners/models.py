@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 import zlib
+from datetime import datetime
 from typing import ClassVar, Self
 
 from django.db import models
@@ -327,7 +328,8 @@ class Probe(BackgroundJob):
     """A test message to a partner, and what its answer showed; see ``partners.probes``.
 
     ``sent_at`` is stored before the first byte leaves: a message without an answer that has it may have arrived, and is
-    never sent again.
+    never sent again. While its asynchronous MDN is awaited, its lease ends at ``mdn_due_at``; see
+    ``partners.probes.async_mdns``.
     """
 
     class Purpose(models.TextChoices):
@@ -345,6 +347,12 @@ class Probe(BackgroundJob):
     sentence = models.TextField(blank=True)
     next_step = models.TextField(blank=True)
     facts = models.JSONField(default=dict, help_text="What the answer showed beside the verdict.")
+    asks_async_mdn = models.BooleanField(
+        "asynchronous MDN", default=False, help_text="Whether the MDN is to come by itself, and not in the answer."
+    )
+    mics = models.JSONField(default=list, help_text="By each digest, as in an MDN: an asynchronous one names one.")
+    mdn_due_at = models.DateTimeField(null=True, blank=True, help_text="Until when an asynchronous MDN is awaited.")
+    mdn_at = models.DateTimeField(null=True, blank=True, help_text="When an asynchronous MDN came, also one too late.")
     request = models.BinaryField(null=True, editable=False, help_text="As it was sent, compressed by zlib.")
     answer = models.BinaryField(null=True, editable=False, help_text="As it came, compressed by zlib.")
 
@@ -369,6 +377,27 @@ class Probe(BackgroundJob):
     def get_absolute_url(self) -> str:
         return reverse("probe-detail", args=[self.uid])
 
+    def await_mdn(self, until: datetime, **columns: object) -> None:
+        """Keep the message until its asynchronous MDN comes, at most until then (UTC); a worker settles it afterwards.
+
+        Raises JobLost, also if the MDN came meanwhile.
+        """
+        self._write(lease_until=until, mdn_due_at=until, attempts=0, **columns)
+
+    @property
+    def is_awaiting_mdn(self) -> bool:
+        return self.state == self.State.WORKING and self.mdn_due_at is not None
+
+    @property
+    def has_late_mdn(self) -> bool:
+        """Return whether an MDN came after the verdict that none had come."""
+        return self.mdn_at is not None and self.kind == VerdictKind.DELIVERED_NOT_CONFIRMED and not self.disposition
+
+    @property
+    def disposition(self) -> str:
+        """Return what the MDN that was judged says; empty if there was none."""
+        return str(self.facts.get("disposition", ""))
+
     @property
     def is_accepted(self) -> bool:
         """Return whether the partner accepted it, proven by an MDN whose signature was verified."""
@@ -379,3 +408,63 @@ class Probe(BackgroundJob):
         """Return the "request" or the "answer" with its headers; empty if there is none."""
         kept = getattr(self, part)
         return zlib.decompress(bytes(kept)) if kept else b""
+
+
+class ReceivedMessageQuerySet(BackgroundJobQuerySet):
+    def for_list(self) -> Self:
+        """Load what lists show, without the bytes of MDNs and certificates."""
+        certificates = ("signed_with", "encrypted_to")
+        unread = [f"{one}__{column}" for one in certificates for column in ("der", "chain_pem")]
+        return self.select_related(*certificates).defer("mdn", *unread)
+
+
+class ReceivedMessage(BackgroundJob):
+    """A test message from a partner, and what it showed; see ``partners.probes.receiving``.
+
+    Its content is not kept. As a job it is the delivery of an asynchronous MDN; otherwise it is done from the start.
+    """
+
+    partnership = models.ForeignKey(Partnership, on_delete=models.PROTECT, related_name="received_messages")
+    message_id = models.CharField("Message-ID", max_length=998)
+    signed_with = models.ForeignKey(
+        PartnerCertificate, null=True, blank=True, on_delete=models.PROTECT, related_name="received_messages"
+    )
+    encrypted_to = models.ForeignKey(
+        IdentityCertificate, null=True, blank=True, on_delete=models.PROTECT, related_name="received_messages"
+    )
+    signed_sha256 = models.CharField(
+        max_length=64,
+        blank=True,
+        help_text="Of what the signature covers; only of a message that is evidence, so that it counts once.",
+    )
+    repeats = models.PositiveIntegerField(default=0, help_text="How often the same message came again.")
+    problem = models.CharField(
+        max_length=60, blank=True, help_text="The modifier of the MDN; empty if it was accepted."
+    )
+    sentence = models.TextField()
+    next_step = models.TextField()
+    facts = models.JSONField(default=dict, help_text="What the message showed beside its certificates.")
+    mdn_url = models.CharField("URL of the MDN", max_length=300, blank=True, help_text="Empty: in the answer.")
+    mdn = models.BinaryField(null=True, editable=False, help_text="As it is delivered later, compressed by zlib.")
+
+    objects: ClassVar = ReceivedMessageQuerySet.as_manager()
+
+    class Meta(BackgroundJob.Meta):
+        verbose_name = "received test message"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["partnership", "signed_sha256"],
+                condition=~Q(signed_sha256=""),
+                name="partners_received_message_once",
+            )
+        ]
+        indexes = [
+            models.Index(fields=["created_at", "id"], condition=Q(state__in=BUSY), name="partners_mdns_to_deliver"),
+            models.Index(fields=["partnership", "-id"], name="partners_received_messages"),
+        ]
+
+    def __str__(self) -> str:
+        return f"test message from {self.partnership.partner}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("received-message-detail", args=[self.uid])

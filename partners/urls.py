@@ -45,6 +45,7 @@ urlpatterns = [
         name="partnership-probes-forbid",
     ),
     path("test-messages/<uuid:uid>/", probes.probe_detail, name="probe-detail"),
+    path("test-messages/received/<uuid:uid>/", probes.received_message_detail, name="received-message-detail"),
     path("test-messages/<uuid:uid>/<str:part>/", probes.probe_download, name="probe-download"),
     path("partnerships/<uuid:uid>/archive/", partnerships.partnership_archive, name="partnership-archive"),
     path("partnerships/<uuid:uid>/restore/", partnerships.partnership_restore, name="partnership-restore"),

@@ -6,7 +6,7 @@ from celery import shared_task
 
 from as2certs.background import wake_task
 from as2certs.clock import database_now
-from partners.probes import sending
+from partners.probes import receiving, sending
 from rotations import reminders, runner
 from rotations.exchange import bulk, mail_feedback
 from rotations.execution import connector_steps
@@ -34,9 +34,12 @@ def send_announcements() -> None:
 
 @shared_task(ignore_result=True)
 def send_probes() -> None:
-    """Send one of the test messages that were requested or are due after a change, and let others have a turn."""
+    """Send one of the test messages that were requested or are due after a change, and let others have a turn.
+
+    Where none is due, deliver an MDN that answers a partner's test message.
+    """
     probes.request_after_change(now=database_now())
-    if sending.send_next(database_now, probes.apply_verdict):
+    if sending.send_next(database_now, probes.apply_verdict) or receiving.deliver_next_mdn(database_now):
         wake_task("rotations.tasks.send_probes")
 
 

@@ -4,6 +4,7 @@ from django.urls import path
 
 from rotations.web.views import (
     announcements,
+    as2_messages,
     bounces,
     bulk,
     capability,
@@ -90,6 +91,8 @@ urlpatterns = [
         name="partner-hand-in-link",
     ),
     path("stop/<str:signed>/", unsubscribe.mail_stop, name="mail-stop"),
+    path("as2/", as2_messages.as2_receive, name="as2-receive"),
+    path("as2/mdn/<uuid:uid>/<str:secret>/", as2_messages.as2_mdn, name="as2-mdn"),
     path("bounces/", bounces.bounce_report, name="bounce-in"),
     path("mail/<uuid:uid>/came-back/", bounces.mail_bounced, name="mail-bounced"),
     path("rotations/handed-in/<uuid:uid>/", submitted_certificates.handed_in_accept, name="handed-in-accept"),

@@ -17,7 +17,7 @@ from as2certs.accounts.permissions import ROLE_PERMISSIONS
 from as2certs.mail import unsubscribe
 from as2certs.mail.models import Message
 from identities.certificates.generation import RequestedKey, generate_next, request_certificate
-from partners.models import Contact, Probe
+from partners.models import Contact, Probe, ReceivedMessage
 from rotations.letters import access_links
 from rotations.lifecycle import approval
 from rotations.lifecycle.evidence.changeover import ObservedMessage, record_sighting
@@ -27,10 +27,10 @@ from tests.rotations.company import NOW, Company, make_company, make_draft, part
 pytestmark = pytest.mark.django_db
 
 #: Addresses that somebody who is not logged in may open.
-OPEN = {"login", "account_login", "mfa_authenticate", "sign-on", "sign-on-return", "healthz", "readyz"}
+OPEN = {"as2-receive", "login", "account_login", "mfa_authenticate", "sign-on", "sign-on-return", "healthz", "readyz"}
 
 #: Addresses for machines, which show a key or a signed token in place of a login.
-BY_KEY = {"bounce-in", "mail-stop"}
+BY_KEY = {"as2-mdn", "bounce-in", "mail-stop"}
 
 #: A partner's pages: the link is the whole right to see them.
 BY_LINK = {
@@ -138,6 +138,7 @@ NEEDS = {
     "partnership-probes-forbid": "rotations.change_rotation",
     "probe-detail": "rotations.view_rotation",
     "probe-download": "rotations.view_rotation",
+    "received-message-detail": "rotations.view_rotation",
     "partner-seen": "rotations.change_rotation",
     "freeze-list": "rotations.view_freeze",
     "freeze-create": "rotations.add_freeze",
@@ -275,6 +276,9 @@ class World:
                 encryption_certificate=theirs,
                 created_at=NOW,
                 request=zlib.compress(b"a request"),
+            ),
+            "received-message": ReceivedMessage.objects.create(
+                partnership=partner.partnerships.get(), message_id="<1@x>", state="done", created_at=NOW
             ),
             "rotation": rotation,
             "rotation-step": rotation.steps.first(),

@@ -7,10 +7,12 @@ sentence for the operator.
 
 from as2certs.as2.addresses import IpNetwork, read_url
 from as2certs.as2.cms import CertificateId
+from as2certs.as2.cms.digests import read_mic
 from as2certs.as2.errors import AddressRefused, AlgorithmNotSupported, As2Error
-from as2certs.as2.judging import CertificateFacts, MicResult, Partner, Verdict, judge
+from as2certs.as2.judging import CertificateFacts, MicResult, Partner, Verdict, is_mdn_awaited, judge, judge_mdn
 from as2certs.as2.mdn import Disposition, Mdn, MdnDraft, build_mdn, read_mdn
 from as2certs.as2.messages import (
+    TEST_MARKER,
     ComposedMessage,
     Draft,
     Encryption,
@@ -19,12 +21,13 @@ from as2certs.as2.messages import (
     compose,
     new_message_id,
 )
-from as2certs.as2.mime import Headers
-from as2certs.as2.receiving import Inbound, receive, reply
+from as2certs.as2.mime import Headers, read_entity
+from as2certs.as2.receiving import Inbound, read_request, receive, reply
 from as2certs.as2.sending import Answer, Network, NoAnswer, Obstacle, Outcome, TlsFacts, fetch, send
 from as2certs.as2.verdict_texts import VerdictKind
 
 __all__ = [
+    "TEST_MARKER",
     "AddressRefused",
     "AlgorithmNotSupported",
     "Answer",
@@ -54,9 +57,14 @@ __all__ = [
     "build_mdn",
     "compose",
     "fetch",
+    "is_mdn_awaited",
     "judge",
+    "judge_mdn",
     "new_message_id",
+    "read_entity",
     "read_mdn",
+    "read_mic",
+    "read_request",
     "read_url",
     "receive",
     "reply",

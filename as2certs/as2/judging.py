@@ -112,6 +112,23 @@ def judge(sent: ComposedMessage, outcome: Outcome, partner: Partner) -> Verdict:
     return judging.with_answer(outcome)
 
 
+def judge_mdn(sent: ComposedMessage, mdn: Mdn, partner: Partner) -> Verdict:
+    """Return the verdict on an asynchronous MDN."""
+    return _Judging(sent, partner, tls=None).with_mdn(mdn)
+
+
+def is_mdn_awaited(sent: ComposedMessage, outcome: Outcome) -> bool:
+    """Return whether an asynchronous MDN was asked for and may still come: the message may have arrived.
+
+    Some servers put their MDN into the answer all the same, mostly one that reports an error.
+    """
+    if sent.receipt is None or not sent.receipt.delivery_url:
+        return False
+    if isinstance(outcome, NoAnswer):
+        return outcome.is_request_sent
+    return 200 <= outcome.status < 300 and not outcome.headers.content_type.kind.startswith("multipart/")
+
+
 class _Judging:
     """One verdict in the making."""
 
@@ -143,8 +160,7 @@ class _Judging:
             mdn = read_mdn(answer.headers, answer.body)
         except As2Error as error:
             return self._without_mdn(answer, str(error))
-        self._learn(disposition=_printable(str(mdn.disposition)), partner_text=mdn.text, mic=self._compare_mic(mdn.mic))
-        return self._with_mdn(mdn)
+        return self.with_mdn(mdn)
 
     def _without_mdn(self, answer: Answer, problem: str) -> Verdict:
         facts = {"status": answer.status, "reason": f" ({answer.reason})" if answer.reason else ""}
@@ -157,7 +173,8 @@ class _Judging:
         hint = texts.STATUS_HINTS.get(answer.status, "").format(partner=self.partner.name)
         return replace(verdict, next_step=f"{verdict.next_step} {hint}".strip())
 
-    def _with_mdn(self, mdn: Mdn) -> Verdict:
+    def with_mdn(self, mdn: Mdn) -> Verdict:
+        self._learn(disposition=_printable(str(mdn.disposition)), partner_text=mdn.text, mic=self._compare_mic(mdn.mic))
         doubt = self._doubt(mdn)
         modifier = mdn.disposition.modifier or "no reason given"
         if not self._is_about_ours(mdn):
@@ -178,7 +195,7 @@ class _Judging:
         """Return whether an MDN is about our message: by the Message-ID, or if that is missing by the content."""
         if not mdn.original_message_id:
             return not mdn.disposition.is_success or self.verdict.mic is MicResult.SAME
-        return mdn.original_message_id.strip(" <>") == self.sent.message_id.strip("<>")
+        return mdn.is_about(self.sent.message_id)
 
     def _deeds(self) -> list[str]:
         """Return what a partner that accepted the message has done."""

@@ -66,6 +66,10 @@ class Mdn:
     signed: cms.SignedData | None = field(default=None, repr=False)
     covered: bytes = field(default=b"", repr=False)
 
+    def is_about(self, message_id: str) -> bool:
+        """Return whether it names this message, with or without angle brackets."""
+        return bool(self.original_message_id) and self.original_message_id.strip(" <>") == message_id.strip("<>")
+
     def verify(self, expected: Sequence[x509.Certificate]) -> cms.Signature:
         """Return the signature that holds, as `SignedData.verify` does; raise SignatureInvalid without a signature."""
         if self.signed is None:

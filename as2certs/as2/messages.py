@@ -15,6 +15,8 @@ from as2certs.as2.errors import As2Error
 from as2certs.as2.mime import Headers, write_base64, write_entity, write_headers, write_parts
 from as2certs.pki.keys import PrivateKey
 
+TEST_MARKER = b"TEST MESSAGE"
+"""What the content of a test message begins with, in both directions; no EDI format does."""
 _NAME = re.compile(r"[ -~]{1,128}")
 _ATOM = re.compile(r"[^\s\"\\]+")
 _QUOTED_PAIR = re.compile(r"\\(.)")
@@ -41,14 +43,16 @@ class Encryption:
 
 @dataclass(frozen=True)
 class ReceiptRequest:
-    """What is asked of an MDN, in the answer to the message: a signature, and a digest.
+    """What is asked of an MDN: a signature, a digest, and where to.
 
-    `to` is the value of Disposition-Notification-To, which AS2 stations want there and do not use.
+    `to` is the value of Disposition-Notification-To, which AS2 stations want there and do not use. `delivery_url` is
+    where an asynchronous MDN is sent to (Receipt-Delivery-Option; RFC 4130, 7.3); empty for one in the answer.
     """
 
     to: str
     is_signed: bool = True
     digest: str = "sha-256"
+    delivery_url: str = ""
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,7 @@ def read_receipt_request(headers: Headers) -> ReceiptRequest | None:
         to=to,
         is_signed="signed-receipt-protocol" in options,
         digest=next((name for name in digests if name in cms.DIGESTS), "sha-256"),
+        delivery_url=headers.get("Receipt-Delivery-Option").strip(),
     )
 
 
@@ -206,6 +211,8 @@ def _message_fields(draft: Draft) -> list[tuple[str, str]]:
                 f"signed-receipt-protocol=optional, pkcs7-signature; signed-receipt-micalg=optional, {receipt.digest}"
             )
             fields.append(("Disposition-Notification-Options", options))
+        if receipt.delivery_url:
+            fields.append(("Receipt-Delivery-Option", receipt.delivery_url))
     return fields
 
 

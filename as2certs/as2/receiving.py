@@ -5,6 +5,7 @@ What it carries is discarded: nothing is kept but facts about the message.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,7 +22,14 @@ from as2certs.as2.errors import (
     SignerUnknown,
 )
 from as2certs.as2.mdn import Disposition, MdnDraft, build_mdn, split_signed
-from as2certs.as2.messages import ReceiptRequest, Signing, check_name, read_receipt_request, unquote_name
+from as2certs.as2.messages import (
+    TEST_MARKER,
+    ReceiptRequest,
+    Signing,
+    check_name,
+    read_receipt_request,
+    unquote_name,
+)
 from as2certs.as2.mime import Entity, Headers, read_entity
 
 MAX_LAYERS = 6
@@ -42,9 +50,10 @@ _MODIFIERS: tuple[tuple[type[As2Error], str], ...] = (
 class Inbound:
     """What a message shows: its parties, the certificates that were used, and what could not be done, if anything.
 
-    `signer` names the signer's certificate, also if it is not known or the signature does not hold; `signature` is the
-    one that holds. `recipients` are those to which it is encrypted, `decrypted_for` the one whose key was here.
-    `problem` is empty, or the modifier of the MDN, and `explanation` the sentence for the operator.
+    `is_test` tells whether its content begins with TEST_MARKER. `signer` names the signer's certificate, also if it is
+    not known or the signature does not hold; `signature` is the one that holds. `recipients` are those to which it is
+    encrypted, `decrypted_for` the one whose key was here. `problem` is empty, or the modifier of the MDN, and
+    `explanation` the sentence for the operator.
     """
 
     sender: str
@@ -58,6 +67,7 @@ class Inbound:
     mic: cms.Mic | None = None
     weaknesses: tuple[str, ...] = ()
     is_compressed: bool = False
+    is_test: bool = False
     problem: str = ""
     explanation: str = ""
 
@@ -67,10 +77,10 @@ class Inbound:
         return not self.problem
 
 
-def receive(headers: Headers, body: bytes, find_key: cms.KeyFinder, expected: Sequence[x509.Certificate]) -> Inbound:
-    """Return what a message shows, given our keys and the sender's certificates; the caller bounds the body.
+def read_request(headers: Headers) -> Inbound:
+    """Return what the headers of a message show: its parties, its Message-ID, and what it asks of its MDN.
 
-    Raises As2Error only for one without a valid AS2-From, AS2-To or Message-ID, which can't be answered.
+    Raises As2Error for a message without a valid AS2-From, AS2-To or Message-ID, which can't be answered.
     """
     sender, recipient = (unquote_name(headers.get(name)) for name in ("AS2-From", "AS2-To"))
     message_id = headers.get("Message-ID").strip()
@@ -80,7 +90,15 @@ def receive(headers: Headers, body: bytes, find_key: cms.KeyFinder, expected: Se
         check_name(name)
     if len(message_id) > MAX_MESSAGE_ID or not message_id.isprintable() or not message_id.isascii():
         raise MalformedMessage(f"The Message-ID is no printable ASCII text of at most {MAX_MESSAGE_ID} characters.")
-    opening = _Opening(Inbound(sender, recipient, message_id, read_receipt_request(headers)), body)
+    return Inbound(sender, recipient, message_id, read_receipt_request(headers))
+
+
+def receive(headers: Headers, body: bytes, find_key: cms.KeyFinder, expected: Sequence[x509.Certificate]) -> Inbound:
+    """Return what a message shows, given our keys and the sender's certificates; the caller bounds the body.
+
+    Raises As2Error only for one that can't be answered; see `read_request`.
+    """
+    opening = _Opening(read_request(headers), body)
     try:
         opening.open(Entity(headers, body), find_key, expected)
     except As2Error as error:
@@ -88,10 +106,10 @@ def receive(headers: Headers, body: bytes, find_key: cms.KeyFinder, expected: Se
     return opening.inbound
 
 
-def reply(inbound: Inbound, signing: Signing | None, *, now: datetime) -> tuple[Headers, bytes] | None:
+def reply(inbound: Inbound, signing: Signing | None, *, text: str = "", now: datetime) -> tuple[Headers, bytes] | None:
     """Return headers and body of the MDN that the sender asked for, None if it asked for none.
 
-    It is signed if that was asked for and there is a key.
+    It is signed if that was asked for and there is a key. `text` is the part for people, in ASCII.
     """
     receipt = inbound.receipt
     if receipt is None:
@@ -105,7 +123,7 @@ def reply(inbound: Inbound, signing: Signing | None, *, now: datetime) -> tuple[
             disposition=failed if inbound.problem else Disposition("processed"),
             date=now,
             mic=None if inbound.problem else inbound.mic,
-            text="The test message was read." if not inbound.problem else "The test message was not accepted.",
+            text=text or ("The test message was not accepted." if inbound.problem else "The test message was read."),
             signing=signing if receipt.is_signed else None,
         )
     )
@@ -123,12 +141,15 @@ class _Opening:
         """Open each layer; raise the first As2Error."""
         for _ in range(MAX_LAYERS):
             kind = entity.content_type.kind
+            if self.inbound.decrypted_for and not _is_whole(entity):
+                raise MalformedMessage("The decrypted message has more after its end.")
             if kind == "multipart/signed":
                 entity, signature = split_signed(entity)
                 self._verify(cms.read_signed_data(signature.cms_body()), entity.raw, expected)
                 continue
             if kind not in _CMS_KINDS:
-                return self._learn(mic=self._mic())
+                content = entity.decoded_body().removeprefix(BOM_UTF8).lstrip()
+                return self._learn(mic=self._mic(), is_test=content.startswith(TEST_MARKER))
             data = entity.cms_body()
             found = cms.content_type(data)
             if found == cms.COMPRESSED_DATA:
@@ -188,3 +209,16 @@ class _Opening:
         receipt, signature = self.inbound.receipt, self.inbound.signature
         digest = receipt.digest if receipt else signature.digest if signature else "sha-256"
         return cms.compute_mic(self.covered, digest)
+
+
+def _is_whole(entity: Entity) -> bool:
+    """Return whether nothing follows the closing boundary, or the structure, of a decrypted layer.
+
+    Whoever has seen an encrypted message could append ciphertext to it, which is ignored there, and learn from the
+    answers whether its padding is right.
+    """
+    kind = entity.content_type.kind
+    if kind == "multipart/signed":
+        boundary = entity.content_type.parameters.get("boundary", "").rstrip().encode("latin-1", "replace")
+        return entity.body.rstrip().endswith(b"--" + boundary + b"--")
+    return kind not in _CMS_KINDS or not cms.trailer(entity.cms_body()).strip()

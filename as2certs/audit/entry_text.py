@@ -142,6 +142,8 @@ VERB_TEXTS = {
     "partnership.probes_forbidden": "forbade test messages to the partner",
     "probe.requested": "requested a test message to the partner",
     "probe.judged": "stored what a test message to the partner showed",
+    "probe.received": "received a test message from the partner",
+    "probe.mdn_late": "received the MDN of a test message too late",
     "probe.failed": "could not send a test message to the partner",
     "vault.resealed": "sealed all private keys again",
     "mail.sent_again": "sent the mail again",

@@ -9,7 +9,7 @@ from typing import Literal, cast
 from as2certs.as2 import VerdictKind
 from as2certs.time_format import days_until
 from identities.models import CertificateRequest
-from partners.models import Probe
+from partners.models import Probe, ReceivedMessage
 from rotations.exchange.partner_status import STATUS_MEANING, PartnerStatus
 from rotations.models import Rotation
 from rotations.planning.states import RotationState, StepState, label
@@ -124,8 +124,25 @@ def probe_badge(probe: Probe) -> Badge:
     """Return the badge of a test message: its verdict, or its state while there is none."""
     if probe.kind:
         return PROBE_BADGES[VerdictKind(probe.kind)]
+    if probe.is_awaiting_mdn:
+        return make_badge("neutral", "waiting for its MDN", "hourglass")
     failed = probe.state == Probe.State.FAILED
     return make_badge("urgent", "not sent") if failed else make_badge("neutral", probe.get_state_display(), "hourglass")
+
+
+RECEIVED_BADGES: dict[str, Badge] = {
+    "": make_badge("fine", "accepted"),
+    "decryption-failed": make_badge("urgent", "not decrypted"),
+    "authentication-failed": make_badge("urgent", "signature not accepted"),
+    "integrity-check-failed": make_badge("urgent", "signature does not hold"),
+    "insufficient-message-security": make_badge("urgent", "signature missing"),
+    "unknown-trading-partner": make_badge("needs_you", "not allowed"),
+}
+
+
+def received_badge(message: ReceivedMessage) -> Badge:
+    """Return the badge of a test message from a partner."""
+    return RECEIVED_BADGES.get(message.problem, make_badge("urgent", "refused"))
 
 
 def rotation_badge(rotation: Rotation, now: datetime) -> Badge:

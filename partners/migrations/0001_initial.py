@@ -425,6 +425,30 @@ class Migration(migrations.Migration):
                 ("sentence", models.TextField(blank=True)),
                 ("next_step", models.TextField(blank=True)),
                 ("facts", models.JSONField(default=dict, help_text="What the answer showed beside the verdict.")),
+                (
+                    "asks_async_mdn",
+                    models.BooleanField(
+                        default=False,
+                        help_text="Whether the MDN is to come by itself, and not in the answer.",
+                        verbose_name="asynchronous MDN",
+                    ),
+                ),
+                (
+                    "mics",
+                    models.JSONField(
+                        default=list, help_text="By each digest, as in an MDN: an asynchronous one names one."
+                    ),
+                ),
+                (
+                    "mdn_due_at",
+                    models.DateTimeField(blank=True, help_text="Until when an asynchronous MDN is awaited.", null=True),
+                ),
+                (
+                    "mdn_at",
+                    models.DateTimeField(
+                        blank=True, help_text="When an asynchronous MDN came, also one too late.", null=True
+                    ),
+                ),
                 ("request", models.BinaryField(help_text="As it was sent, compressed by zlib.", null=True)),
                 ("answer", models.BinaryField(help_text="As it came, compressed by zlib.", null=True)),
                 (
@@ -465,6 +489,117 @@ class Migration(migrations.Migration):
                 "ordering": ["-id"],
                 "abstract": False,
                 "default_permissions": (),
+            },
+        ),
+        migrations.CreateModel(
+            name="ReceivedMessage",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("uid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("queued", "waiting for its turn"),
+                            ("working", "in progress"),
+                            ("done", "done"),
+                            ("failed", "failed"),
+                            ("cancelled", "cancelled"),
+                        ],
+                        default="queued",
+                        max_length=10,
+                    ),
+                ),
+                ("error", models.TextField(blank=True)),
+                ("attempts", models.PositiveSmallIntegerField(default=0)),
+                ("created_at", models.DateTimeField()),
+                ("lease_until", models.DateTimeField(blank=True, null=True)),
+                ("finished_at", models.DateTimeField(blank=True, null=True)),
+                ("message_id", models.CharField(max_length=998, verbose_name="Message-ID")),
+                (
+                    "signed_sha256",
+                    models.CharField(
+                        blank=True,
+                        help_text="Of what the signature covers; only of a message that is evidence, so that it counts once.",
+                        max_length=64,
+                    ),
+                ),
+                ("repeats", models.PositiveIntegerField(default=0, help_text="How often the same message came again.")),
+                (
+                    "problem",
+                    models.CharField(
+                        blank=True, help_text="The modifier of the MDN; empty if it was accepted.", max_length=60
+                    ),
+                ),
+                ("sentence", models.TextField()),
+                ("next_step", models.TextField()),
+                ("facts", models.JSONField(default=dict, help_text="What the message showed beside its certificates.")),
+                (
+                    "mdn_url",
+                    models.CharField(
+                        blank=True, help_text="Empty: in the answer.", max_length=300, verbose_name="URL of the MDN"
+                    ),
+                ),
+                ("mdn", models.BinaryField(help_text="As it is delivered later, compressed by zlib.", null=True)),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "encrypted_to",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="received_messages",
+                        to="identities.identitycertificate",
+                    ),
+                ),
+                (
+                    "partnership",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="received_messages",
+                        to="partners.partnership",
+                    ),
+                ),
+                (
+                    "signed_with",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="received_messages",
+                        to="partners.partnercertificate",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "received test message",
+                "ordering": ["-id"],
+                "abstract": False,
+                "default_permissions": (),
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state__in", ("queued", "working"))),
+                        fields=["created_at", "id"],
+                        name="partners_mdns_to_deliver",
+                    ),
+                    models.Index(fields=["partnership", "-id"], name="partners_received_messages"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(("signed_sha256", ""), _negated=True),
+                        fields=("partnership", "signed_sha256"),
+                        name="partners_received_message_once",
+                    )
+                ],
             },
         ),
         migrations.CreateModel(

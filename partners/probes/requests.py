@@ -26,11 +26,15 @@ MAX_OFFERED = 10
 
 @dataclass(frozen=True)
 class ProbeSpec:
-    """The certificates with which a test message is signed and to which it is encrypted, and why it is sent."""
+    """The certificates with which a test message is signed and to which it is encrypted, and why it is sent.
+
+    ``asks_async_mdn`` asks for an MDN that comes by itself, and not in the answer.
+    """
 
     signing: IdentityCertificate
     encryption: PartnerCertificate
     purpose: str = Probe.Purpose.REQUESTED
+    asks_async_mdn: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,11 @@ def find_choices(partnership: Partnership, *, now: datetime) -> CertificateChoic
     )
 
 
+def asked_async_mdn(partnership: Partnership) -> bool:
+    """Return whether the newest test message over a connection asked for an asynchronous MDN: some servers need it."""
+    return bool(partnership.probes.order_by("-id").values_list("asks_async_mdn", flat=True).first())
+
+
 def encryption_certificate(partnership: Partnership) -> PartnerCertificate | None:
     """Return the certificate to which messages to the partner are encrypted now."""
     row = partnership.partner.service.open().filter(role=PartnerRole.ENCRYPT).with_certificates().first()
@@ -108,6 +117,7 @@ def request_probe(partnership: Partnership, spec: ProbeSpec, *, by: Actor, now: 
         signing_certificate=spec.signing,
         encryption_certificate=spec.encryption,
         url=partnership.partner.url,
+        asks_async_mdn=spec.asks_async_mdn,
         created_at=now,
         created_by=by.user,
     )

@@ -15,21 +15,24 @@ from as2certs.clock import database_now
 from identities.views.common import download_response, post_data, render_form
 from partners.errors import ProbeRefused
 from partners.forms import ProbeForm
-from partners.models import Partnership, Probe
-from partners.probes import requests
+from partners.models import Partnership, Probe, ReceivedMessage
+from partners.probes import receiving, requests
 
-#: So many test messages to a partner are listed, the newest ones.
+#: So many test messages in each direction are listed, the newest ones.
 MAX_LISTED = 20
 
 
 @require_permissions("rotations.change_rotation")
 def partnership_probes(request: HttpRequest, uid: UUID) -> HttpResponse:
-    """List the test messages to a partner, and send another one; ``?sign=`` names a certificate (public id)."""
+    """List the test messages to and from a partner, and send one; ``?sign=`` names a certificate (public id)."""
     partnership, now = _get_partnership(uid), database_now()
     choices = requests.find_choices(partnership, now=now)
-    form = ProbeForm(choices, post_data(request), initial={"signing": request.GET.get("sign")})
+    mdn = "async" if requests.asked_async_mdn(partnership) else "sync"
+    form = ProbeForm(choices, post_data(request), initial={"signing": request.GET.get("sign"), "mdn": mdn})
     if request.method == "POST" and form.is_valid():
-        spec = requests.ProbeSpec(form.cleaned_data["signing"], form.cleaned_data["encryption"])
+        chosen = form.cleaned_data
+        is_async = chosen["mdn"] == "async"
+        spec = requests.ProbeSpec(chosen["signing"], chosen["encryption"], asks_async_mdn=is_async)
         try:
             return redirect(requests.request_probe(partnership, spec, by=Actor.of(request), now=now))
         except ProbeRefused as error:
@@ -40,6 +43,9 @@ def partnership_probes(request: HttpRequest, uid: UUID) -> HttpResponse:
         "obstacle": requests.find_obstacle(partnership),
         "choices": choices,
         "probes": partnership.probes.for_list()[:MAX_LISTED],
+        "received": partnership.received_messages.for_list()[:MAX_LISTED],
+        "has_key": receiving.takes_messages(partnership),
+        "test_address": receiving.test_address(),
     }
     return render_form(request, "partners/probe_list.html", form, **context)
 
@@ -76,6 +82,15 @@ def probe_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     context = {"probe": probe, "environment": probe.partnership.identity.environment, "now": database_now()}
     is_polling = request.headers.get("HX-Request") == "true"
     return render(request, "partners/_probe_progress.html" if is_polling else "partners/probe_detail.html", context)
+
+
+@require_permissions("rotations.view_rotation")
+def received_message_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Show a test message from a partner."""
+    found = ReceivedMessage.objects.for_list().select_related("partnership__identity", "partnership__partner")
+    message = get_object_or_404(found, uid=uid)
+    context = {"message": message, "environment": message.partnership.identity.environment, "now": database_now()}
+    return render(request, "partners/received_message_detail.html", context)
 
 
 @require_permissions("rotations.view_rotation")

@@ -23,7 +23,10 @@ from as2certs.as2 import (
     TlsFacts,
     Verdict,
     VerdictKind,
+    is_mdn_awaited,
     judge,
+    judge_mdn,
+    read_mdn,
 )
 from as2certs.as2 import verdict_texts as texts
 from as2certs.as2.mdn import read_disposition
@@ -42,6 +45,32 @@ def verdict_on(answer: tuple[Headers, bytes], status: int = 200, **changes: Any)
 
 def plain(status: int, body: bytes = b"", content_type: str = "text/html", **changes: Any) -> Verdict:
     return verdict_on((Headers((("Content-Type", content_type),)), body), status, **changes)
+
+
+def test_an_asynchronous_mdn_is_judged_like_one_in_the_answer() -> None:
+    verdict = judge_mdn(SENT, read_mdn(*GOOD), NORTHWIND)
+    assert replace(verdict_on(GOOD), http_status=None) == verdict
+    other = replace(SENT, message_id="<2@acme.example>")
+    assert judge_mdn(other, read_mdn(*GOOD), NORTHWIND).kind == VerdictKind.DELIVERED_NOT_CONFIRMED
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_awaited"),
+    [
+        (Answer(200, "OK", Headers(), b""), True),
+        (Answer(202, "Accepted", Headers((("Content-Type", "text/html"),)), b"Thanks"), True),
+        (Answer(200, "OK", *GOOD), False),
+        (Answer(500, "Error", Headers(), b""), False),
+        (NoAnswer(Obstacle.TOO_SLOW, "", is_request_sent=True), True),
+        (NoAnswer(Obstacle.NOT_CONNECTED, ""), False),
+    ],
+)
+def test_an_asynchronous_mdn_may_come_if_the_message_may_have_arrived(
+    outcome: Answer | NoAnswer, is_awaited: bool
+) -> None:
+    asynchronous = message(receipt=ReceiptRequest("x", delivery_url="https://acme.example/mdn"))
+    assert is_mdn_awaited(asynchronous, outcome) == is_awaited
+    assert not is_mdn_awaited(SENT, outcome)
 
 
 def test_a_signed_mdn_with_our_digest_is_acceptance() -> None:

@@ -9,6 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization.pkcs7 import PKCS7Options, PKCS7SignatureBuilder
 
 from as2certs.as2 import cms
 from as2certs.as2.errors import As2Error, MalformedMessage
@@ -21,7 +24,7 @@ from as2certs.as2.messages import (
     read_receipt_request,
     unquote_name,
 )
-from as2certs.as2.mime import Headers
+from as2certs.as2.mime import Headers, write_entity
 from as2certs.as2.receiving import Inbound, receive
 from tests.as2.stations import DRAFT, OURS, OURS_NEW, PAYLOAD, THEIRS, THEIRS_NEW, keys_of, message
 from tests.certificates import cert_pem, key_pem
@@ -78,7 +81,7 @@ def test_the_mic_covers_what_the_standards_say(changes: dict[str, object], cover
 
 
 def test_the_headers_are_those_of_an_as2_message() -> None:
-    headers = dict(message(receipt=ReceiptRequest("mdn@acme.example")).headers)
+    headers = dict(message(receipt=ReceiptRequest("mdn@acme.example", delivery_url="https://acme.example/mdn")).headers)
     assert headers == {
         "AS2-Version": "1.2",
         "AS2-From": "ACME",
@@ -92,10 +95,53 @@ def test_the_headers_are_those_of_an_as2_message() -> None:
         "Disposition-Notification-Options": (
             "signed-receipt-protocol=optional, pkcs7-signature; signed-receipt-micalg=optional, sha-256"
         ),
+        "Receipt-Delivery-Option": "https://acme.example/mdn",
         "Content-Type": "application/pkcs7-mime; smime-type=enveloped-data; name=smime.p7m",
         "Content-Transfer-Encoding": "binary",
         "Content-Disposition": "attachment; filename=smime.p7m",
     }
+
+
+@pytest.mark.parametrize("content", ["signed", "compressed", "signed inside"])
+def test_content_with_something_after_its_end_is_not_decrypted(content: str) -> None:
+    """Else whoever appends ciphertext to a message learns from the answers whether its padding is right."""
+    plain = message(
+        encryption=None,
+        signing=None if content == "compressed" else DRAFT.signing,
+        is_compressed=content == "compressed",
+    )
+    entity = write_entity([one for one in plain.headers if one[0].startswith("Content-")], plain.body)
+    if content == "signed inside":
+        options = [PKCS7Options.Binary]
+        builder = PKCS7SignatureBuilder().set_data(ENTITY).add_signer(*OURS, hashes.SHA256())
+        kind = "application/pkcs7-mime; smime-type=signed-data"
+        entity = write_entity([("Content-Type", kind)], builder.sign(Encoding.DER, options))
+    sent = message()
+    for after, problem in ((b"", ""), (b"\r\n", ""), (b"\x07" * 16, "decryption-failed")):
+        assert read(replace(sent, body=cms.encrypt(entity + after, THEIRS[0]))).problem == problem
+
+
+def test_a_test_message_is_known_by_the_first_words_of_its_content() -> None:
+    for payload, is_test in (
+        (b"TEST MESSAGE, PLEASE DISCARD", True),
+        (b"\xef\xbb\xbf\r\n TEST MESSAGE", True),
+        (b"UNB+UNOC:3+TEST MESSAGE", False),
+        (b"", False),
+    ):
+        assert read(message(payload=payload)).is_test == is_test
+        assert not read(message(payload=payload), expected=[THEIRS[0]]).is_test
+
+
+def test_a_message_that_is_encrypted_again_is_signed_over_the_same_bytes() -> None:
+    sent, signed = message(), message(encryption=None)
+    entity = write_entity([one for one in signed.headers if one[0].startswith("Content-")], signed.body)
+    found = {
+        read(replace(sent, body=cms.encrypt(entity, THEIRS[0]))).signature.signed  # type: ignore[union-attr]
+        for _ in range(2)
+    }
+    assert len(found) == 1
+    other = read(message(payload=b"Another test."))
+    assert other.signature.signed not in found  # type: ignore[union-attr]
 
 
 @pytest.mark.openssl

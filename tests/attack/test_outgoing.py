@@ -38,6 +38,7 @@ KNOWN: dict[str, tuple[set[str], str]] = {
     "as2certs/mail/smtp.py": ({"smtplib", "django.core.mail.backends.smtp"}, "talks to the mail server of EMAIL_URL"),
     "as2certs/run.py": ({"socket", "subprocess"}, "listens on HOST and PORT to see that they are free, and starts us"),
     "as2certs/supervisor.py": ({"subprocess"}, "starts the commands of our Procfile"),
+    "as2certs/uploads.py": ({"socket"}, "stops reading a request that takes too long"),
     "as2certs/settings.py": ({"ssl"}, "reads the authorities of AS2CERTS_AS2_CA_BUNDLE"),
     "as2certs/as2/addresses.py": ({"socket"}, "looks names up, and refuses what is not public"),
     "as2certs/as2/sending.py": (

@@ -359,6 +359,34 @@ MUTATIONS = (
         ("tests/partners/probes/test_sending.py",),
     ),
     Mutation(
+        "only what says that it is a test message is confirmed",
+        "partners/probes/receiving.py",
+        "        if not inbound.is_test:\n",
+        "        if False:\n",
+        ("tests/partners/probes/test_receiving.py",),
+    ),
+    Mutation(
+        "an asynchronous MDN is sent to the recorded address only",
+        "partners/probes/receiving.py",
+        "return not wanted or as2.read_url(wanted) == as2.read_url(self.partnership.partner.url)",
+        "return True",
+        ("tests/partners/probes/test_receiving.py",),
+    ),
+    Mutation(
+        "an asynchronous MDN counts for the message that it names only",
+        "partners/probes/async_mdns.py",
+        "    if not mdn.is_about(probe.message_id):\n",
+        "    if False:\n",
+        ("tests/partners/probes/test_async_mdns.py",),
+    ),
+    Mutation(
+        "decrypted content with something after its end is refused",
+        "as2certs/as2/receiving.py",
+        "if self.inbound.decrypted_for and not _is_whole(entity):",
+        "if False:",
+        ("tests/as2/test_messages.py",),
+    ),
+    Mutation(
         "a test message that is not accepted contradicts only what was confirmed before",
         "rotations/models/rotation.py",
         "return refused is not None and confirmed is not None and refused >= confirmed",
@@ -396,8 +424,8 @@ MUTATIONS = (
     Mutation(
         "a certificate inside a signature proves nothing about who signed",
         "as2certs/as2/cms/signing.py",
-        "signer.digest, bool(known))",
-        "signer.digest, True)",
+        "signer.digest, bool(known), signed)",
+        "signer.digest, True, signed)",
         ("tests/as2/test_cms.py", "tests/as2/test_judging.py"),
     ),
     Mutation(

@@ -15,6 +15,7 @@ from as2certs.as2.cms.structure import (
     SIGNED_DATA,
     CertificateId,
     content_type,
+    trailer,
 )
 
 __all__ = [
@@ -43,4 +44,5 @@ __all__ = [
     "read_envelope",
     "read_signed_data",
     "sign",
+    "trailer",
 ]

@@ -51,13 +51,15 @@ class Signature:
     """A signature that holds: by which certificate, and with which digest.
 
     `is_expected` tells whether the certificate is one of those that were expected; otherwise it is the one that came
-    inside the signature, which proves nothing about who signed.
+    inside the signature, which proves nothing about who signed. `signed` are the bytes that the key signed: the signed
+    attributes in DER, or without any the content.
     """
 
     identifier: CertificateId
     certificate: x509.Certificate
     digest: str
     is_expected: bool
+    signed: bytes = field(default=b"", repr=False)
 
     @property
     def is_weak(self) -> bool:
@@ -78,8 +80,8 @@ class Signer:
     attributes: Element | None = field(repr=False)
     signature: bytes = field(repr=False)
 
-    def verify(self, certificate: x509.Certificate, content: bytes, content_type: str = DATA) -> None:
-        """Verify the digest, then the signature (RFC 5652, 5.4 and 5.6).
+    def verify(self, certificate: x509.Certificate, content: bytes, content_type: str = DATA) -> bytes:
+        """Verify the digest, then the signature (RFC 5652, 5.4 and 5.6), and return the bytes that were signed.
 
         Raises SignatureInvalid, AlgorithmNotSupported, and MalformedMessage for other attributes than a signer has.
         """
@@ -100,7 +102,8 @@ class Signer:
             public_key = certificate.public_key()
             for form in signed:
                 with suppress(InvalidSignature):
-                    return self._verify_with(public_key, form)
+                    self._verify_with(public_key, form)
+                    return form
         raise SignatureInvalid(f"The signature does not match the certificate with {CertificateId.of(certificate)}.")
 
     def _verify_with(self, key: object, signed: bytes) -> None:
@@ -147,11 +150,11 @@ class SignedData:
         failure: SignatureInvalid | None = None
         for certificate in certificates:
             try:
-                signer.verify(certificate, content, self.content_type)
+                signed = signer.verify(certificate, content, self.content_type)
             except SignatureInvalid as error:
                 failure = failure or error
                 continue
-            return Signature(signer.identifier, certificate, signer.digest, bool(known))
+            return Signature(signer.identifier, certificate, signer.digest, bool(known), signed)
         assert failure is not None
         raise failure
 

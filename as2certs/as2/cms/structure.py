@@ -115,6 +115,12 @@ def content_type(data: bytes) -> str:
         return read_element(data).children()[0].dotted()
 
 
+def trailer(data: bytes) -> bytes:
+    """Return what follows a ContentInfo in BER or DER. Raises MalformedMessage."""
+    with reading("the message"):
+        return data[len(read_element(data).raw) :]
+
+
 def read_content(data: bytes, *types: str) -> tuple[str, Element]:
     """Return the type and the content of a ContentInfo (RFC 5652, 3) of one of these types.
 

@@ -17,7 +17,7 @@ from as2certs import pki, time_format
 from as2certs.accounts.models import Installation
 from as2certs.site import badges
 from as2certs.site.badges import MEANING_ICONS, MEANING_WORDS
-from partners.models import Probe
+from partners.models import Probe, ReceivedMessage
 from rotations.exchange.partner_status import PartnerStatus
 from rotations.models import Participant, Rotation, Slot, Step
 from rotations.models.readiness import find_readiness
@@ -98,6 +98,12 @@ def request_state(state: str) -> SafeString:
 def probe_state(probe: Probe) -> SafeString:
     """Render the verdict on a test message, or its state."""
     return _render_badge(badges.probe_badge(probe))
+
+
+@register.simple_tag
+def received_state(message: ReceivedMessage) -> SafeString:
+    """Render what became of a test message from a partner."""
+    return _render_badge(badges.received_badge(message))
 
 
 @register.simple_tag(takes_context=True)

@@ -176,7 +176,8 @@ def _spec(participant: Participant, purpose: str, *, now: datetime) -> tuple[Par
         raise ActionRefused(f"No certificate of {partnership.identity} is in use to sign with.")
     if encryption is None:
         raise ActionRefused(f"No certificate of {partner} is in use to encrypt to: upload it first.")
-    return partnership, requests.ProbeSpec(signing, encryption, purpose)
+    spec = requests.ProbeSpec(signing, encryption, purpose, requests.asked_async_mdn(partnership))
+    return partnership, spec
 
 
 def request_after_change(*, now: datetime) -> int:

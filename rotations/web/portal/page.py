@@ -14,6 +14,8 @@ from as2certs import pki
 from as2certs.time_format import format_exact_moment, format_moment, format_window
 from identities.capabilities import Support
 from identities.stations import AbstractCertificate
+from partners.models import Partnership
+from partners.probes import receiving
 from rotations.execution.transitions import ROTATION_RELATIONS
 from rotations.letters.context import LetterContext
 from rotations.letters.instructions import Instruction
@@ -150,10 +152,20 @@ class PortalPage(ParticipantProgress):
     @property
     def may_get_probes(self) -> bool:
         """Return whether we may send test messages to the partner."""
-        if self.rotation.identity is None:
-            return False
-        partnerships = self.participant.partner.partnerships.active().filter(identity=self.rotation.identity)
-        return any(partnership.takes_probes for partnership in partnerships.select_related("identity"))
+        return self.rotation.identity is not None and any(one.takes_probes for one in self._partnerships)
+
+    @property
+    def test_address(self) -> str:
+        """Return the URL to which the partner can send test messages; empty if it can't."""
+        return receiving.test_address() if any(map(receiving.takes_messages, self._partnerships)) else ""
+
+    @cached_property
+    def _partnerships(self) -> list[Partnership]:
+        """Return the connections that the rotation is about: those of its identity, or all of its partner."""
+        found = self.participant.partner.partnerships.active().filter(identity__archived_at=None)
+        if self.rotation.identity is not None:
+            found = found.filter(identity=self.rotation.identity)
+        return list(found.select_related("identity"))
 
     # Questions
 

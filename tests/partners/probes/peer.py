@@ -11,7 +11,7 @@ from typing import Any
 from django.test import override_settings
 
 from as2certs import pki
-from as2certs.as2 import Inbound, Signing, receive, reply
+from as2certs.as2 import Headers, Inbound, Signing, receive, reply
 from identities.certificates.single_import import import_certificate
 from identities.models import Identity, IdentityCertificate
 from identities.stations import AbstractStation
@@ -33,6 +33,8 @@ class Peer:
     keys: list[Pair]
     signer: Pair
     answer: Answer | None = None
+    mdns: list[tuple[Headers, bytes]] = field(default_factory=list)
+    """The MDNs that were asked for at another address than the answer."""
     messages: list[Inbound] = field(default_factory=list)
     url: str = ""
 
@@ -44,6 +46,10 @@ class Peer:
             return
         mdn = reply(inbound, Signing(*self.signer), now=NOW)
         assert mdn is not None
+        assert inbound.receipt is not None
+        if inbound.receipt.delivery_url:
+            self.mdns.append(mdn)
+            mdn = (Headers(), b"")
         respond(request, *mdn)
 
 
@@ -81,11 +87,12 @@ class Stations:
     pairs: dict[str, Pair]
     peer: Peer
 
-    def request(self, *, is_new: bool = False, to_new: bool = False) -> Probe:
+    def request(self, *, is_new: bool = False, to_new: bool = False, asks_async_mdn: bool = False) -> Probe:
         """Queue a test message, signed with the certificate in use or the new one."""
         signing = self.ours_new if is_new else self.ours
         encryption = self.theirs_new if to_new else self.theirs
-        return requests.request_probe(self.partnership, requests.ProbeSpec(signing, encryption), by=BY, now=NOW)
+        spec = requests.ProbeSpec(signing, encryption, asks_async_mdn=asks_async_mdn)
+        return requests.request_probe(self.partnership, spec, by=BY, now=NOW)
 
 
 def make_stations() -> Stations:

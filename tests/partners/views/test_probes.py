@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from partners.models import Probe
+from partners.models import Probe, ReceivedMessage
 from partners.probes import sending
 from tests.inventory import NOW, count_queries
 from tests.partners.probes.peer import Stations, make_stations, serve_peer
@@ -25,7 +25,7 @@ def page(stations: Stations, name: str = "partnership-probes") -> str:
 
 def test_a_message_is_sent_with_the_certificates_that_are_chosen(operator: Client, stations: Stations) -> None:
     with serve_peer(stations.peer, stations.partnership.partner):
-        chosen = {"signing": str(stations.ours_new.uid), "encryption": str(stations.theirs.uid)}
+        chosen = {"signing": str(stations.ours_new.uid), "encryption": str(stations.theirs.uid), "mdn": "sync"}
         answer = operator.post(page(stations), chosen)
         probe = Probe.objects.get()
         assert answer["Location"] == probe.get_absolute_url()
@@ -35,12 +35,31 @@ def test_a_message_is_sent_with_the_certificates_that_are_chosen(operator: Clien
     assert "every 1s" not in shown
     assert "signature not accepted" in shown
     assert "Northwind does not accept our new signature" in shown
-    assert probe.created_by is not None
+    assert (probe.created_by is None, probe.asks_async_mdn) == (False, False)
     for part, begins in (("request", b"AS2-Version: 1.2"), ("answer", b"AS2-Version")):
         answer = operator.get(reverse("probe-download", args=[probe.uid, part]))
         assert answer.content.startswith(begins)
         assert answer["Content-Disposition"].startswith("attachment")
     assert operator.get(reverse("probe-download", args=[probe.uid, "error"])).status_code == 404
+
+
+def test_a_message_can_ask_for_an_asynchronous_mdn_and_the_next_form_offers_that(
+    operator: Client, stations: Stations
+) -> None:
+    shown = operator.get(page(stations))
+    assert shown.context["form"]["mdn"].value() == "sync"
+    assert "/as2/." in shown.content.decode()
+    with serve_peer(stations.peer, stations.partnership.partner):
+        chosen = {"signing": str(stations.ours.uid), "encryption": str(stations.theirs.uid), "mdn": "async"}
+        operator.post(page(stations), chosen)
+        sending.send_next(lambda: NOW, lambda probe, now: None)
+    probe = Probe.objects.get()
+    assert probe.asks_async_mdn
+    text = operator.get(probe.get_absolute_url()).content.decode()
+    assert "waiting for its MDN" in text
+    assert "every 10s" in text
+    assert "it is awaited until" in text
+    assert operator.get(page(stations)).context["form"]["mdn"].value() == "async"
 
 
 def test_the_certificate_of_a_link_is_chosen_at_first(operator: Client, stations: Stations) -> None:
@@ -71,6 +90,35 @@ def test_a_viewer_can_neither_allow_nor_send(viewer: Client, stations: Stations)
     for name in ("partnership-probes", "partnership-probes-allow", "partnership-probes-forbid"):
         assert viewer.post(page(stations, name)).status_code == 403
     assert not Probe.objects.exists()
+
+
+def test_the_page_shows_messages_in_both_directions(operator: Client, stations: Stations) -> None:
+    shown = operator.get(page(stations)).content.decode()
+    assert "Northwind can send test messages to" in shown
+    assert "with content that begins with the words TEST MESSAGE" in shown
+    for number, problem in enumerate(("", "decryption-failed")):
+        ReceivedMessage.objects.create(
+            partnership=stations.partnership,
+            message_id=f"<{number}@northwind.example>",
+            state="done",
+            created_at=NOW,
+            problem=problem,
+            sentence=f"Northwind sent number {number}.",
+            next_step="Ask it.",
+            repeats=number,
+            signed_with=stations.theirs if number else None,
+        )
+    shown = operator.get(page(stations)).content.decode()
+    assert "Northwind sent number 0." in shown
+    assert "Northwind sent number 1. Ask it." in shown
+    assert "not decrypted" in shown
+    detail = operator.get(ReceivedMessage.objects.get(repeats=1).get_absolute_url()).content.decode()
+    assert "processed/error: decryption-failed" in detail
+    assert "The same message came 1 more time. It counts once." in detail
+    stations.partnership.identity.certificates.update(private_key=None)
+    assert "No private key of this identity is here" in operator.get(page(stations)).content.decode()
+    operator.post(page(stations, "partnership-probes-forbid"))
+    assert "Northwind can send test messages to" not in operator.get(page(stations)).content.decode()
 
 
 def test_the_page_reads_as_many_rows_for_many_messages(operator: Client, stations: Stations) -> None:

@@ -73,6 +73,7 @@ def test_tokens_are_removed_from_logged_urls() -> None:
     for message in (
         f"GET /p/{TOKEN} HTTP/1.1",
         f"POST /stop/{TOKEN}/ HTTP/1.1",
+        f"POST /as2/mdn/6d3ce6a2-1f3c-4d6e-9f10-0123456789ab/{TOKEN}/ HTTP/1.1",
         f"'https://certs.example.com/p/{TOKEN}/installed/'",
         f'"/p/{TOKEN}?x=1"',
         f"<a href=/p/{TOKEN}>",

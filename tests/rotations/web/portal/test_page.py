@@ -18,7 +18,7 @@ from as2certs.audit.models import Entry
 from as2certs.mail.models import Message
 from identities.capabilities import Support
 from identities.models import AS2System, Identity
-from partners.models import Contact, Partner
+from partners.models import Contact, Partner, Partnership
 from rotations.exchange import responses
 from rotations.exchange.follow_up import nudge_now
 from rotations.exchange.time_slots import offer_slots
@@ -527,3 +527,18 @@ def test_the_calendar_entry_of_a_partner_that_changes_when_ready_is_the_last_mom
     assert event.decoded("DTSTART") == LAST
     assert "DTEND" not in event
     assert str(event["SUMMARY"]).startswith("Last moment to add the new AS2 certificate of")
+
+
+def test_it_names_the_test_address_where_test_messages_are_allowed(
+    company: Company, nora: Visitor, northwind: Participant
+) -> None:
+    nora.open()
+    assert "TEST MESSAGE" not in nora.text
+    Partnership.objects.filter(partner=northwind.partner).update(allows_probes=True)
+    nora.open()
+    assert "/as2/, signed, with your AS2 ID and ours, and a text that begins with the words TEST MESSAGE." in nora.text
+    assert "no order that is sent there is processed" in nora.text
+    company.identity.certificates.update(private_key=None)
+    nora.open()
+    assert "We may send you AS2 test messages" in nora.text
+    assert "TEST MESSAGE" not in nora.text
