@@ -669,8 +669,8 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 30},
     },
     "repeat steps": {"task": "rotations.tasks.repeat_steps", "schedule": 15, "options": {"expires": 30}},
-    "write baselines": {
-        "task": "partners.tasks.write_baselines",
+    "compare AS2 systems": {
+        "task": "partners.tasks.compare_stations",
         "schedule": 15,
         "options": {"expires": 30},
     },

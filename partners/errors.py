@@ -17,6 +17,10 @@ class ProbeRefused(PartnerError):
     """The test message can't be sent, or not now."""
 
 
+class AdoptionRefused(PartnerError):
+    """What an AS2 system uses can't be put into service in the inventory."""
+
+
 class ImportRefused(PartnerError):
     """The import can't be carried out; nothing of it is stored."""
 

@@ -14,6 +14,7 @@ from as2certs.accounts.models import validate_time_zone
 from as2certs.as2 import VerdictKind
 from as2certs.background_jobs import BUSY, BackgroundJob, BackgroundJobQuerySet
 from identities.capabilities import AbstractCapabilities, Support
+from identities.connectors.use import RoleDifference
 from identities.models import AS2System, Identity, IdentityCertificate
 from identities.stations import (
     AbstractCertificate,
@@ -262,25 +263,54 @@ class PartnerService(AbstractService):
         constraints = service_constraints("partner")
 
 
+class StationBaselineQuerySet(models.QuerySet["StationBaseline"]):
+    def differing(self) -> Self:
+        """Return those of stations whose AS2 system uses something else than the inventory says."""
+        return self.filter(differs_since__isnull=False)
+
+    def failed(self) -> Self:
+        """Return those that could not be written or compared, after several attempts."""
+        return self.filter(state=StationBaseline.State.FAILED)
+
+    def with_holders(self) -> Self:
+        return self.select_related("system", "identity", "partner")
+
+
 class StationBaseline(models.Model):
-    """Whether the certificates in use at a station were written to an AS2 system; see ``partners.baselines``."""
+    """Whether an AS2 system uses the certificates that the inventory has in use at a station.
+
+    ``partners.baselines`` compares both, and writes the certificates first to systems that need that. A difference
+    stays until a comparison finds none; that a comparison was not possible says nothing about it.
+    """
 
     class State(models.TextChoices):
         QUEUED = "queued", "waiting for its turn"
-        WORKING = "working", "being written"
-        DONE = "done", "written"
-        FAILED = "failed", "failed"
+        WORKING = "working", "being compared"
+        DONE = "done", "compared"
+        FAILED = "failed", "could not be compared"
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     system = models.ForeignKey(AS2System, on_delete=models.CASCADE, related_name="baselines")
     identity = models.ForeignKey(Identity, null=True, blank=True, on_delete=models.CASCADE, related_name="baselines")
     partner = models.ForeignKey(Partner, null=True, blank=True, on_delete=models.CASCADE, related_name="baselines")
     state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
-    due_at = models.DateTimeField()
+    due_at = models.DateTimeField("next comparison")
     lease_until = models.DateTimeField(null=True, blank=True)
-    attempts = models.PositiveIntegerField(default=0)
-    message = models.TextField(blank=True)
-    written_at = models.DateTimeField(null=True, blank=True)
+    attempts = models.PositiveIntegerField(default=0, help_text="Since the last comparison that was possible.")
+    written_at = models.DateTimeField(null=True, blank=True, help_text="Of systems that it has to be written to first.")
+    compared_at = models.DateTimeField("last compared", null=True, blank=True)
+    failing_since = models.DateTimeField("could not be compared since", null=True, blank=True)
+    message = models.TextField(blank=True, help_text="Why it could not be compared.")
+    differences = models.JSONField(default=list, blank=True, help_text="identities.connectors.use.RoleDifference each.")
+    differs_since = models.DateTimeField(null=True, blank=True, help_text="Since when it differs in this way.")
+    shown = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="The certificates (PEM) in differences that the AS2 system shows, by SHA-256.",
+    )
+    notified_at = models.DateTimeField(null=True, blank=True, help_text="When people were notified of the difference.")
+
+    objects = StationBaselineQuerySet.as_manager()
 
     class Meta:
         ordering = ["system", "id"]
@@ -293,12 +323,9 @@ class StationBaseline(models.Model):
             models.UniqueConstraint(fields=["system", "partner"], name="partners_baseline_of_partner_once"),
         ]
         indexes = [
-            models.Index(
-                fields=["due_at", "id"],
-                condition=Q(state__in=["queued", "working"]),
-                name="partners_baselines_due",
-            ),
+            models.Index(fields=["due_at", "id"], name="partners_baselines_due"),
             models.Index(fields=["system"], condition=Q(state="failed"), name="partners_baselines_failed"),
+            models.Index(fields=["system"], condition=Q(differs_since__isnull=False), name="partners_baselines_differ"),
         ]
 
     def __str__(self) -> str:
@@ -309,6 +336,14 @@ class StationBaseline(models.Model):
         station = self.identity or self.partner
         assert station is not None  # by a constraint
         return station
+
+    @property
+    def role_differences(self) -> list[RoleDifference]:
+        """Return the roles in which the AS2 system uses something else than the inventory said."""
+        return [
+            RoleDifference(**{**one, "found": tuple(one["found"]), "expected": tuple(one["expected"])})
+            for one in self.differences
+        ]
 
 
 #: How much of a request or an answer is kept, in bytes before compression.

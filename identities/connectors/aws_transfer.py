@@ -12,6 +12,7 @@ boto3 repeats no call: an import has no idempotency token, so a lost answer is f
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from as2certs import pki
@@ -37,6 +37,7 @@ from identities.connectors.base import (
     HeldCertificates,
     InstallableCertificate,
     Lead,
+    StationUse,
 )
 from identities.connectors.comparison import READER_ROLES, name_certificate, name_roles
 from identities.connectors.reported_use import Report, RoleReport
@@ -100,13 +101,18 @@ def parse_profiles(text: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Held:
-    """A certificate that AWS has: its ID, the SHA-256 of its DER, its usage, type and status."""
+    """A certificate that AWS has: its ID, its DER, usage, type and status. `der` is empty if AWS does not show it."""
 
     certificate_id: str
-    sha256: str
+    der: bytes = field(repr=False)
     usage: str
     kind: str
     status: str
+
+    @property
+    def sha256(self) -> str:
+        """Return the SHA-256 in hex; "" if AWS does not show the certificate."""
+        return hashlib.sha256(self.der).hexdigest() if self.der else ""
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,6 @@ class AwsTransferConnector:
         "the agreed moment, and read back."
     )
     signs_per_partner: ClassVar[bool] = False
-    writes_baseline: ClassVar[bool] = False
 
     @classmethod
     def from_settings(
@@ -243,15 +248,11 @@ class AwsTransferConnector:
         """Read the profile again: AWS needs no notification of what its profiles list."""
         return self.verify(change)
 
-    def write_baseline(self, baseline: Baseline) -> ConnectorResult:
-        """Compare the profile with the inventory; nothing is written."""
-        try:
-            profile = self._profile(baseline.side, baseline.as2_id)
-        except ConnectorUnreachable as error:
-            return ConnectorResult(ConnectorOutcome.UNREACHABLE, str(error), wait=error.wait)
-        except ConnectorError as error:
-            return ConnectorResult(ConnectorOutcome.REJECTED, str(error))
-        return reported_use.compare_baseline(profile.report(baseline.roles), baseline, self._where(profile))
+    def used(self, baseline: Baseline) -> StationUse:
+        """Return the active certificates that the profile lists. Raises ConnectorError."""
+        profile = self._profile(baseline.side, baseline.as2_id)
+        shown = {one.sha256: one.der for one in profile.certificates if one.der}
+        return reported_use.station_use(profile.report(baseline.roles), self._where(profile), shown)
 
     def check(self) -> ConnectorResult:
         """Read the first profiles: that shows that credentials, region and network are right."""
@@ -292,7 +293,7 @@ class AwsTransferConnector:
         found = self._call("describe_certificate", "Certificate", CertificateId=certificate_id)["Certificate"]
         return _Held(
             certificate_id,
-            _sha256(found.get("Certificate") or ""),
+            _first_der(found.get("Certificate") or ""),
             str(found.get("Usage")),
             str(found.get("Type")),
             str(found.get("Status")),
@@ -464,12 +465,12 @@ def _key_pem(certificate: InstallableCertificate) -> str:
     return pem.decode("ascii")
 
 
-def _sha256(pem: str) -> str:
-    """Return the SHA-256 of the first certificate of a PEM text; "" if there is none."""
+def _first_der(pem: str) -> bytes:
+    """Return the DER of the first certificate of a PEM text; empty if there is none."""
     try:
-        return load_pem(pem.encode("ascii", "replace"))[0].fingerprint(hashes.SHA256()).hex()
+        return pki.to_der(load_pem(pem.encode("ascii", "replace"))[0])
     except pki.PkiError:
-        return ""
+        return b""
 
 
 def _readable(text: str) -> str:

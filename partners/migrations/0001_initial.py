@@ -504,19 +504,56 @@ class Migration(migrations.Migration):
                     models.CharField(
                         choices=[
                             ("queued", "waiting for its turn"),
-                            ("working", "being written"),
-                            ("done", "written"),
-                            ("failed", "failed"),
+                            ("working", "being compared"),
+                            ("done", "compared"),
+                            ("failed", "could not be compared"),
                         ],
                         default="queued",
                         max_length=10,
                     ),
                 ),
-                ("due_at", models.DateTimeField()),
+                ("due_at", models.DateTimeField(verbose_name="next comparison")),
                 ("lease_until", models.DateTimeField(blank=True, null=True)),
-                ("attempts", models.PositiveIntegerField(default=0)),
-                ("message", models.TextField(blank=True)),
-                ("written_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "attempts",
+                    models.PositiveIntegerField(default=0, help_text="Since the last comparison that was possible."),
+                ),
+                (
+                    "written_at",
+                    models.DateTimeField(
+                        blank=True, help_text="Of systems that it has to be written to first.", null=True
+                    ),
+                ),
+                ("compared_at", models.DateTimeField(blank=True, null=True, verbose_name="last compared")),
+                (
+                    "failing_since",
+                    models.DateTimeField(blank=True, null=True, verbose_name="could not be compared since"),
+                ),
+                ("message", models.TextField(blank=True, help_text="Why it could not be compared.")),
+                (
+                    "differences",
+                    models.JSONField(
+                        blank=True, default=list, help_text="identities.connectors.use.RoleDifference each."
+                    ),
+                ),
+                (
+                    "differs_since",
+                    models.DateTimeField(blank=True, help_text="Since when it differs in this way.", null=True),
+                ),
+                (
+                    "shown",
+                    models.JSONField(
+                        blank=True,
+                        default=dict,
+                        help_text="The certificates (PEM) in differences that the AS2 system shows, by SHA-256.",
+                    ),
+                ),
+                (
+                    "notified_at",
+                    models.DateTimeField(
+                        blank=True, help_text="When people were notified of the difference.", null=True
+                    ),
+                ),
                 (
                     "identity",
                     models.ForeignKey(
@@ -628,16 +665,20 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="stationbaseline",
-            index=models.Index(
-                condition=models.Q(("state__in", ["queued", "working"])),
-                fields=["due_at", "id"],
-                name="partners_baselines_due",
-            ),
+            index=models.Index(fields=["due_at", "id"], name="partners_baselines_due"),
         ),
         migrations.AddIndex(
             model_name="stationbaseline",
             index=models.Index(
                 condition=models.Q(("state", "failed")), fields=["system"], name="partners_baselines_failed"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="stationbaseline",
+            index=models.Index(
+                condition=models.Q(("differs_since__isnull", False)),
+                fields=["system"],
+                name="partners_baselines_differ",
             ),
         ),
         migrations.AddConstraint(
