@@ -73,7 +73,7 @@ class Difference:
             "urgent",
             f"{who}{self.row.system} uses other certificates than the inventory says.",
             "Look at it",
-            _section(self.row.system),
+            differences_url(self.row.system),
             "identities.view_as2system",
             more="" if names_station else self.text,
             alternative=ActionLink("Adopt …", self.url, "rotations.approve_rotation"),
@@ -142,15 +142,16 @@ def station_tasks(station: Any) -> list[OpenTask]:
 def system_differs_task(system: AS2System, count: int) -> OpenTask:
     """Return the task to look at several stations at which a system differs."""
     text = f"{system} uses other certificates than the inventory says at {count} stations."
-    return OpenTask("urgent", text, "Look at them", _section(system), "identities.view_as2system")
+    return OpenTask("urgent", text, "Look at them", differences_url(system), "identities.view_as2system")
 
 
 def failure_task(system: AS2System, since: Any) -> OpenTask:
     """Return the task to find out why a system could not be compared since then (UTC)."""
     moment = format_moment(since, timezone.get_current_timezone_name(), "short")
     text = f"{system} could not be compared with the inventory since {moment}."
-    return OpenTask("soon", text, "Look at it", _section(system), "identities.view_as2system")
+    return OpenTask("soon", text, "Look at it", differences_url(system), "identities.view_as2system")
 
 
-def _section(system: AS2System) -> str:
+def differences_url(system: AS2System) -> str:
+    """Return the path of the part of a system's page that lists its differences."""
     return f"{system.get_absolute_url()}#baseline"

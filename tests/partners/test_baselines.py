@@ -21,6 +21,7 @@ from identities.connectors.directory import DirectoryConnector
 from identities.models import AS2System
 from partners import baselines
 from partners.models import PartnerCertificate, StationBaseline
+from rotations.models import Rotation
 from tests.capabilities import SIGNS_ALIKE, keeps_both
 from tests.certificates import make_pair
 from tests.inventory import count_queries
@@ -308,10 +309,12 @@ def test_a_certificate_that_is_taken_in_is_compared_at_once(root: Path, operator
     compare_all(NOW + HOUR)
     ahead = f"OpenAS2 production uses the new certificate {company.new.short_name} already"
     assert company.system is not None
-    for page in (reverse("home"), company.identity.get_absolute_url()):
+    for page in (reverse("home"), company.identity.get_absolute_url(), rotation.get_absolute_url()):
         text = operator.get(page).content.decode()
         assert ahead in text, page
         assert rotation.get_absolute_url() in text
+    Rotation.objects.update(applied_at=NOW)
+    assert ahead not in operator.get(rotation.get_absolute_url()).content.decode()
     page = operator.get(company.system.get_absolute_url()).content.decode()
     assert "is the new certificate of a rotation that has not made the change yet" in page
     assert "Adopt …" not in page
