@@ -37,7 +37,7 @@ class Difference:
     @property
     def text(self) -> str:
         """Return the difference in sentences."""
-        return " ".join([*(one.sentence for one in self.row.role_differences), self.explanation]).strip()
+        return " ".join([*self.row.sentences, self.explanation]).strip()
 
     @property
     def explanation(self) -> str:
@@ -146,9 +146,9 @@ def system_differs_task(system: AS2System, count: int) -> OpenTask:
 
 
 def failure_task(system: AS2System, since: Any) -> OpenTask:
-    """Return the task to find out why a system could not be compared since then (UTC)."""
+    """Return the task to find out why comparing a system has failed since a moment (UTC)."""
     moment = format_moment(since, timezone.get_current_timezone_name(), "short")
-    text = f"{system} could not be compared with the inventory since {moment}."
+    text = f"Comparing {system} with the inventory has failed since {moment}."
     return OpenTask("soon", text, "Look at it", differences_url(system), "identities.view_as2system")
 
 

@@ -69,7 +69,7 @@ def _find_obstacle(row: StationBaseline, plan: Adoption) -> str:
     if not differences:
         return "The AS2 system uses what the inventory says by now: there is nothing to adopt."
     if rotation := holder.rotations.running().first():
-        return f"{rotation} is running, and goes on from what the inventory says: finish or cancel it first."
+        return f"The rotation “{rotation}” goes on from what the inventory says: finish or cancel it first."
     if any(one.partner for one in differences):
         return "It differs for one partner alone: correct the AS2 system, then compare again."
     if any(one.is_disputed for one in differences):

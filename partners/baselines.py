@@ -37,7 +37,7 @@ from identities.connectors.base import (
     StationUse,
     baseline_writer,
 )
-from identities.connectors.use import RoleDifference, find_differences
+from identities.connectors.use import RoleDifference, describe_differences, find_differences
 from identities.models import AS2System, Identity
 from identities.stations import AbstractCertificate
 from partners.models import Partner, Partnership, SigningChoice, StationBaseline
@@ -297,7 +297,7 @@ def _settle(row: StationBaseline, found: _Comparison, *, now: datetime) -> None:
         if found.is_unreachable:
             _postpone_others(row, until=columns["due_at"], why=found.fault, now=now)
         if is_new:
-            _record(row, "system.difference_found", " ".join(one.sentence for one in found.differences), now=now)
+            _record(row, "system.difference_found", " ".join(describe_differences(found.differences)), now=now)
             wake_task("rotations.tasks.send_reminders")
         elif is_given_up:
             _record(row, "system.comparison_failed", found.fault, now=now)

@@ -14,7 +14,7 @@ from as2certs.accounts.models import validate_time_zone
 from as2certs.as2 import VerdictKind
 from as2certs.background_jobs import BUSY, BackgroundJob, BackgroundJobQuerySet
 from identities.capabilities import AbstractCapabilities, Support
-from identities.connectors.use import RoleDifference
+from identities.connectors.use import RoleDifference, describe_differences
 from identities.models import AS2System, Identity, IdentityCertificate
 from identities.stations import (
     AbstractCertificate,
@@ -344,6 +344,11 @@ class StationBaseline(models.Model):
             RoleDifference(**{**one, "found": tuple(one["found"]), "expected": tuple(one["expected"])})
             for one in self.differences
         ]
+
+    @property
+    def sentences(self) -> list[str]:
+        """Return the differences as sentences."""
+        return describe_differences(self.role_differences)
 
 
 #: How much of a request or an answer is kept, in bytes before compression.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from identities.connectors.base import Baseline, RoleUse, StationUse
@@ -27,14 +27,19 @@ class RoleDifference:
     expected: tuple[str, ...]
     is_disputed: bool = False
 
-    @property
-    def sentence(self) -> str:
-        """Return the difference as a sentence."""
-        whom = f" for {self.partner}" if self.partner else ""
-        return (
-            f"{self.where} {VERBS[self.role]} {_names(self.found)}{whom}, and the inventory has "
-            f"{_names(self.expected)} in use."
-        )
+
+def describe_differences(differences: Sequence[RoleDifference]) -> list[str]:
+    """Return differences as sentences; one for several roles with the same certificates."""
+    alike: dict[tuple[object, ...], list[RoleDifference]] = {}
+    for one in differences:
+        alike.setdefault((one.where, one.partner, one.found, one.expected), []).append(one)
+    return [_describe(found) for found in alike.values()]
+
+
+def _describe(alike: Sequence[RoleDifference]) -> str:
+    first, verbs = alike[0], " and ".join(VERBS[one.role] for one in alike)
+    whom = f" for {first.partner}" if first.partner else ""
+    return f"{first.where} {verbs} {_names(first.found)}{whom}, and the inventory has {_names(first.expected)} in use."
 
 
 def find_differences(

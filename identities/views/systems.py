@@ -91,7 +91,7 @@ def _describe_baselines(system: AS2System) -> dict[str, Any]:
     rows = system.baselines.with_holders()
     differing, failing = rows.filter(differs_since__isnull=False), rows.filter(failing_since__isnull=False)
     counts = rows.aggregate(
-        matching=Count("pk", filter=Q(differs_since=None, compared_at__isnull=False)),
+        matching=Count("pk", filter=Q(differs_since=None, failing_since=None, compared_at__isnull=False)),
         differing=Count("pk", filter=Q(differs_since__isnull=False)),
         failing=Count("pk", filter=Q(failing_since__isnull=False)),
         new=Count("pk", filter=Q(compared_at=None, failing_since=None)),

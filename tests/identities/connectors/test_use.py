@@ -17,7 +17,7 @@ from identities.connectors.base import (
     StationUse,
 )
 from identities.connectors.directory import DirectoryConnector
-from identities.connectors.use import RoleDifference, find_differences
+from identities.connectors.use import RoleDifference, describe_differences, find_differences
 from tests.identities.connectors.changes import (
     AS2_ID,
     C1,
@@ -93,12 +93,14 @@ def test_two_sources_that_show_different_certificates_are_disputed() -> None:
     assert (difference.where, difference.is_disputed) == ("A", True)
 
 
-def test_a_difference_reads_as_a_sentence() -> None:
+def test_differences_read_as_sentences_one_for_roles_that_are_alike() -> None:
     names = [pki.short_fingerprint(one.sha256) for one in (C1, C2)]
-    found = RoleDifference("OpenAS2", "encrypt", "", (C2.sha256,), (C1.sha256,))
-    assert found.sentence == f"OpenAS2 encrypts to {names[1]}, and the inventory has {names[0]} in use."
-    nothing = RoleDifference("OpenAS2", "sign", "NORTHWIND", (), (C1.sha256,))
-    assert nothing.sentence == f"OpenAS2 signs with nothing for NORTHWIND, and the inventory has {names[0]} in use."
+    found = [RoleDifference("OpenAS2", role, "", (C2.sha256,), (C1.sha256,)) for role in ("verify", "encrypt")]
+    found.append(RoleDifference("OpenAS2", "sign", "NORTHWIND", (), (C1.sha256,)))
+    assert describe_differences(found) == [
+        f"OpenAS2 verifies with and encrypts to {names[1]}, and the inventory has {names[0]} in use.",
+        f"OpenAS2 signs with nothing for NORTHWIND, and the inventory has {names[0]} in use.",
+    ]
 
 
 @pytest.fixture

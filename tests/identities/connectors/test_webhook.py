@@ -511,7 +511,7 @@ def test_what_is_in_use_is_asked_and_nothing_is_sent(hook: Webhook) -> None:
     hook.put("sign", C3.sha256)
     (difference,) = find_differences(hook.connector().used(wanted), wanted)
     assert (difference.role, difference.found, difference.expected) == ("sign", (C3.sha256,), (C1.sha256,))
-    assert difference.sentence.startswith("The webhook at 127.0.0.1")
+    assert difference.where.startswith("The webhook at 127.0.0.1")
     assert "POST" not in hook.asked
 
 
