@@ -674,6 +674,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 15,
         "options": {"expires": 30},
     },
+    "look at TLS certificates": {
+        "task": "partners.tasks.look_at_tls_certificates",
+        "schedule": 60,
+        "options": {"expires": 50},
+    },
     "draw reports": {
         "task": "as2certs.site.tasks.draw_reports",
         "schedule": 5,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 import zlib
+from datetime import datetime
 from typing import ClassVar, Self
 
 from django.db import models
 from django.db.models import Exists, OuterRef, Prefetch, Q
 from django.urls import reverse
 
+from as2certs import pki
 from as2certs.accounts.models import validate_time_zone
 from as2certs.as2 import VerdictKind
 from as2certs.background_jobs import BUSY, BackgroundJob, BackgroundJobQuerySet
@@ -67,6 +69,11 @@ class Partner(AbstractStation, AbstractCapabilities):
         "remind them of their own certificates",
         default=True,
         help_text="Their contacts are told before their certificate ends, with a link to hand in the new one.",
+    )
+    watches_tls = models.BooleanField(
+        "watch the TLS certificate of their AS2 URL",
+        default=False,
+        help_text="It is looked at once a day, as our own are.",
     )
     accept_by_rule = models.BooleanField(
         "accept what a confirmed contact hands in",
@@ -349,6 +356,73 @@ class StationBaseline(models.Model):
     def sentences(self) -> list[str]:
         """Return the differences as sentences."""
         return describe_differences(self.role_differences)
+
+
+class TlsCertificateQuerySet(models.QuerySet["TlsCertificate"]):
+    def of_active_stations(self) -> Self:
+        return self.filter(identity__archived_at=None, partner__archived_at=None)
+
+    def needing_attention(self, until: datetime) -> Self:
+        """Return those that are not trusted, or expire before a moment (aware)."""
+        return self.of_active_stations().filter(~Q(problem="") | Q(not_after__lte=until))
+
+
+class TlsCertificate(models.Model):
+    """The TLS certificate that the server at a station's AS2 URL showed; see ``partners.tls_certificates``.
+
+    It has nothing to do with the AS2 certificates of the station.
+    """
+
+    identity = models.OneToOneField(
+        Identity, null=True, blank=True, on_delete=models.CASCADE, related_name="tls_certificate"
+    )
+    partner = models.OneToOneField(
+        Partner, null=True, blank=True, on_delete=models.CASCADE, related_name="tls_certificate"
+    )
+    url = models.CharField("AS2 URL", max_length=300)
+    due_at = models.DateTimeField("next handshake")
+    subject = models.TextField(blank=True)
+    issuer = models.TextField(blank=True)
+    sha256 = models.CharField("SHA-256 fingerprint", max_length=64, blank=True)
+    not_after = models.DateTimeField(null=True, blank=True)
+    problem = models.CharField("why it is not trusted", max_length=300, blank=True)
+    seen_at = models.DateTimeField("last seen", null=True, blank=True)
+    changed_at = models.DateTimeField(null=True, blank=True, help_text="When another one than before was seen.")
+    failing_since = models.DateTimeField("not seen since", null=True, blank=True)
+    message = models.TextField(blank=True, help_text="Why there was no handshake.")
+    is_reviewed = models.BooleanField(default=True, help_text="Whether it is known if people are to be notified.")
+    told = models.JSONField(default=list, blank=True, help_text="Of what people were notified.")
+
+    objects = TlsCertificateQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "TLS certificate of an AS2 URL"
+        verbose_name_plural = "TLS certificates of AS2 URLs"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(identity=None, partner__isnull=False) | Q(identity__isnull=False, partner=None),
+                name="partners_tls_of_one_station",
+            )
+        ]
+        indexes = [
+            models.Index(fields=["due_at", "id"], name="partners_tls_due"),
+            models.Index(fields=["id"], condition=Q(is_reviewed=False), name="partners_tls_to_review"),
+            models.Index(fields=["not_after"], name="partners_tls_by_expiry"),
+            models.Index(fields=["id"], condition=~Q(problem=""), name="partners_tls_not_trusted"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.holder}: {self.url}"
+
+    @property
+    def holder(self) -> Identity | Partner:
+        station = self.identity or self.partner
+        assert station is not None  # by a constraint
+        return station
+
+    @property
+    def short_name(self) -> str:
+        return pki.short_fingerprint(self.sha256)
 
 
 #: How much of a request or an answer is kept, in bytes before compression.

@@ -116,7 +116,7 @@ def run(now: datetime) -> int:
     1. Partners that change together with us at this moment.
     2. Our people, about windows and rotations that come too late.
     3. Partners that are late, silent, or asked for a certificate.
-    4. Our people, about expiring certificates and AS2 systems that differ, and the daily digests.
+    4. Our people, about expiring certificates, AS2 systems that differ and TLS certificates, and the daily digests.
     """
     window = window_notices.send_window_notices(now)
     urgent = (
@@ -130,7 +130,7 @@ def run(now: datetime) -> int:
     partners = (
         changeover.warn_and_release(now) + follow_up.run_follow_up(now) + certificate_requests.send_due_requests(now)
     )
-    stations = send_due(now) + station_mail.notify_differences(now)
+    stations = send_due(now) + station_mail.notify_differences(now) + station_mail.notify_tls_certificates(now)
     queued = window + urgent + partners + stations + digest.send_digests(now)
     Heartbeat.objects.update_or_create(name="send_reminders", defaults={"at": now})
     return queued

@@ -21,7 +21,18 @@ from as2certs.as2.messages import (
 )
 from as2certs.as2.mime import Headers
 from as2certs.as2.receiving import Inbound, receive, reply
-from as2certs.as2.sending import Answer, Network, NoAnswer, Obstacle, Outcome, TlsFacts, fetch, send
+from as2certs.as2.sending import (
+    Answer,
+    Network,
+    NoAnswer,
+    Obstacle,
+    Outcome,
+    ShownCertificate,
+    TlsFacts,
+    fetch,
+    send,
+    show_certificate,
+)
 from as2certs.as2.verdict_texts import VerdictKind
 
 __all__ = [
@@ -47,6 +58,7 @@ __all__ = [
     "Outcome",
     "Partner",
     "ReceiptRequest",
+    "ShownCertificate",
     "Signing",
     "TlsFacts",
     "Verdict",
@@ -61,4 +73,5 @@ __all__ = [
     "receive",
     "reply",
     "send",
+    "show_certificate",
 ]

@@ -24,7 +24,8 @@ from identities.differences import MAX_DESCRIBED, describe_differences, failure_
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate, IdentityService
 from identities.open_tasks import OpenTask, sort_by_urgency, staged_certificate_task
 from identities.role_status import ATTENTION_PERIOD
-from partners.models import Partner, PartnerCertificate, PartnerService, StationBaseline
+from identities.tls_certificates import tls_task
+from partners.models import Partner, PartnerCertificate, PartnerService, StationBaseline, TlsCertificate
 from partners.open_tasks import dismissal_link
 from rotations.models import HandedIn, Rotation, Sighting
 from rotations.notifications.expiry import (
@@ -123,6 +124,7 @@ def _present_kinds(
         (AS2System.objects.active().filter(check_ok=False), _system_tasks),
         (StationBaseline.objects.differing().filter(system__archived_at=None), _difference_tasks),
         (StationBaseline.objects.failed().filter(system__archived_at=None), _failure_tasks),
+        (TlsCertificate.objects.needing_attention(now + ATTENTION_PERIOD), partial(_tls_tasks, now=now)),
         (stuck_mail(now), _stuck_mail_tasks),
         (_bounced_staff_mail(now), _bounce_tasks),
     ]
@@ -300,6 +302,12 @@ def _failure_tasks(rows: QuerySet[StationBaseline]) -> Iterator[OpenTask]:
     since = dict(rows.order_by("system").values_list("system").annotate(Min("failing_since"))[:MAX_PER_KIND])
     for system in AS2System.objects.filter(pk__in=since):
         yield failure_task(system, since[system.pk])
+
+
+def _tls_tasks(rows: QuerySet[TlsCertificate], now: datetime) -> Iterator[OpenTask]:
+    for row in rows.select_related("identity", "partner").order_by("not_after", "pk")[:MAX_PER_KIND]:
+        if task := tls_task(row, now, names_station=True):
+            yield task
 
 
 def _stuck_mail_tasks(rows: QuerySet[Message]) -> Iterator[OpenTask]:

@@ -19,6 +19,7 @@ from identities.models import Identity, IdentityService
 from identities.open_tasks import identity_tasks, sort_by_urgency
 from identities.role_status import assignment_history, prefetch_assignments, role_statuses, running_rotations
 from identities.tables import IdentityTable
+from identities.tls_certificates import station_tls_tasks
 from identities.views.common import (
     archive_views,
     post_data,
@@ -71,7 +72,8 @@ def identity_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     requests = list(identity.requests.exclude(state="done").defer("csr_pem").order_by("-id"))
     partnerships = identity.partnerships.active().filter(partner__archived_at=None)
     count = partnerships.count()
-    tasks = [*station_tasks(identity), *identity_tasks(identity, statuses, rotations, requests, now=now)]
+    tasks = [*station_tasks(identity), *station_tls_tasks(identity, now)]
+    tasks += identity_tasks(identity, statuses, rotations, requests, now=now)
     signing_choices = identity.partnerships.with_signing_choice().select_related("partner")
     context |= {
         "needs": [] if identity.archived_at else sort_by_urgency(tasks),
@@ -97,6 +99,7 @@ def station_context(request: HttpRequest, station: Any) -> dict[str, Any]:
         "rehearsed_here": station.rehearsed_here,
         "certificates": station.certificates.light().order_by("-not_after")[:10],
         "history": assignment_history(station),
+        "tls": getattr(station, "tls_certificate", None),
         "subscribed": station.subscribers.filter(pk=current_user(request).pk).exists(),
         "now": database_now(),
     }

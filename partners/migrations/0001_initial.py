@@ -177,6 +177,14 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "watches_tls",
+                    models.BooleanField(
+                        default=False,
+                        help_text="It is looked at once a day, as our own are.",
+                        verbose_name="watch the TLS certificate of their AS2 URL",
+                    ),
+                ),
+                (
                     "accept_by_rule",
                     models.BooleanField(
                         default=False,
@@ -701,5 +709,76 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="stationbaseline",
             constraint=models.UniqueConstraint(fields=("system", "partner"), name="partners_baseline_of_partner_once"),
+        ),
+        migrations.CreateModel(
+            name="TlsCertificate",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("url", models.CharField(max_length=300, verbose_name="AS2 URL")),
+                ("due_at", models.DateTimeField(verbose_name="next handshake")),
+                ("subject", models.TextField(blank=True)),
+                ("issuer", models.TextField(blank=True)),
+                ("sha256", models.CharField(blank=True, max_length=64, verbose_name="SHA-256 fingerprint")),
+                ("not_after", models.DateTimeField(blank=True, null=True)),
+                ("problem", models.CharField(blank=True, max_length=300, verbose_name="why it is not trusted")),
+                ("seen_at", models.DateTimeField(blank=True, null=True, verbose_name="last seen")),
+                (
+                    "changed_at",
+                    models.DateTimeField(blank=True, help_text="When another one than before was seen.", null=True),
+                ),
+                ("failing_since", models.DateTimeField(blank=True, null=True, verbose_name="not seen since")),
+                ("message", models.TextField(blank=True, help_text="Why there was no handshake.")),
+                (
+                    "is_reviewed",
+                    models.BooleanField(default=True, help_text="Whether it is known if people are to be notified."),
+                ),
+                ("told", models.JSONField(blank=True, default=list, help_text="Of what people were notified.")),
+                (
+                    "identity",
+                    models.OneToOneField(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="tls_certificate",
+                        to="identities.identity",
+                    ),
+                ),
+                (
+                    "partner",
+                    models.OneToOneField(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="tls_certificate",
+                        to="partners.partner",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "TLS certificate of an AS2 URL",
+                "verbose_name_plural": "TLS certificates of AS2 URLs",
+                "indexes": [
+                    models.Index(fields=["due_at", "id"], name="partners_tls_due"),
+                    models.Index(
+                        condition=models.Q(("is_reviewed", False)), fields=["id"], name="partners_tls_to_review"
+                    ),
+                    models.Index(fields=["not_after"], name="partners_tls_by_expiry"),
+                    models.Index(
+                        condition=models.Q(("problem", ""), _negated=True),
+                        fields=["id"],
+                        name="partners_tls_not_trusted",
+                    ),
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("identity", None), ("partner__isnull", False)),
+                            models.Q(("identity__isnull", False), ("partner", None)),
+                            _connector="OR",
+                        ),
+                        name="partners_tls_of_one_station",
+                    )
+                ],
+            },
         ),
     ]

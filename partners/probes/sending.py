@@ -70,7 +70,7 @@ def _carry_out(probe: Probe, clock: Clock, on_judged: OnJudged) -> None:
         message, partner = _compose(probe, now=clock()), _describe_partner(probe, now=clock())
         sent = {"message_id": message.message_id, "request": _keep(message.headers, message.body)}
         probe.extend_lease(sent_at=clock(), **sent)
-        outcome = as2.send(probe.url, message.headers, message.body, _network())
+        outcome = as2.send(probe.url, message.headers, message.body, partner_network())
     except DomainError as error:
         _fail(probe, str(error), now=clock())
         return
@@ -80,7 +80,8 @@ def _carry_out(probe: Probe, clock: Clock, on_judged: OnJudged) -> None:
     _store(probe, columns, now=clock(), on_judged=on_judged)
 
 
-def _network() -> as2.Network:
+def partner_network() -> as2.Network:
+    """Return how to connect to the AS2 URLs of stations, by the settings."""
     seconds = settings.AS2CERTS_AS2_SECONDS
     return as2.Network(
         allowed=tuple(settings.AS2CERTS_AS2_NETWORKS),

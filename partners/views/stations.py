@@ -14,6 +14,7 @@ from identities.differences import station_tasks
 from identities.models import Identity
 from identities.open_tasks import sort_by_urgency
 from identities.role_status import prefetch_assignments
+from identities.tls_certificates import station_tls_tasks
 from identities.views.common import (
     archive_views,
     post_data,
@@ -78,7 +79,7 @@ def partner_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     statuses, rotations, now = context["statuses"], context["rotations"], context["now"]
     partnerships = list(partner.partnerships.active().filter(identity__archived_at=None).select_related("identity"))
     tasks = partner_tasks(partner, statuses, rotations, connected=bool(partnerships), now=now)
-    tasks = sort_by_urgency([*station_tasks(partner), *tasks])
+    tasks = sort_by_urgency([*station_tasks(partner), *station_tls_tasks(partner, now), *tasks])
     participations = partner.participations.filter(rotation__ended_at=None, rotation__partner=None, removed_reason="")
     context |= {
         "contacts": [contact for contact in partner.contacts.all() if not contact.suggested_by],

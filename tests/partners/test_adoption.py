@@ -21,7 +21,7 @@ from tests.certificates import make_pair
 from tests.inventory import client_of
 from tests.rotations.company import NOW, Company, make_company, make_draft, partner_certificate
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.dates]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.dates, pytest.mark.on_postgres]
 
 DAY = timedelta(days=1)
 

@@ -13,7 +13,7 @@ from django.conf import settings
 from as2certs.accounts import four_eyes_setting
 from as2certs.accounts.models import Installation
 from as2certs.mail.models import Message
-from partners.models import Contact, StationBaseline
+from partners.models import Contact, StationBaseline, TlsCertificate
 from rotations import reminders
 from rotations.exchange import certificate_requests, digest
 from rotations.letters import announcements
@@ -147,6 +147,15 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
         system=company.system, identity=company.identity, due_at=at, differences=[difference], differs_since=at
     )
     station_mail.notify_differences(at)
+    TlsCertificate.objects.create(
+        identity=company.identity,
+        url="https://as2.acme.example/in",
+        due_at=at,
+        sha256="ef" * 32,
+        not_after=at + 5 * DAY,
+        is_reviewed=False,
+    )
+    station_mail.notify_tls_certificates(at)
     digest.send_digests(NOW + DAY)
     type(rotation).objects.filter(pk=rotation.pk).update(window_end=company.old.not_after + DAY)
     window_mail.notify_too_late(at)
