@@ -331,6 +331,7 @@ class StationBaseline(models.Model):
         ]
         indexes = [
             models.Index(fields=["due_at", "id"], name="partners_baselines_due"),
+            models.Index(fields=["lease_until"], condition=Q(state="working"), name="partners_baselines_working"),
             models.Index(fields=["system"], condition=Q(state="failed"), name="partners_baselines_failed"),
             models.Index(fields=["system"], condition=Q(differs_since__isnull=False), name="partners_baselines_differ"),
         ]

@@ -678,6 +678,12 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="stationbaseline",
             index=models.Index(
+                condition=models.Q(("state", "working")), fields=["lease_until"], name="partners_baselines_working"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="stationbaseline",
+            index=models.Index(
                 condition=models.Q(("state", "failed")), fields=["system"], name="partners_baselines_failed"
             ),
         ),
