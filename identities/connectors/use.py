@@ -56,7 +56,7 @@ def find_differences(
 def _differences(uses: Collection[RoleUse], baseline: Baseline, may_read: Collection[str]) -> Iterator[RoleDifference]:
     everything = {one.sha256 for held in baseline.roles.values() for one in held}
     for use in uses:
-        expected = {one.sha256 for one in baseline.roles[use.role]}
+        expected = {one.sha256 for one in baseline.roles.get(use.role, ())}
         choice = baseline.choices.get(use.partner)
         allowed = expected
         if use.role in READER_ROLES:

@@ -87,6 +87,12 @@ def test_a_choice_for_one_partner_is_compared_with_that_partners() -> None:
     assert (difference.partner, difference.expected) == ("FABRIKAM", (C1.sha256,))
 
 
+def test_a_choice_where_nothing_is_in_use_for_everybody_is_a_difference() -> None:
+    use = StationUse((RoleUse("OpenAS2", "sign", frozenset({C2.sha256}), "NORTHWIND"),))
+    (difference,) = find_differences(use, Baseline("b", "own", AS2_ID, {"decrypt": (C1,)}))
+    assert (difference.partner, difference.found, difference.expected) == ("NORTHWIND", (C2.sha256,), ())
+
+
 def test_two_sources_that_show_different_certificates_are_disputed() -> None:
     use = StationUse((RoleUse("A", "sign", frozenset({C2.sha256})), RoleUse("B", "sign", frozenset({C1.sha256}))))
     (difference,) = find_differences(use, Baseline("b", "own", AS2_ID, {"sign": (C1,)}))
