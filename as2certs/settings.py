@@ -669,10 +669,15 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 30},
     },
     "repeat steps": {"task": "rotations.tasks.repeat_steps", "schedule": 15, "options": {"expires": 30}},
-    "write baselines": {
-        "task": "partners.tasks.write_baselines",
+    "compare AS2 systems": {
+        "task": "partners.tasks.compare_stations",
         "schedule": 15,
         "options": {"expires": 30},
+    },
+    "look at TLS certificates": {
+        "task": "partners.tasks.look_at_tls_certificates",
+        "schedule": 60,
+        "options": {"expires": 50},
     },
     "draw reports": {
         "task": "as2certs.site.tasks.draw_reports",

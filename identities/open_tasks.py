@@ -12,8 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from as2certs.time_format import format_utc
-from identities.connectors import CONNECTORS
-from identities.models import AS2System, CertificateRequest, Identity
+from identities.models import CertificateRequest, Identity
 from identities.role_status import ATTENTION_PERIOD, RoleStatus
 from identities.stations import AbstractCertificate, AbstractStation
 
@@ -188,14 +187,4 @@ def identity_tasks(
     if system and system.check_ok is False:
         url = system.get_absolute_url()
         tasks.append(OpenTask("soon", f"{system} did not answer its last check.", "Look at it", url))
-    if system and identity.baselines.filter(system=system, state="failed").exists():
-        tasks.append(baseline_task(system))
     return sort_by_urgency(tasks)
-
-
-def baseline_task(system: AS2System) -> OpenTask:
-    """Return the task to find out why the certificates in use could not be written to a system, or differ."""
-    kind = CONNECTORS.get(system.connector)
-    could_not = "be written to" if kind and kind.writes_baseline else "be matched with"
-    text = f"The certificates in use could not {could_not} {system}."
-    return OpenTask("needs_you", text, "Look at it", f"{system.get_absolute_url()}#baseline")

@@ -105,6 +105,16 @@ class RoleAssignments:
         return next((r for r in rows if (r.role, r.certificate_id) == (role, certificate.pk)), None)
 
 
+def compare_at_once(model: type[AbstractCertificate], holders: Collection[int], *, now: datetime) -> None:
+    """Let workers compare what AS2 systems use at these stations (primary keys) at once: see ``partners.baselines``.
+
+    Call it where certificates of ``model`` are stored: a system may use the new one already.
+    """
+    rows = model.holder_model().baselines.rel.related_model.objects.filter(**{f"{model.HOLDER}__in": holders})
+    if rows.filter(due_at__gt=now).exclude(state="working").update(due_at=now):
+        wake_task("partners.tasks.compare_stations")
+
+
 def assign_free_roles(
     certificates: Sequence[tuple[AbstractCertificate, Collection[str]]], *, at: datetime
 ) -> list[tuple[str, ...]]:
@@ -129,6 +139,7 @@ def assign_free_roles(
         assigned.append(free)
     insert_rows(model, (key, "certificate_id", "role"), new_rows, same={"starts_at": at})
     if new_rows:
+        # A row that is missing asks for a new baseline, and for the comparison at once.
         station.baselines.model.objects.filter(**{f"{key}__in": {holder for holder, _, _ in new_rows}}).delete()
-        wake_task("partners.tasks.write_baselines")
+        wake_task("partners.tasks.compare_stations")
     return assigned

@@ -21,6 +21,10 @@ class MdnRefused(PartnerError):
     """What came is no MDN, or not the one of the message; the text is for whoever sent it."""
 
 
+class AdoptionRefused(PartnerError):
+    """What an AS2 system uses can't be put into service in the inventory."""
+
+
 class ImportRefused(PartnerError):
     """The import can't be carried out; nothing of it is stored."""
 

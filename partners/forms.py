@@ -51,6 +51,7 @@ class PartnerForm(StationForm):
             "wants_pkcs7",
             "notify_expiry",
             "accept_by_rule",
+            "watches_tls",
             "rehearsal_partner",
             "owners",
             "reminder_days",
@@ -66,6 +67,7 @@ class PartnerForm(StationForm):
             "wants_pkcs7": "They prefer PKCS#7",
             "notify_expiry": "Remind them of their own certificates",
             "accept_by_rule": "Accept what a confirmed contact hands in",
+            "watches_tls": "Watch the TLS certificate of their AS2 URL",
         }
         help_texts = {
             "name": "As you call them among yourselves, such as “Northwind”.",
@@ -77,6 +79,8 @@ class PartnerForm(StationForm):
             "accept_by_rule": "A new certificate that comes by the link of a contact who was confirmed before the link "
             "was made counts as compared. Without this rule, one of us compares its fingerprint with them over another "
             "channel. Use it only where you trust their mailbox as much as a call.",
+            "watches_tls": "Once a day, a worker connects to its server over TLS, and sends nothing. Owners here are "
+            "notified when the certificate expires soon, changes, or is not trusted.",
             "rehearsal_partner": "The test partner on which a change of this one is tried first. Without one, it is "
             "the test partner with the same AS2 ID that a test identity of yours is connected with.",
             "owners": "They get the reminders about this partner. Without owners, the administrators do.",
@@ -94,7 +98,7 @@ class PartnerForm(StationForm):
             ),
             Row(Column("lead_days", css_class="col-md-6")),
             capability_fieldset("What their system can do", "wants_pkcs7"),
-            Fieldset("Their own certificates", "notify_expiry", "accept_by_rule"),
+            Fieldset("Their own certificates", "notify_expiry", "accept_by_rule", "watches_tls"),
             Fieldset("Where a change is tried first", Row(Column("rehearsal_partner", css_class="col-md-8"))),
             REMINDER_FIELDSET,
             "notes",

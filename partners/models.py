@@ -11,10 +11,12 @@ from django.db import models
 from django.db.models import Exists, OuterRef, Prefetch, Q
 from django.urls import reverse
 
+from as2certs import pki
 from as2certs.accounts.models import validate_time_zone
 from as2certs.as2 import VerdictKind
 from as2certs.background_jobs import BUSY, BackgroundJob, BackgroundJobQuerySet
 from identities.capabilities import AbstractCapabilities, Support
+from identities.connectors.use import RoleDifference, describe_differences
 from identities.models import AS2System, Identity, IdentityCertificate
 from identities.stations import (
     AbstractCertificate,
@@ -67,6 +69,11 @@ class Partner(AbstractStation, AbstractCapabilities):
         "remind them of their own certificates",
         default=True,
         help_text="Their contacts are told before their certificate ends, with a link to hand in the new one.",
+    )
+    watches_tls = models.BooleanField(
+        "watch the TLS certificate of their AS2 URL",
+        default=False,
+        help_text="It is looked at once a day, as our own are.",
     )
     accept_by_rule = models.BooleanField(
         "accept what a confirmed contact hands in",
@@ -263,25 +270,54 @@ class PartnerService(AbstractService):
         constraints = service_constraints("partner")
 
 
+class StationBaselineQuerySet(models.QuerySet["StationBaseline"]):
+    def differing(self) -> Self:
+        """Return those of stations whose AS2 system uses something else than the inventory says."""
+        return self.filter(differs_since__isnull=False)
+
+    def failed(self) -> Self:
+        """Return those that could not be written or compared, after several attempts."""
+        return self.filter(state=StationBaseline.State.FAILED)
+
+    def with_holders(self) -> Self:
+        return self.select_related("system", "identity", "partner")
+
+
 class StationBaseline(models.Model):
-    """Whether the certificates in use at a station were written to an AS2 system; see ``partners.baselines``."""
+    """Whether an AS2 system uses the certificates that the inventory has in use at a station.
+
+    ``partners.baselines`` compares both, and writes the certificates first to systems that need that. A difference
+    stays until a comparison finds none; that a comparison was not possible says nothing about it.
+    """
 
     class State(models.TextChoices):
         QUEUED = "queued", "waiting for its turn"
-        WORKING = "working", "being written"
-        DONE = "done", "written"
-        FAILED = "failed", "failed"
+        WORKING = "working", "being compared"
+        DONE = "done", "compared"
+        FAILED = "failed", "could not be compared"
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     system = models.ForeignKey(AS2System, on_delete=models.CASCADE, related_name="baselines")
     identity = models.ForeignKey(Identity, null=True, blank=True, on_delete=models.CASCADE, related_name="baselines")
     partner = models.ForeignKey(Partner, null=True, blank=True, on_delete=models.CASCADE, related_name="baselines")
     state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
-    due_at = models.DateTimeField()
+    due_at = models.DateTimeField("next comparison")
     lease_until = models.DateTimeField(null=True, blank=True)
-    attempts = models.PositiveIntegerField(default=0)
-    message = models.TextField(blank=True)
-    written_at = models.DateTimeField(null=True, blank=True)
+    attempts = models.PositiveIntegerField(default=0, help_text="Since the last comparison that was possible.")
+    written_at = models.DateTimeField(null=True, blank=True, help_text="Of systems that it has to be written to first.")
+    compared_at = models.DateTimeField("last compared", null=True, blank=True)
+    failing_since = models.DateTimeField("could not be compared since", null=True, blank=True)
+    message = models.TextField(blank=True, help_text="Why it could not be compared.")
+    differences = models.JSONField(default=list, blank=True, help_text="identities.connectors.use.RoleDifference each.")
+    differs_since = models.DateTimeField(null=True, blank=True, help_text="Since when it differs in this way.")
+    shown = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="The certificates (PEM) in differences that the AS2 system shows, by SHA-256.",
+    )
+    notified_at = models.DateTimeField(null=True, blank=True, help_text="When people were notified of the difference.")
+
+    objects = StationBaselineQuerySet.as_manager()
 
     class Meta:
         ordering = ["system", "id"]
@@ -294,12 +330,10 @@ class StationBaseline(models.Model):
             models.UniqueConstraint(fields=["system", "partner"], name="partners_baseline_of_partner_once"),
         ]
         indexes = [
-            models.Index(
-                fields=["due_at", "id"],
-                condition=Q(state__in=["queued", "working"]),
-                name="partners_baselines_due",
-            ),
+            models.Index(fields=["due_at", "id"], name="partners_baselines_due"),
+            models.Index(fields=["lease_until"], condition=Q(state="working"), name="partners_baselines_working"),
             models.Index(fields=["system"], condition=Q(state="failed"), name="partners_baselines_failed"),
+            models.Index(fields=["system"], condition=Q(differs_since__isnull=False), name="partners_baselines_differ"),
         ]
 
     def __str__(self) -> str:
@@ -310,6 +344,86 @@ class StationBaseline(models.Model):
         station = self.identity or self.partner
         assert station is not None  # by a constraint
         return station
+
+    @property
+    def role_differences(self) -> list[RoleDifference]:
+        """Return the roles in which the AS2 system uses something else than the inventory said."""
+        return [
+            RoleDifference(**{**one, "found": tuple(one["found"]), "expected": tuple(one["expected"])})
+            for one in self.differences
+        ]
+
+    @property
+    def sentences(self) -> list[str]:
+        """Return the differences as sentences."""
+        return describe_differences(self.role_differences)
+
+
+class TlsCertificateQuerySet(models.QuerySet["TlsCertificate"]):
+    def of_active_stations(self) -> Self:
+        return self.filter(identity__archived_at=None, partner__archived_at=None)
+
+    def needing_attention(self, until: datetime) -> Self:
+        """Return those that are not trusted, or expire before a moment (aware)."""
+        return self.of_active_stations().filter(~Q(problem="") | Q(not_after__lte=until))
+
+
+class TlsCertificate(models.Model):
+    """The TLS certificate that the server at a station's AS2 URL showed; see ``partners.tls_certificates``.
+
+    It has nothing to do with the AS2 certificates of the station.
+    """
+
+    identity = models.OneToOneField(
+        Identity, null=True, blank=True, on_delete=models.CASCADE, related_name="tls_certificate"
+    )
+    partner = models.OneToOneField(
+        Partner, null=True, blank=True, on_delete=models.CASCADE, related_name="tls_certificate"
+    )
+    url = models.CharField("AS2 URL", max_length=300)
+    due_at = models.DateTimeField("next handshake")
+    subject = models.TextField(blank=True)
+    issuer = models.TextField(blank=True)
+    sha256 = models.CharField("SHA-256 fingerprint", max_length=64, blank=True)
+    not_after = models.DateTimeField(null=True, blank=True)
+    problem = models.CharField("why it is not trusted", max_length=300, blank=True)
+    seen_at = models.DateTimeField("last seen", null=True, blank=True)
+    changed_at = models.DateTimeField(null=True, blank=True, help_text="When another one than before was seen.")
+    failing_since = models.DateTimeField("not seen since", null=True, blank=True)
+    message = models.TextField(blank=True, help_text="Why there was no handshake.")
+    is_reviewed = models.BooleanField(default=True, help_text="Whether it is known if people are to be notified.")
+    told = models.JSONField(default=list, blank=True, help_text="Of what people were notified.")
+
+    objects = TlsCertificateQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "TLS certificate of an AS2 URL"
+        verbose_name_plural = "TLS certificates of AS2 URLs"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(identity=None, partner__isnull=False) | Q(identity__isnull=False, partner=None),
+                name="partners_tls_of_one_station",
+            )
+        ]
+        indexes = [
+            models.Index(fields=["due_at", "id"], name="partners_tls_due"),
+            models.Index(fields=["id"], condition=Q(is_reviewed=False), name="partners_tls_to_review"),
+            models.Index(fields=["not_after"], name="partners_tls_by_expiry"),
+            models.Index(fields=["id"], condition=~Q(problem=""), name="partners_tls_not_trusted"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.holder}: {self.url}"
+
+    @property
+    def holder(self) -> Identity | Partner:
+        station = self.identity or self.partner
+        assert station is not None  # by a constraint
+        return station
+
+    @property
+    def short_name(self) -> str:
+        return pki.short_fingerprint(self.sha256)
 
 
 #: How much of a request or an answer is kept, in bytes before compression.

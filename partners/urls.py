@@ -14,6 +14,7 @@ urlpatterns = [
     path("partners/<uuid:uid>/restore/", stations.partner_restore, name="partner-restore"),
     path("partners/<uuid:uid>/subscribe/", stations.partner_subscribe, name="partner-subscribe"),
     path("systems/<uuid:uid>/baseline/", baselines.system_baseline, name="system-baseline"),
+    path("differences/<uuid:uid>/adopt/", baselines.difference_adopt, name="difference-adopt"),
     path("partners/<uuid:uid>/upload/", certificates.partner_upload, name="partner-upload"),
     path("partners/<uuid:uid>/contacts/new/", contacts.contact_create, name="contact-create"),
     path("contacts/<uuid:uid>/edit/", contacts.contact_update, name="contact-update"),

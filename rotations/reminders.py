@@ -24,7 +24,7 @@ from as2certs.mail.validity import Withdrawal
 from rotations.exchange import certificate_requests, digest, follow_up, mail_feedback, window_notices
 from rotations.lifecycle.evidence import changeover
 from rotations.models import Heartbeat, Notice
-from rotations.notifications import mail_checks, outcome_mail, window_mail
+from rotations.notifications import mail_checks, outcome_mail, station_mail, window_mail
 from rotations.notifications.expiry import (
     ALL_KINDS,
     ExpiringCertificate,
@@ -33,13 +33,13 @@ from rotations.notifications.expiry import (
     list_reached,
     sent_thresholds,
 )
-from rotations.notifications.expiry_mail import build_reminder
 from rotations.notifications.recipients import (
     Recipient,
     escalation_recipient,
     recipients_of,
     unique_recipients,
 )
+from rotations.notifications.station_mail import build_reminder
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def run(now: datetime) -> int:
     1. Partners that change together with us at this moment.
     2. Our people, about windows and rotations that come too late.
     3. Partners that are late, silent, or asked for a certificate.
-    4. Our people, about expiring certificates, and the daily digests.
+    4. Our people, about expiring certificates, AS2 systems that differ and TLS certificates, and the daily digests.
     """
     window = window_notices.send_window_notices(now)
     urgent = (
@@ -130,7 +130,8 @@ def run(now: datetime) -> int:
     partners = (
         changeover.warn_and_release(now) + follow_up.run_follow_up(now) + certificate_requests.send_due_requests(now)
     )
-    queued = window + urgent + partners + send_due(now) + digest.send_digests(now)
+    stations = send_due(now) + station_mail.notify_differences(now) + station_mail.notify_tls_certificates(now)
+    queued = window + urgent + partners + stations + digest.send_digests(now)
     Heartbeat.objects.update_or_create(name="send_reminders", defaults={"at": now})
     return queued
 

@@ -17,7 +17,7 @@ from as2certs.accounts.permissions import ROLE_PERMISSIONS
 from as2certs.mail import unsubscribe
 from as2certs.mail.models import Message
 from identities.certificates.generation import RequestedKey, generate_next, request_certificate
-from partners.models import Contact, Probe, ReceivedMessage
+from partners.models import Contact, Probe, ReceivedMessage, StationBaseline
 from rotations.letters import access_links
 from rotations.lifecycle import approval
 from rotations.lifecycle.evidence.changeover import ObservedMessage, record_sighting
@@ -110,6 +110,7 @@ NEEDS = {
     "system-baseline": "identities.change_as2system",
     "system-archive": "identities.change_as2system",
     "system-restore": "identities.change_as2system",
+    "difference-adopt": "rotations.approve_rotation",
     "partner-list": "partners.view_partner",
     "partner-create": "partners.add_partner",
     "partner-import": "partners.add_partner",
@@ -260,12 +261,14 @@ class World:
         handed = HandedIn.objects.create(
             partner=partner, certificate=theirs, roles=["verify"], submitted_by="Dave", at=NOW
         )
+        assert company.system is not None
         self.objects: dict[str, Any] = {
             "handed-in": handed,
             "identity": company.identity,
             "certificate": company.old,
             "request": request,
             "system": company.system,
+            "difference": StationBaseline.objects.create(system=company.system, partner=partner, due_at=NOW),
             "partner": partner,
             "contact": contact,
             "partner-certificate": theirs,

@@ -23,7 +23,18 @@ from as2certs.as2.messages import (
 )
 from as2certs.as2.mime import Headers, read_entity
 from as2certs.as2.receiving import Inbound, read_request, receive, reply
-from as2certs.as2.sending import Answer, Network, NoAnswer, Obstacle, Outcome, TlsFacts, fetch, send
+from as2certs.as2.sending import (
+    Answer,
+    Network,
+    NoAnswer,
+    Obstacle,
+    Outcome,
+    ShownCertificate,
+    TlsFacts,
+    fetch,
+    send,
+    show_certificate,
+)
 from as2certs.as2.verdict_texts import VerdictKind
 
 __all__ = [
@@ -50,6 +61,7 @@ __all__ = [
     "Outcome",
     "Partner",
     "ReceiptRequest",
+    "ShownCertificate",
     "Signing",
     "TlsFacts",
     "Verdict",
@@ -69,4 +81,5 @@ __all__ = [
     "receive",
     "reply",
     "send",
+    "show_certificate",
 ]

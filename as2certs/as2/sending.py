@@ -97,6 +97,14 @@ class NoAnswer:
 Outcome = Answer | NoAnswer
 
 
+@dataclass(frozen=True)
+class ShownCertificate:
+    """The certificate that a server shows, and why it is not trusted; `problem` is "" if it is."""
+
+    certificate: x509.Certificate
+    problem: str = ""
+
+
 def send(url: str, headers: Headers, body: bytes, network: Network) -> Outcome:
     """Send a message once, and return what came of it.
 
@@ -108,6 +116,32 @@ def send(url: str, headers: Headers, body: bytes, network: Network) -> Outcome:
 def fetch(url: str, headers: Headers, network: Network) -> Outcome:
     """Get what is at a URL, and return what came of it. Raises AddressRefused for an address that may not be used."""
     return _run("GET", url, headers, None, network)
+
+
+def show_certificate(url: str, network: Network) -> ShownCertificate | NoAnswer:
+    """Return the TLS certificate that a server shows, trusted or not: the handshake is all that is sent.
+
+    Raises AddressRefused for an address that may not be used.
+    """
+    target, deadline = read_url(url), time.monotonic() + network.total_seconds
+    problem, tls = "", None
+    for verifies in (True, False):
+        exchange = _Exchange(target, network, deadline)
+        try:
+            exchange.open_connection(verifies=verifies)
+            tls = exchange.tls
+            break
+        except _Stopped as stopped:
+            if not verifies or stopped.outcome.obstacle is not Obstacle.CERTIFICATE_NOT_TRUSTED:
+                return stopped.outcome
+            problem = stopped.outcome.detail
+        except TimeoutError:
+            return NoAnswer(Obstacle.TOO_SLOW, "no complete answer in time")
+        finally:
+            exchange.close()
+    if tls is None or tls.certificate is None:
+        return NoAnswer(Obstacle.TLS_FAILED, "no certificate that can be read")
+    return ShownCertificate(tls.certificate, problem)
 
 
 def _run(method: str, url: str, headers: Headers, body: bytes | None, network: Network) -> Outcome:
@@ -151,27 +185,35 @@ class _Exchange:
                 self.socket.close()
 
     def run(self, method: str, message_headers: Headers, body: bytes | None) -> Answer:
-        proxy = urlsplit(self.network.proxy) if self.network.proxy else None
-        path = self.target.path
         own = {"Host": self.target.host_header, "User-Agent": USER_AGENT, "Connection": "close"}
-        headers = dict(message_headers) | own
-        if proxy:
-            self._connect_to_proxy(proxy.hostname or "", proxy.port or 3128)
-            credentials = _credentials(proxy.username, proxy.password)
-            if self.target.is_encrypted:
-                self._open_tunnel(credentials)
-            else:
-                path, headers = self.target.url, headers | credentials
-        else:
-            self._connect()
-        if self.target.is_encrypted:
-            self._start_tls()
+        credentials = self.open_connection()
+        path, headers = self.target.path, dict(message_headers) | own
+        if self.network.proxy and not self.target.is_encrypted:
+            path, headers = self.target.url, headers | credentials
         assert self.socket is not None
         line = _BoundedSocket(self.socket, self.deadline, self.network)
         connection = http.client.HTTPConnection(self.target.host, self.target.port)
         connection.sock = line
         connection.auto_open = 0
         return self._exchange(connection, lambda: connection.request(method, path, body, headers))
+
+    def open_connection(self, *, verifies: bool = True) -> dict[str, str]:
+        """Connect, through the proxy if there is one, with TLS for HTTPS; return the headers for the proxy.
+
+        Without `verifies`, any certificate is accepted: nothing may be sent then.
+        """
+        credentials: dict[str, str] = {}
+        if self.network.proxy:
+            proxy = urlsplit(self.network.proxy)
+            self._connect_to_proxy(proxy.hostname or "", proxy.port or 3128)
+            credentials = _credentials(proxy.username, proxy.password)
+            if self.target.is_encrypted:
+                self._open_tunnel(credentials)
+        else:
+            self._connect()
+        if self.target.is_encrypted:
+            self._start_tls(verifies=verifies)
+        return credentials
 
     def _exchange(self, connection: http.client.HTTPConnection, request: Callable[[], None]) -> Answer:
         try:
@@ -265,9 +307,11 @@ class _Exchange:
         if not 200 <= response.status < 300:
             raise self._stop(Obstacle.PROXY_REFUSED, f"HTTP {response.status} {response.reason[:100]}")
 
-    def _start_tls(self) -> None:
+    def _start_tls(self, *, verifies: bool) -> None:
         assert self.socket is not None
         context = ssl.create_default_context()
+        if not verifies:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if self.network.ca_certificates:
             context.load_verify_locations(cadata=self.network.ca_certificates)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,7 +11,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet
+from django.db.models import Count, Exists, Min, OuterRef, Prefetch, Q, QuerySet
 from django.urls import reverse
 
 from as2certs.accounts.models import User
@@ -18,10 +19,12 @@ from as2certs.mail import bounce_mailbox
 from as2certs.mail.models import Message
 from as2certs.site.active_rotations import MAX_ROTATIONS, ActiveRotation
 from as2certs.site.badges import expiry_meaning
+from identities.differences import MAX_DESCRIBED, describe_differences, failure_task, system_differs_task
 from identities.models import AS2System, CertificateRequest, Identity, IdentityCertificate, IdentityService
-from identities.open_tasks import OpenTask, baseline_task, sort_by_urgency, staged_certificate_task
+from identities.open_tasks import OpenTask, sort_by_urgency, staged_certificate_task
 from identities.role_status import ATTENTION_PERIOD
-from partners.models import Partner, PartnerCertificate, PartnerService, StationBaseline
+from identities.tls_certificates import tls_task
+from partners.models import Partner, PartnerCertificate, PartnerService, StationBaseline, TlsCertificate
 from partners.open_tasks import dismissal_link
 from rotations.models import HandedIn, Rotation, Sighting
 from rotations.notifications.expiry import (
@@ -118,7 +121,9 @@ def _present_kinds(
             _request_tasks,
         ),
         (AS2System.objects.active().filter(check_ok=False), _system_tasks),
-        (_systems_without_baseline(), _baseline_tasks),
+        (StationBaseline.objects.differing().filter(system__archived_at=None), _difference_tasks),
+        (StationBaseline.objects.failed().filter(system__archived_at=None), _failure_tasks),
+        (TlsCertificate.objects.needing_attention(now + ATTENTION_PERIOD), partial(_tls_tasks, now=now)),
         (Message.objects.stuck(now), _stuck_mail_tasks),
         (_bounced_staff_mail(now), _bounce_tasks),
     ]
@@ -277,13 +282,31 @@ def _system_tasks(rows: QuerySet[AS2System]) -> Iterator[OpenTask]:
         yield OpenTask("soon", f"{system} did not pass its last check", "Look at it", system.get_absolute_url())
 
 
-def _systems_without_baseline() -> QuerySet[AS2System]:
-    failed = StationBaseline.objects.filter(system=OuterRef("pk"), state=StationBaseline.State.FAILED)
-    return AS2System.objects.active().filter(Exists(failed))
+def _difference_tasks(rows: QuerySet[StationBaseline]) -> Iterator[OpenTask]:
+    """Yield each station whose system is ahead of a rotation, or differs alone; the others of a system together."""
+    left = Counter(dict(rows.order_by("system").values_list("system").annotate(Count("pk"))))
+    described = describe_differences(
+        rows.select_related("system", "identity", "partner").order_by("system__name", "pk")[:MAX_DESCRIBED]
+    )
+    ahead = [one for one in described if one.rotation is not None]
+    yield from (one.task(names_station=True) for one in ahead[:MAX_PER_KIND])
+    left -= Counter(one.row.system_id for one in ahead)
+    others = {one.row.system: one for one in described if one.rotation is None}
+    for system, one in list(others.items())[:MAX_PER_KIND]:
+        count = left[system.pk]
+        yield one.task(names_station=True) if count == 1 else system_differs_task(system, count)
 
 
-def _baseline_tasks(rows: QuerySet[AS2System]) -> Iterator[OpenTask]:
-    yield from map(baseline_task, rows[:MAX_PER_KIND])
+def _failure_tasks(rows: QuerySet[StationBaseline]) -> Iterator[OpenTask]:
+    since = dict(rows.order_by("system").values_list("system").annotate(Min("failing_since"))[:MAX_PER_KIND])
+    for system in AS2System.objects.filter(pk__in=since):
+        yield failure_task(system, since[system.pk])
+
+
+def _tls_tasks(rows: QuerySet[TlsCertificate], now: datetime) -> Iterator[OpenTask]:
+    for row in rows.select_related("identity", "partner").order_by("not_after", "pk")[:MAX_PER_KIND]:
+        if task := tls_task(row, now, names_station=True):
+            yield task
 
 
 def _stuck_mail_tasks(rows: QuerySet[Message]) -> Iterator[OpenTask]:

@@ -22,7 +22,7 @@ from as2certs.background import wake_task
 from as2certs.rows import in_batches, insert_objects
 from identities.certificates.checks import MAX_SIMILAR, StoredCertificate, find_predecessor, stored_certificates
 from identities.certificates.single_import import WARNINGS_ACCEPTED, CertificateImportResult, audit_values
-from identities.role_assignments import RoleAssignments, assign_free_roles
+from identities.role_assignments import RoleAssignments, assign_free_roles, compare_at_once
 from identities.stations import AbstractCertificate, AbstractStation
 
 #: Number of certificates that one statement looks up or stores.
@@ -178,6 +178,8 @@ def _import_batch(
             columns = {model.HOLDER: one.holder, **one.columns, "der": memoryview(one.columns["der"])}
             rows[key] = new[key] = model(**columns, source=source, created_at=now, created_by=by.name)
     insert_objects(list(new.values()))
+    if new:
+        compare_at_once(model, [one.holder.pk for one in new.values()], now=now)
     certificates = [rows[one.row_key] for one in incoming]
     # One that is not valid yet is put into service by a rotation.
     pairs = [

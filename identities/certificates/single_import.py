@@ -18,7 +18,7 @@ from as2certs.background import wake_task
 from identities.certificates import checks, private_keys
 from identities.errors import CertificateRefused, ExpiredCertificateRefused
 from identities.models import Identity, PrivateKey
-from identities.role_assignments import assign_free_roles, certificates_by_role
+from identities.role_assignments import assign_free_roles, certificates_by_role, compare_at_once
 from identities.stations import AbstractCertificate, AbstractStation
 
 #: The entry of the trail for an import despite warnings, of which owners are notified.
@@ -215,6 +215,7 @@ def _store(
         by=by,
         now=now,
     )
+    compare_at_once(type(row), [holder.pk], now=now)
     return row
 
 

@@ -12,6 +12,7 @@ boto3 repeats no call: an import has no idempotency token, so a lost answer is f
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,13 +33,14 @@ from identities.connectors.base import (
     HeldCertificates,
     InstallableCertificate,
     Lead,
+    StationUse,
 )
 from identities.connectors.comparison import READER_ROLES, name_certificate, name_roles
 from identities.connectors.remote_calls import (
     AnswerLost,
     ChangeRejected,
     parse_station_ids,
-    pem_sha256,
+    pem_der,
     private_key_pem,
     readable_reason,
     to_result,
@@ -85,13 +87,18 @@ def parse_profiles(text: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Held:
-    """A certificate that AWS has: its ID, the SHA-256 of its DER, its usage, type and status."""
+    """A certificate that AWS has: its ID, its DER, usage, type and status. `der` is empty if AWS does not show it."""
 
     certificate_id: str
-    sha256: str
+    der: bytes = field(repr=False)
     usage: str
     kind: str
     status: str
+
+    @property
+    def sha256(self) -> str:
+        """Return the SHA-256 in hex; "" if AWS does not show the certificate."""
+        return hashlib.sha256(self.der).hexdigest() if self.der else ""
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,6 @@ class AwsTransferConnector:
     signs_per_partner: ClassVar[bool] = False
     sends_keys: ClassVar[bool] = True
     holds_two: ClassVar[bool] = True
-    writes_baseline: ClassVar[bool] = False
 
     @classmethod
     def from_settings(
@@ -230,15 +236,11 @@ class AwsTransferConnector:
         """Read the profile again: AWS needs no notification of what its profiles list."""
         return self.verify(change)
 
-    def write_baseline(self, baseline: Baseline) -> ConnectorResult:
-        """Compare the profile with the inventory; nothing is written."""
-        try:
-            profile = self._profile(baseline.side, baseline.as2_id)
-        except ConnectorUnreachable as error:
-            return ConnectorResult(ConnectorOutcome.UNREACHABLE, str(error), wait=error.wait)
-        except ConnectorError as error:
-            return ConnectorResult(ConnectorOutcome.REJECTED, str(error))
-        return reported_use.compare_baseline(profile.report(baseline.roles), baseline, self._where(profile))
+    def used(self, baseline: Baseline) -> StationUse:
+        """Return the active certificates that the profile lists. Raises ConnectorError."""
+        profile = self._profile(baseline.side, baseline.as2_id)
+        shown = {one.sha256: one.der for one in profile.certificates if one.der}
+        return reported_use.station_use(profile.report(baseline.roles), self._where(profile), shown)
 
     def check(self) -> ConnectorResult:
         """Read the first profiles: that shows that credentials, region and network are right."""
@@ -279,7 +281,7 @@ class AwsTransferConnector:
         found = self._call("describe_certificate", "Certificate", CertificateId=certificate_id)["Certificate"]
         return _Held(
             certificate_id,
-            pem_sha256(found.get("Certificate") or ""),
+            pem_der(found.get("Certificate") or ""),
             str(found.get("Usage")),
             str(found.get("Type")),
             str(found.get("Status")),

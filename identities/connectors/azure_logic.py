@@ -41,6 +41,7 @@ from identities.connectors.base import (
     HeldCertificates,
     InstallableCertificate,
     Lead,
+    StationUse,
 )
 from identities.connectors.comparison import name_certificate, name_roles
 from identities.connectors.remote_calls import (
@@ -152,7 +153,6 @@ class AzureLogicConnector:
     signs_per_partner: ClassVar[bool] = True
     sends_keys: ClassVar[bool] = True
     holds_two: ClassVar[bool] = False
-    writes_baseline: ClassVar[bool] = False
 
     @classmethod
     def from_settings(
@@ -264,21 +264,15 @@ class AzureLogicConnector:
         """Read the agreements again: Logic Apps needs no notification."""
         return self.verify(change)
 
-    def write_baseline(self, baseline: Baseline) -> ConnectorResult:
-        """Compare the agreements with the inventory; nothing is written."""
-        try:
-            account = self._read(baseline)
-        except ConnectorUnreachable as error:
-            return to_result(error)
-        except ConnectorError as error:
-            return ConnectorResult(ConnectorOutcome.REJECTED, str(error))
-        results = []
+    def used(self, baseline: Baseline) -> StationUse:
+        """Return the certificates that each agreement names. Raises ConnectorError."""
+        account = self._read(baseline)
+        found = []
         for one in account.agreements:
-            chosen = baseline.choices.get(one.guest)
-            mine = replace(baseline, roles={**baseline.roles, "sign": (chosen,)}, choices={}) if chosen else baseline
-            report = account.report(one, mine.roles)
-            results.append(reported_use.compare_baseline(report, mine, self._where(one)))
-        return next((one for one in results if not one.outcome.good), results[0])
+            use = reported_use.station_use(account.report(one, baseline.roles), self._where(one))
+            chosen = one.guest if one.guest in baseline.choices else ""
+            found += [replace(role, partner=chosen) if role.role == "sign" else role for role in use.roles]
+        return StationUse(tuple(found))
 
     def check(self) -> ConnectorResult:
         """Read agreements, certificates and key vault: that shows that credentials, rights and names are right."""

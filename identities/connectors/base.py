@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from as2certs.pki import PrivateKey
@@ -149,7 +149,7 @@ class ConnectorChange:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The certificates in use at one station before a change, as a connector writes them down in its AS2 system.
+    """The certificates in use at one station by the inventory, which are compared with what its AS2 system uses.
 
     `roles` has the certificates of each role: the one in use, and after it those that are accepted too. `choices` has
     the certificates that sign for one partner alone, by the partner's AS2 ID. Raises ValueError for an invalid one.
@@ -189,11 +189,47 @@ class HeldCertificates:
     beside: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class RoleUse:
+    """The certificates that a system uses in one role, as SHA-256 in hex; with `partner`, those for it alone.
+
+    `where` names the source in sentences, such as "OpenAS2". What reads may have several certificates.
+    """
+
+    where: str
+    role: str
+    in_use: frozenset[str]
+    partner: str = ""
+
+
+@dataclass(frozen=True)
+class StationUse:
+    """What a system uses at one station, and the certificates (DER) that it shows, by their SHA-256 in hex."""
+
+    roles: tuple[RoleUse, ...]
+    certificates: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+
+@runtime_checkable
+class BaselineWriter(Protocol):
+    """A connector whose system needs the certificates in use written down before the first change."""
+
+    def write_baseline(self, baseline: Baseline) -> ConnectorResult:
+        """Write the certificates in use where the system has none; reject the baseline if it has others."""
+        ...
+
+
+def baseline_writer(connector: object) -> BaselineWriter | None:
+    """Return a connector that writes baselines, None for another."""
+    return connector if isinstance(connector, BaselineWriter) else None
+
+
 class Connector(Protocol):
     """A connector to one AS2 system.
 
-    Retiring is a change whose moves are `drop`, a rollback is the reverse change. `read`, `state` and `checkpoint`
-    raise ConnectorError if the system can't be read; the other methods return a ConnectorResult whatever happens.
+    Retiring is a change whose moves are `drop`, a rollback is the reverse change. `used`, `read`, `state` and
+    `checkpoint` raise ConnectorError if the system can't be read; the other methods return a ConnectorResult whatever
+    happens. One that writes certificates before the first change is a `BaselineWriter` too.
     """
 
     kind: ClassVar[str]
@@ -206,8 +242,6 @@ class Connector(Protocol):
     """Whether private keys of our certificates get to the system by it; else a person takes them there first."""
     holds_two: ClassVar[bool]
     """Whether the system can accept the old certificate beside the new one; else a change replaces it."""
-    writes_baseline: ClassVar[bool]
-    """Whether `write_baseline` writes what is missing; else it only compares."""
 
     @property
     def shows_use(self) -> bool:
@@ -232,11 +266,8 @@ class Connector(Protocol):
         """Return what `repeat` does with a system of this `config`, as a sentence; "" if there is nothing to repeat."""
         ...
 
-    def write_baseline(self, baseline: Baseline) -> ConnectorResult:
-        """Compare the certificates in use with the inventory, and reject the baseline if the system has others.
-
-        A connector that `writes_baseline` writes them where the system has none.
-        """
+    def used(self, baseline: Baseline) -> StationUse:
+        """Return what the system uses in the roles of a baseline, without changing anything."""
         ...
 
     def read(self, change: ConnectorChange) -> Mapping[str, HeldCertificates]:

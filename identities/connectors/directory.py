@@ -12,11 +12,13 @@ run twice for one change.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from as2certs import pki
 from identities.connectors import comparison, named_files, state_file
 from identities.connectors.base import (
     Baseline,
@@ -25,11 +27,14 @@ from identities.connectors.base import (
     ConnectorOutcome,
     ConnectorResult,
     ConnectorState,
+    ConnectorUnreachable,
     HeldCertificates,
     InstallableCertificate,
     Lead,
+    RoleUse,
+    StationUse,
 )
-from identities.connectors.comparison import name_certificate
+from identities.connectors.comparison import READER_ROLES, name_certificate
 from identities.connectors.folder_probe import explain_os_error, is_executable, probe_writable
 from identities.connectors.hooks import DEFAULT_SECONDS, Hook, HookAnswer, HookFailed, SystemUnreachable
 from identities.connectors.read_back import UnexpectedUse, WrongUse, compare_answer, parse_answer
@@ -71,7 +76,6 @@ class DirectoryConnector:
     signs_per_partner: ClassVar[bool] = True
     sends_keys: ClassVar[bool] = True
     holds_two: ClassVar[bool] = True
-    writes_baseline: ClassVar[bool] = True
 
     @classmethod
     def from_settings(
@@ -135,6 +139,35 @@ class DirectoryConnector:
             for name in ("current", "previous")
             if getattr(before[place], name) != getattr(after[place], name)
         ]
+
+    def used(self, baseline: Baseline) -> StationUse:
+        """Return what the links point to, and what the read-back command answers. Raises ConnectorError."""
+        with self._reading():
+            station = self._station(baseline)
+            state = state_file.describe_station(station, None)
+            certificates = [one for release in station.linked() if (one := station.certificate(release))]
+        where = str(station.path)
+        found = [RoleUse(where, role, _linked_use(role, state["roles"])) for role in baseline.roles]
+        for partner in sorted({*state["partners"], *baseline.choices}):
+            used = _linked_use("sign", state["partners"].get(partner) or state["roles"])
+            found.append(RoleUse(where, "sign", used, partner))
+        if self.read_back:
+            found += self._answered_use(station, baseline)
+        ders = map(pki.to_der, certificates)
+        return StationUse(tuple(found), {hashlib.sha256(der).hexdigest(): der for der in ders})
+
+    def _answered_use(self, station: StationFolder, baseline: Baseline) -> Iterator[RoleUse]:
+        """Yield what the read-back command answers. Raises ConnectorError."""
+        try:
+            answer = parse_answer(self._run(self._command(self.read_back), station, baseline, "read_back").output)
+        except SystemUnreachable as error:
+            raise ConnectorUnreachable(str(error)) from error
+        except HookFailed as error:
+            raise ConnectorError(str(error)) from error
+        for role in baseline.roles:
+            if role not in answer:
+                raise ConnectorError(f"The read-back command says nothing about the role {role}.")
+            yield RoleUse("The read-back command", role, answer[role])
 
     def verify(self, change: ConnectorChange) -> ConnectorResult:
         """Read the files and compare their fingerprints, for identities the private key; then ask the system."""
@@ -509,19 +542,23 @@ class DirectoryConnector:
         hook = self._hook()
         return HookAnswer(in_use=True, output="") if hook is None else self._run(hook, station, change, phase)
 
-    def _run(self, command: Hook, station: StationFolder, change: ConnectorChange, phase: str) -> HookAnswer:
+    def _run(self, command: Hook, station: StationFolder, item: ConnectorChange | Baseline, phase: str) -> HookAnswer:
+        if isinstance(item, ConnectorChange):
+            partner, roles, sha256 = item.partner, sorted(item.moves), item.new.sha256
+        else:
+            partner, roles, sha256 = "", sorted(item.roles), ""
         return command.run(
             cwd=station.path,
             environment={
-                "AS2CERTS_OPERATION": change.operation,
-                "AS2CERTS_SIDE": change.side,
-                "AS2CERTS_AS2_ID": change.as2_id,
-                "AS2CERTS_PARTNER": change.partner,
-                "AS2CERTS_ROLES": ",".join(sorted(change.moves)),
+                "AS2CERTS_OPERATION": item.operation,
+                "AS2CERTS_SIDE": item.side,
+                "AS2CERTS_AS2_ID": item.as2_id,
+                "AS2CERTS_PARTNER": partner,
+                "AS2CERTS_ROLES": ",".join(roles),
                 "AS2CERTS_PHASE": phase,
                 "AS2CERTS_STATION": str(station.path),
-                "AS2CERTS_SHA256": change.new.sha256,
-                **state_file.hook_variables(station, change.partner),
+                "AS2CERTS_SHA256": sha256,
+                **state_file.hook_variables(station, partner),
             },
             hide=[
                 self.bundle_password,
@@ -558,6 +595,13 @@ class DirectoryConnector:
 
     def _why(self, error: Exception, station: StationFolder) -> str:
         return explain_os_error(error, station.path) if isinstance(error, OSError) else str(error)
+
+
+def _linked_use(role: str, held: Mapping[str, Any]) -> frozenset[str]:
+    """Return what the links of a role stand for: what writes uses the current one alone."""
+    links = held.get(role) or {"current": None, "beside": []}
+    found = [links["current"], *(links["beside"] if role in READER_ROLES else [])]
+    return frozenset(one["sha256"] for one in found if one)
 
 
 def _others_note(station: StationFolder, change: ConnectorChange) -> str:

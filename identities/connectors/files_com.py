@@ -30,6 +30,7 @@ from identities.connectors.base import (
     ConnectorUnreachable,
     HeldCertificates,
     Lead,
+    StationUse,
 )
 from identities.connectors.comparison import name_certificate, name_roles
 from identities.connectors.remote_calls import (
@@ -139,7 +140,6 @@ class FilesComConnector:
     signs_per_partner: ClassVar[bool] = False
     sends_keys: ClassVar[bool] = True
     holds_two: ClassVar[bool] = False
-    writes_baseline: ClassVar[bool] = False
 
     @classmethod
     def from_settings(
@@ -237,18 +237,11 @@ class FilesComConnector:
         """Read the station or the partner again: Files.com needs no notification."""
         return self.verify(change)
 
-    def write_baseline(self, baseline: Baseline) -> ConnectorResult:
-        """Compare the station or the partner with the inventory; nothing is written."""
-        try:
-            records = self._records(baseline.side, baseline.as2_id)
-        except ConnectorUnreachable as error:
-            return to_result(error)
-        except ConnectorError as error:
-            return ConnectorResult(ConnectorOutcome.REJECTED, str(error))
-        results = [
-            reported_use.compare_baseline(one.report(baseline.roles), baseline, self._where(one)) for one in records
-        ]
-        return next((one for one in results if not one.outcome.good), results[0])
+    def used(self, baseline: Baseline) -> StationUse:
+        """Return the certificate of each station or partner. Raises ConnectorError."""
+        records = self._records(baseline.side, baseline.as2_id)
+        found = [reported_use.station_use(one.report(baseline.roles), self._where(one)) for one in records]
+        return StationUse(tuple(role for one in found for role in one.roles))
 
     def check(self) -> ConnectorResult:
         """List the stations and partners that the API key shows, and compare them with the IDs of the form."""

@@ -41,6 +41,8 @@ from identities.connectors.base import (
     ConnectorState,
     HeldCertificates,
     Lead,
+    RoleUse,
+    StationUse,
 )
 from identities.connectors.folder_probe import explain_os_error
 from identities.connectors.openas2_keystore import (
@@ -64,6 +66,8 @@ REST_SECONDS = 10.0
 MAX_ANSWER_BYTES = 1024 * 1024
 MAX_NAMED = 5
 """How many other entries of the keystore a message names."""
+_NO_ENTRY = "no entry"
+"""With its alias, in place of the SHA-256 of an entry that the keystore lacks."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,6 @@ class OpenAS2Connector:
     signs_per_partner: ClassVar[bool] = True
     sends_keys: ClassVar[bool] = True
     holds_two: ClassVar[bool] = True
-    writes_baseline: ClassVar[bool] = False
 
     @classmethod
     def from_settings(
@@ -215,15 +218,26 @@ class OpenAS2Connector:
         except ConnectorError as error:
             return ConnectorResult(ConnectorOutcome.UNKNOWN, str(error))
 
-    def write_baseline(self, baseline: Baseline) -> ConnectorResult:
-        """Compare what OpenAS2 uses with the inventory, and change nothing: its own aliases are kept."""
-        try:
-            with self._reading():
-                return self._compare_baseline(baseline)
-        except Busy as error:
-            return ConnectorResult(ConnectorOutcome.RETRYABLE, str(error))
-        except ConnectorError as error:
-            return ConnectorResult(ConnectorOutcome.REJECTED, str(error))
+    def used(self, baseline: Baseline) -> StationUse:
+        """Return what the aliases of a station stand for. Raises ConnectorError, also for an alias without entry."""
+        with self._reading():
+            xml, entries = self.read_partnerships(), self.store.entries()
+        places = [("", xml.partner(baseline.as2_id).aliases)]
+        for end in xml.ends(baseline.as2_id):
+            if end.other in baseline.choices or end.element.aliases != Aliases():
+                places.append((end.other, xml.aliases_of(end)))
+        reader, writer = ROLES[baseline.side]
+        found: list[RoleUse] = []
+        for partner, named in places:
+            held = _held(named, entries, needs_key=baseline.side == "own")
+            self._require_entries(baseline.as2_id, held)
+            main = frozenset([held.current] if held.current else [])
+            both = main.union(held.beside)
+            found += [RoleUse("OpenAS2", role, use, partner) for role, use in ((reader, both), (writer, main))]
+        shown = {entry.sha256: entry.der for entry in entries.values() if entry.der}
+        used = frozenset[str]().union(*(one.in_use for one in found))
+        roles = tuple(one for one in found if one.role in baseline.roles)
+        return StationUse(roles, {sha256: der for sha256, der in shown.items() if sha256 in used})
 
     def repeat(self, change: ConnectorChange) -> ConnectorResult:
         """Give both files a fresh time of change, so that OpenAS2 reads them once more."""
@@ -362,36 +376,14 @@ class OpenAS2Connector:
             raise ConnectorError(f"The REST interface {self.rest_url} refuses the user or the password: correct them.")
         return _certificate_in(body)
 
-    def _compare_baseline(self, baseline: Baseline) -> ConnectorResult:
-        reader, writer = ROLES[baseline.side]
-        reading = {one.sha256 for one in baseline.roles.get(reader, ())}
-        writing = {one.sha256 for one in baseline.roles.get(writer, ())}
-        if len(reading | writing) > 2:
-            raise ConnectorError(
-                f"{baseline.as2_id} has {len(reading | writing)} certificates in use, and OpenAS2 has one main and one "
-                "fallback alias: retire the others first."
-            )
-        xml, entries = self.read_partnerships(), self.store.entries()
-        aliases = [("everybody", xml.partner(baseline.as2_id).aliases, writing)]
-        for end in xml.ends(baseline.as2_id):
-            choice = baseline.choices.get(end.other)
-            aliases.append((end.other, xml.aliases_of(end), {choice.sha256} if choice else writing))
-        for whom, named, wanted in aliases:
-            held = _held(named, entries, needs_key=baseline.side == "own")
-            found = {held.current, *held.beside} - {None}
-            allowed = reading | writing | wanted
-            if (wanted and held.current not in wanted) or not reading <= found or not found <= allowed:
-                expected = f"{writer}: {_names(wanted)}; {reader}: {_names(reading)}"
+    def _require_entries(self, as2_id: str, held: HeldCertificates) -> None:
+        """Raise ConnectorError if an alias has no entry in the keystore."""
+        for one in (held.current, *held.beside):
+            if one and one.startswith(_NO_ENTRY):
                 raise ConnectorError(
-                    f"For {whom}, OpenAS2 has {_name(held.current)} as main alias “{named.main}” of {baseline.as2_id} "
-                    f"and {_names(held.beside)} as fallback, and the inventory has {expected}. Find out what is right, "
-                    "correct the other, then retry."
+                    f"{self.partnerships} names an alias of {as2_id} for which {self.keystore} has {one}, so OpenAS2 "
+                    "refuses its messages: correct one of the files."
                 )
-        named = aliases[0][1]
-        fallback = f" and {named.fallback}" if named.fallback else ""
-        return ConnectorResult(
-            ConnectorOutcome.ALREADY_APPLIED, f"OpenAS2 uses what the inventory says, as {named.main}{fallback}."
-        )
 
     def _wait(self, found: _Situation) -> float:
         """Return the seconds until OpenAS2 has read both files; the keystore only where a certificate is added."""
@@ -573,7 +565,7 @@ def _held(aliases: Aliases, entries: Mapping[str, Entry], *, needs_key: bool) ->
         entry = entries.get(alias)
         if not alias:
             return None
-        return entry.sha256 if entry and (entry.has_key or not needs_key) else f"no entry {alias}"
+        return entry.sha256 if entry and (entry.has_key or not needs_key) else f"{_NO_ENTRY} {alias}"
 
     main, fallback = resolve(aliases.main), resolve(aliases.fallback)
     return HeldCertificates(main, (fallback,) if fallback and fallback != main else ())
@@ -629,7 +621,7 @@ def _seconds(value: object, default: int) -> int:
 def _name(sha256: str | None) -> str:
     if sha256 is None:
         return "nothing"
-    return sha256 if sha256.startswith("no entry") else str(pki.short_fingerprint(sha256))
+    return sha256 if sha256.startswith(_NO_ENTRY) else str(pki.short_fingerprint(sha256))
 
 
 def _names(some: Any) -> str:

@@ -55,10 +55,14 @@ class Busy(ConnectorError):
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry of a keystore: its certificate's SHA-256 in hex ("" without one), and whether it has the private key."""
+    """An entry of a keystore: its certificate's SHA-256 in hex ("" without one), and whether it has the private key.
+
+    `der` is the certificate, as far as it was listed.
+    """
 
     sha256: str
     has_key: bool
+    der: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass
@@ -198,7 +202,7 @@ def _parse_listing(output: str) -> dict[str, Entry]:
         except (ValueError, pki.PkiError) as error:
             raise ConnectorError(f"The certificate of the keystore's entry {alias} can't be read.") from error
         sha256 = hashlib.sha256(der).hexdigest() if der else ""
-        found[alias] = Entry(sha256, kind is not None and kind[1] == "PrivateKeyEntry")
+        found[alias] = Entry(sha256, kind is not None and kind[1] == "PrivateKeyEntry", der)
     return found
 
 

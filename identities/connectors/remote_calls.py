@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from datetime import timedelta
 
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from as2certs import pki
@@ -96,14 +96,20 @@ def parse_station_ids(text: str, pattern: re.Pattern[str], noun: str, example: s
     return found
 
 
+def pem_der(pem: str) -> bytes:
+    """Return the DER of the first certificate of a PEM text; empty if there is none that can be read."""
+    try:
+        return pki.to_der(load_pem(pem.encode("ascii", "replace"))[0])
+    except (pki.PkiError, IndexError):
+        return b""
+
+
 def pem_sha256(pem: str) -> str:
     """Return the SHA-256 of the first certificate of a PEM text, "" for a blank one, `BROKEN_LINK` for another text."""
     if not pem.strip():
         return ""
-    try:
-        return load_pem(pem.encode("ascii", "replace"))[0].fingerprint(hashes.SHA256()).hex()
-    except (pki.PkiError, IndexError):
-        return BROKEN_LINK
+    der = pem_der(pem)
+    return hashlib.sha256(der).hexdigest() if der else BROKEN_LINK
 
 
 def private_key_pem(certificate: InstallableCertificate, where: str) -> str:

@@ -1,4 +1,4 @@
-"""Compare what an AS2 system reports over a network API with a change or a baseline. Nothing here writes."""
+"""Compare what an AS2 system reports over a network API with a change. Nothing here writes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from identities.connectors.base import (
-    Baseline,
     ConnectorChange,
     ConnectorOutcome,
     ConnectorResult,
     ConnectorState,
     HeldCertificates,
+    RoleUse,
+    StationUse,
 )
 from identities.connectors.comparison import READER_ROLES, name_certificate, name_roles
 
@@ -136,15 +137,7 @@ def to_checkpoint(report: Report) -> dict[str, Any]:
     return {role: {"in_use": list(one.in_use), "stored": list(one.stored)} for role, one in report.items()}
 
 
-def compare_baseline(report: Report, baseline: Baseline, where: str) -> ConnectorResult:
-    """Return whether the system uses what the inventory says; nothing is written, since it knows what it uses."""
-    for role, certificates in baseline.roles.items():
-        wanted, found = {one.sha256 for one in certificates}, set(report[role].in_use)
-        if found - wanted or certificates[0].sha256 not in found:
-            return ConnectorResult(
-                ConnectorOutcome.REJECTED,
-                f"{where} uses {_names(found)} for {role}, and the inventory has {_names(wanted)} in use there: find "
-                "out which is right, correct the other, then retry.",
-            )
-    roles = " and ".join(baseline.roles)
-    return ConnectorResult(ConnectorOutcome.ALREADY_APPLIED, f"{where} uses what the inventory says for {roles}.")
+def station_use(report: Report, where: str, certificates: Mapping[str, bytes] | None = None) -> StationUse:
+    """Return what is in use in each role; `certificates` are those (DER) that the system shows, by SHA-256."""
+    roles = (RoleUse(where, role, frozenset(one.in_use)) for role, one in report.items())
+    return StationUse(tuple(roles), certificates or {})

@@ -46,6 +46,7 @@ from identities.connectors.base import (
     HeldCertificates,
     InstallableCertificate,
     Lead,
+    StationUse,
 )
 from identities.connectors.comparison import hook_phase, name_certificate, name_roles
 from identities.connectors.remote_calls import read_retry_after, readable_reason
@@ -136,7 +137,6 @@ class WebhookConnector:
     signs_per_partner: ClassVar[bool] = True
     sends_keys: ClassVar[bool] = False
     holds_two: ClassVar[bool] = True
-    writes_baseline: ClassVar[bool] = False
 
     @classmethod
     def from_settings(
@@ -232,15 +232,10 @@ class WebhookConnector:
             )
         return self._send(change)
 
-    def write_baseline(self, baseline: Baseline) -> ConnectorResult:
-        """Compare what the system uses with the inventory; nothing is sent."""
-        try:
-            report = self._report(baseline.side, baseline.as2_id, baseline.roles, operation=baseline.operation)
-        except ConnectorUnreachable as error:
-            return ConnectorResult(ConnectorOutcome.UNREACHABLE, str(error), wait=error.wait)
-        except ConnectorError as error:
-            return ConnectorResult(ConnectorOutcome.RETRYABLE, str(error))
-        return reported_use.compare_baseline(report, baseline, self._where)
+    def used(self, baseline: Baseline) -> StationUse:
+        """Ask the script what the system uses; it answers fingerprints only. Raises ConnectorError."""
+        report = self._report(baseline.side, baseline.as2_id, baseline.roles, operation=baseline.operation)
+        return reported_use.station_use(report, self._where)
 
     def check(self) -> ConnectorResult:
         """Ask the script about no station: that shows that it answers and accepts the signature."""

@@ -12,12 +12,14 @@ from django.urls import reverse
 from as2certs.accounts.access import current_user, require_permissions
 from as2certs.clock import database_now
 from identities.archiving import as2_id_conflict, identity_archive_obstacle
+from identities.differences import station_tasks
 from identities.filters import IdentityFilter
 from identities.forms import IdentityForm
 from identities.models import Identity, IdentityService
-from identities.open_tasks import identity_tasks
+from identities.open_tasks import identity_tasks, sort_by_urgency
 from identities.role_status import assignment_history, prefetch_assignments, role_statuses, running_rotations
 from identities.tables import IdentityTable
+from identities.tls_certificates import station_tls_tasks
 from identities.views.common import (
     archive_views,
     post_data,
@@ -70,10 +72,11 @@ def identity_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     requests = list(identity.requests.exclude(state="done").defer("csr_pem").order_by("-id"))
     partnerships = identity.partnerships.active().filter(partner__archived_at=None)
     count = partnerships.count()
-    tasks = identity_tasks(identity, statuses, rotations, requests, now=now)
+    tasks = [*station_tasks(identity), *station_tls_tasks(identity, now)]
+    tasks += identity_tasks(identity, statuses, rotations, requests, now=now)
     signing_choices = identity.partnerships.with_signing_choice().select_related("partner")
     context |= {
-        "needs": [] if identity.archived_at else tasks,
+        "needs": [] if identity.archived_at else sort_by_urgency(tasks),
         "signing_choices": signing_choices.order_by("partner__name"),
         "partnerships": partnerships.select_related("partner")[:MAX_PARTNERS],
         "partner_count": count,
@@ -96,6 +99,7 @@ def station_context(request: HttpRequest, station: Any) -> dict[str, Any]:
         "rehearsed_here": station.rehearsed_here,
         "certificates": station.certificates.light().order_by("-not_after")[:10],
         "history": assignment_history(station),
+        "tls": getattr(station, "tls_certificate", None),
         "subscribed": station.subscribers.filter(pk=current_user(request).pk).exists(),
         "now": database_now(),
     }

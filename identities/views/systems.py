@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.db import transaction
-from django.db.models import Count
+from django.db.models import Count, Min, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST
@@ -19,6 +19,8 @@ from as2certs.audit.recording import Actor, AuditEvent, record
 from as2certs.clock import database_now
 from identities.archiving import no_obstacle, system_archive_obstacle
 from identities.connectors import CONNECTOR_CHOICES, CONNECTORS, ConnectorError, connector_for
+from identities.connectors.base import BaselineWriter
+from identities.differences import MAX_DESCRIBED, describe_differences
 from identities.filters import SystemFilter
 from identities.forms import SystemForm
 from identities.models import AS2System, IdentityService
@@ -81,8 +83,8 @@ FACTS: Mapping[str, tuple[Fact, ...]] = {
     ),
 }
 
-#: Failed baselines that the page of a system lists.
-MAX_FAILURES = 50
+#: So many stations that could not be compared are listed on the page of a system.
+MAX_FAILURES = 10
 
 
 @require_permissions("identities.view_as2system")
@@ -131,7 +133,7 @@ def _describe_connector(system: AS2System) -> dict[str, Any]:
         "label": dict(CONNECTOR_CHOICES).get(system.connector, system.connector),
         "facts": list(_describe_config(system)),
         "summary": kind.summary if kind else "",
-        "writes_baseline": kind is not None and kind.writes_baseline,
+        "writes_baseline": kind is not None and issubclass(kind, BaselineWriter),
     }
 
 
@@ -149,15 +151,20 @@ def _describe_config(system: AS2System) -> Iterator[tuple[str, str, bool]]:
 
 
 def _describe_baselines(system: AS2System) -> dict[str, Any]:
-    """Return of how many stations the certificates in use are written or compared, and those where that failed."""
-    counts = dict(system.baselines.order_by().values_list("state").annotate(Count("pk")))
-    failed = system.baselines.filter(state="failed").select_related("identity", "partner")
-    return {
-        "done": counts.get("done", 0),
-        "open": counts.get("queued", 0) + counts.get("working", 0),
-        "waiting": system.baselines.filter(state="queued").exclude(message="").first(),
-        "failed": counts.get("failed", 0),
-        "failures": list(failed[:MAX_FAILURES]) if counts.get("failed") else [],
+    """Return how many stations match, differ and can't be compared, and what is known of the latter two."""
+    rows = system.baselines.with_holders()
+    differing, failing = rows.filter(differs_since__isnull=False), rows.filter(failing_since__isnull=False)
+    counts = rows.aggregate(
+        matching=Count("pk", filter=Q(differs_since=None, failing_since=None, compared_at__isnull=False)),
+        differing=Count("pk", filter=Q(differs_since__isnull=False)),
+        failing=Count("pk", filter=Q(failing_since__isnull=False)),
+        new=Count("pk", filter=Q(compared_at=None, failing_since=None)),
+        oldest=Min("compared_at"),
+        failing_since=Min("failing_since"),
+    )
+    return counts | {
+        "differences": describe_differences(differing.order_by("pk")[:MAX_DESCRIBED]) if counts["differing"] else [],
+        "failures": failing.order_by("failing_since", "pk")[:MAX_FAILURES] if counts["failing"] else [],
     }
 
 

@@ -177,6 +177,14 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "watches_tls",
+                    models.BooleanField(
+                        default=False,
+                        help_text="It is looked at once a day, as our own are.",
+                        verbose_name="watch the TLS certificate of their AS2 URL",
+                    ),
+                ),
+                (
                     "accept_by_rule",
                     models.BooleanField(
                         default=False,
@@ -639,19 +647,56 @@ class Migration(migrations.Migration):
                     models.CharField(
                         choices=[
                             ("queued", "waiting for its turn"),
-                            ("working", "being written"),
-                            ("done", "written"),
-                            ("failed", "failed"),
+                            ("working", "being compared"),
+                            ("done", "compared"),
+                            ("failed", "could not be compared"),
                         ],
                         default="queued",
                         max_length=10,
                     ),
                 ),
-                ("due_at", models.DateTimeField()),
+                ("due_at", models.DateTimeField(verbose_name="next comparison")),
                 ("lease_until", models.DateTimeField(blank=True, null=True)),
-                ("attempts", models.PositiveIntegerField(default=0)),
-                ("message", models.TextField(blank=True)),
-                ("written_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "attempts",
+                    models.PositiveIntegerField(default=0, help_text="Since the last comparison that was possible."),
+                ),
+                (
+                    "written_at",
+                    models.DateTimeField(
+                        blank=True, help_text="Of systems that it has to be written to first.", null=True
+                    ),
+                ),
+                ("compared_at", models.DateTimeField(blank=True, null=True, verbose_name="last compared")),
+                (
+                    "failing_since",
+                    models.DateTimeField(blank=True, null=True, verbose_name="could not be compared since"),
+                ),
+                ("message", models.TextField(blank=True, help_text="Why it could not be compared.")),
+                (
+                    "differences",
+                    models.JSONField(
+                        blank=True, default=list, help_text="identities.connectors.use.RoleDifference each."
+                    ),
+                ),
+                (
+                    "differs_since",
+                    models.DateTimeField(blank=True, help_text="Since when it differs in this way.", null=True),
+                ),
+                (
+                    "shown",
+                    models.JSONField(
+                        blank=True,
+                        default=dict,
+                        help_text="The certificates (PEM) in differences that the AS2 system shows, by SHA-256.",
+                    ),
+                ),
+                (
+                    "notified_at",
+                    models.DateTimeField(
+                        blank=True, help_text="When people were notified of the difference.", null=True
+                    ),
+                ),
                 (
                     "identity",
                     models.ForeignKey(
@@ -763,16 +808,26 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="stationbaseline",
+            index=models.Index(fields=["due_at", "id"], name="partners_baselines_due"),
+        ),
+        migrations.AddIndex(
+            model_name="stationbaseline",
             index=models.Index(
-                condition=models.Q(("state__in", ["queued", "working"])),
-                fields=["due_at", "id"],
-                name="partners_baselines_due",
+                condition=models.Q(("state", "working")), fields=["lease_until"], name="partners_baselines_working"
             ),
         ),
         migrations.AddIndex(
             model_name="stationbaseline",
             index=models.Index(
                 condition=models.Q(("state", "failed")), fields=["system"], name="partners_baselines_failed"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="stationbaseline",
+            index=models.Index(
+                condition=models.Q(("differs_since__isnull", False)),
+                fields=["system"],
+                name="partners_baselines_differ",
             ),
         ),
         migrations.AddConstraint(
@@ -795,5 +850,76 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="stationbaseline",
             constraint=models.UniqueConstraint(fields=("system", "partner"), name="partners_baseline_of_partner_once"),
+        ),
+        migrations.CreateModel(
+            name="TlsCertificate",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("url", models.CharField(max_length=300, verbose_name="AS2 URL")),
+                ("due_at", models.DateTimeField(verbose_name="next handshake")),
+                ("subject", models.TextField(blank=True)),
+                ("issuer", models.TextField(blank=True)),
+                ("sha256", models.CharField(blank=True, max_length=64, verbose_name="SHA-256 fingerprint")),
+                ("not_after", models.DateTimeField(blank=True, null=True)),
+                ("problem", models.CharField(blank=True, max_length=300, verbose_name="why it is not trusted")),
+                ("seen_at", models.DateTimeField(blank=True, null=True, verbose_name="last seen")),
+                (
+                    "changed_at",
+                    models.DateTimeField(blank=True, help_text="When another one than before was seen.", null=True),
+                ),
+                ("failing_since", models.DateTimeField(blank=True, null=True, verbose_name="not seen since")),
+                ("message", models.TextField(blank=True, help_text="Why there was no handshake.")),
+                (
+                    "is_reviewed",
+                    models.BooleanField(default=True, help_text="Whether it is known if people are to be notified."),
+                ),
+                ("told", models.JSONField(blank=True, default=list, help_text="Of what people were notified.")),
+                (
+                    "identity",
+                    models.OneToOneField(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="tls_certificate",
+                        to="identities.identity",
+                    ),
+                ),
+                (
+                    "partner",
+                    models.OneToOneField(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="tls_certificate",
+                        to="partners.partner",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "TLS certificate of an AS2 URL",
+                "verbose_name_plural": "TLS certificates of AS2 URLs",
+                "indexes": [
+                    models.Index(fields=["due_at", "id"], name="partners_tls_due"),
+                    models.Index(
+                        condition=models.Q(("is_reviewed", False)), fields=["id"], name="partners_tls_to_review"
+                    ),
+                    models.Index(fields=["not_after"], name="partners_tls_by_expiry"),
+                    models.Index(
+                        condition=models.Q(("problem", ""), _negated=True),
+                        fields=["id"],
+                        name="partners_tls_not_trusted",
+                    ),
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("identity", None), ("partner__isnull", False)),
+                            models.Q(("identity__isnull", False), ("partner", None)),
+                            _connector="OR",
+                        ),
+                        name="partners_tls_of_one_station",
+                    )
+                ],
+            },
         ),
     ]

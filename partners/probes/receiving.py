@@ -32,7 +32,7 @@ from partners import signing_choices
 from partners.models import Partner, PartnerCertificate, Partnership, ReceivedMessage
 from partners.probes import received_texts as texts
 from partners.probes.received_texts import ReceivedText
-from partners.probes.sending import Clock, network
+from partners.probes.sending import Clock, partner_network
 from partners.probes.verdicts import certificate_facts, compress_message
 
 log = logging.getLogger(__name__)
@@ -299,7 +299,7 @@ def deliver_next_mdn(clock: Clock) -> bool:
 def _deliver_mdn(message: ReceivedMessage) -> None:
     mdn = as2.read_entity(zlib.decompress(bytes(message.mdn or b"")))
     try:
-        outcome = as2.send(message.mdn_url, mdn.headers, mdn.body, network())
+        outcome = as2.send(message.mdn_url, mdn.headers, mdn.body, partner_network())
     except as2.As2Error as error:
         message.finish(ReceivedMessage.State.FAILED, error=str(error))
         return

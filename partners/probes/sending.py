@@ -68,7 +68,7 @@ def _carry_out(probe: Probe, clock: Clock, on_judged: OnJudged) -> None:
             mics=[str(mic) for mic in message.mics],
             request=verdicts.compress_message(message.headers, message.body),
         )
-        outcome = as2.send(probe.url, message.headers, message.body, network())
+        outcome = as2.send(probe.url, message.headers, message.body, partner_network())
     except DomainError as error:
         _fail(probe, str(error), now=clock())
         return
@@ -82,8 +82,8 @@ def _carry_out(probe: Probe, clock: Clock, on_judged: OnJudged) -> None:
     verdicts.store(probe, columns, now=clock(), on_judged=on_judged)
 
 
-def network() -> as2.Network:
-    """Return how to connect to partners' servers, as the settings say."""
+def partner_network() -> as2.Network:
+    """Return how to connect to the AS2 URLs of stations, by the settings."""
     seconds = settings.AS2CERTS_AS2_SECONDS
     return as2.Network(
         allowed=tuple(settings.AS2CERTS_AS2_NETWORKS),

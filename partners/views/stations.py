@@ -10,8 +10,11 @@ from django.shortcuts import get_object_or_404, render
 from as2certs.accounts.access import current_user, require_permissions
 from as2certs.time_format import format_moment
 from identities.archiving import as2_id_conflict
+from identities.differences import station_tasks
 from identities.models import Identity
+from identities.open_tasks import sort_by_urgency
 from identities.role_status import prefetch_assignments
+from identities.tls_certificates import station_tls_tasks
 from identities.views.common import (
     archive_views,
     post_data,
@@ -76,6 +79,7 @@ def partner_detail(request: HttpRequest, uid: UUID) -> HttpResponse:
     statuses, rotations, now = context["statuses"], context["rotations"], context["now"]
     partnerships = list(partner.partnerships.active().filter(identity__archived_at=None).select_related("identity"))
     tasks = partner_tasks(partner, statuses, rotations, connected=bool(partnerships), now=now)
+    tasks = sort_by_urgency([*station_tasks(partner), *station_tls_tasks(partner, now), *tasks])
     participations = partner.participations.filter(rotation__ended_at=None, rotation__partner=None, removed_reason="")
     context |= {
         "contacts": [contact for contact in partner.contacts.all() if not contact.suggested_by],

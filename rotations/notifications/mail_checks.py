@@ -15,12 +15,13 @@ from zoneinfo import ZoneInfo
 from as2certs.mail.models import Message
 from as2certs.mail.validity import Withdrawal
 from as2certs.time_format import format_countdown
+from partners.models import StationBaseline, TlsCertificate
 from rotations.models import HandedIn, Notice, Participant, Rotation, Sighting, rehearsal
 from rotations.notifications import applied_mail, window_mail
 from rotations.notifications.exchange_mail import News
 from rotations.notifications.expiry import HOLDER_KINDS, find_still_expiring
-from rotations.notifications.expiry_mail import reminder_facts
 from rotations.notifications.recipients import Recipient
+from rotations.notifications.station_mail import reminder_facts
 from rotations.notifications.texts import format_names, last_moment_facts, readiness_facts
 from rotations.notifications.thresholds import PENDING_STATES
 from rotations.planning.change import Act
@@ -270,8 +271,28 @@ def _check_early_evidence(message: Message, now: datetime) -> Withdrawal | None:
     return Withdrawal("What it asks for is done, or something else is to be done.", [sighting.partner])
 
 
+def _check_system_differs(message: Message, now: datetime) -> Withdrawal | None:
+    """Check a mail about AS2 systems that differ: it is withdrawn once none of them does, or all in another way."""
+    told = {(uid, since) for uid, since in message.facts["differences"]}
+    rows = StationBaseline.objects.differing().filter(uid__in=[UUID(uid) for uid, _ in told])
+    if any((str(row.uid), row.differs_since.isoformat()) in told for row in rows if row.differs_since):
+        return None
+    return Withdrawal("What the AS2 system uses has changed since this was written.")
+
+
+def _check_tls_certificate(message: Message, now: datetime) -> Withdrawal | None:
+    """Check a mail about TLS certificates: it is withdrawn once all of them were replaced."""
+    told = dict(message.facts["certificates"])
+    current = TlsCertificate.objects.of_active_stations().filter(pk__in=told).values_list("pk", "sha256")
+    if any(told[pk] == sha256 for pk, sha256 in current):
+        return None
+    return Withdrawal("The TLS certificate was replaced, or is no longer watched, since this was written.")
+
+
 OTHER_CHECKS: Mapping[str, Callable[[Message, datetime], Withdrawal | None]] = {
     "reminder": _check_reminder,
     "escalation": _check_reminder,
     "early_evidence": _check_early_evidence,
+    "system_differs": _check_system_differs,
+    "tls_certificate": _check_tls_certificate,
 }

@@ -21,6 +21,7 @@ from as2certs.as2 import (
     Obstacle,
     Outcome,
     Partner,
+    ShownCertificate,
     Signing,
     VerdictKind,
     judge,
@@ -28,6 +29,7 @@ from as2certs.as2 import (
     receive,
     reply,
     send,
+    show_certificate,
 )
 from as2certs.as2.addresses import may_connect
 from tests.as2.server import NETWORK, Handler, Request, respond, saying, serve, tls_context, tls_pair
@@ -393,3 +395,29 @@ def test_old_tls_is_not_spoken(tmp_path: Path) -> None:
         outcome = send(server.url("https", "localhost"), *parts(SENT), NETWORK)
     assert isinstance(outcome, NoAnswer)
     assert (outcome.obstacle, outcome.is_request_sent) == (Obstacle.TLS_FAILED, False)
+
+
+def test_a_certificate_is_shown_whether_it_is_trusted_or_not_and_nothing_is_sent(tmp_path: Path) -> None:
+    pair = tls_pair()
+    with serve(saying(b""), tls_context(tmp_path, pair)) as server:
+        url = server.url("https", "localhost")
+        unknown = show_certificate(url, NETWORK)
+        trusted = show_certificate(url, replace(NETWORK, ca_certificates=cert_pem(pair[0]).decode()))
+    assert isinstance(unknown, ShownCertificate)
+    assert (unknown.certificate, unknown.problem) == (pair[0], "self-signed certificate")
+    assert trusted == ShownCertificate(pair[0])
+    assert server.requests == []
+
+
+def test_a_server_without_tls_or_without_an_answer_shows_none() -> None:
+    with serve(saying(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as server:
+        shown = show_certificate(server.url("https", "localhost"), SHORT)
+    assert isinstance(shown, NoAnswer)
+    closed = show_certificate(server.url("https", "localhost"), NETWORK)
+    assert isinstance(closed, NoAnswer)
+    assert closed.obstacle is Obstacle.NOT_CONNECTED
+
+
+def test_no_certificate_is_asked_for_inside_the_network() -> None:
+    with pytest.raises(AddressRefused):
+        show_certificate("https://127.0.0.1:1/", replace(NETWORK, allowed=()))

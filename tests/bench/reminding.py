@@ -11,7 +11,7 @@ from django.utils import timezone
 from as2certs.mail.models import Message
 from rotations import reminders
 from rotations.models import Notice
-from rotations.notifications.expiry_mail import build_reminder
+from rotations.notifications.station_mail import build_reminder
 from tests.bench import inventory
 from tests.bench.figures import Figure, Found, Scale
 from tests.bench.grounds import DATABASES, Grounds, ask

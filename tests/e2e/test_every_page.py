@@ -22,8 +22,9 @@ pytestmark = pytest.mark.extended  # each page is looked at several times, which
 PASSWORD = "a password of my own"
 
 #: Pages that no link leads to: forms that send (POST), what asks for itself, what only machines ask for, and what
-#: can be done with a rotation only after it was applied, after partners were told of it, or beside a rehearsal, and
-#: what belongs to a second factor or single sign-on, which the example data has not.
+#: can be done with a rotation only after it was applied, after partners were told of it, or beside a rehearsal, or with
+#: an AS2 system that differs from the inventory, and what belongs to a second factor or single sign-on, which the
+#: example data has not.
 WITHOUT_A_LINK = {
     "audit-export",
     "bounce-in",
@@ -33,6 +34,7 @@ WITHOUT_A_LINK = {
     "contact-take-on",
     "contact-works-again",
     "demo-load",
+    "difference-adopt",
     "freeze-delete",
     "freeze-update",
     "healthz",

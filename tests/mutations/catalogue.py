@@ -456,4 +456,32 @@ MUTATIONS = (
         "if False:",
         ("tests/as2/test_judging.py",),
     ),
+    Mutation(
+        "what an AS2 system writes with has to be exactly the certificate of the inventory",
+        "identities/connectors/use.py",
+        "if not expected <= use.in_use <= allowed:",
+        "if not expected <= use.in_use:",
+        ("tests/identities/connectors/test_use.py",),
+    ),
+    Mutation(
+        "a comparison during which a step began counts for nothing",
+        "partners/baselines.py",
+        "if found.differences and _has_moved_on(row, baseline, now=clock()):",
+        "if False:",
+        ("tests/partners/test_baselines.py",),
+    ),
+    Mutation(
+        "a system that can't be read hides no difference",
+        "partners/baselines.py",
+        '"failing_since": row.failing_since or now,',
+        '"failing_since": row.failing_since or now, "differs_since": None,',
+        ("tests/partners/test_baselines.py",),
+    ),
+    Mutation(
+        "one of ours is adopted only with its private key",
+        "partners/adoption.py",
+        "if isinstance(holder, Identity) and (",
+        "if not holder and (",
+        ("tests/partners/test_adoption.py",),
+    ),
 )

@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from as2certs.pki import CertificateFinding
 from as2certs.time_format import format_window
+from identities.differences import differences_url, unexpected_certificates
 from identities.models import CertificateRequest
 from identities.open_tasks import ActionLink, OpenTask, sort_by_urgency
 from partners.models import Partner, PartnerCertificate
@@ -51,6 +52,7 @@ def draft_tasks(
 ) -> list[OpenTask]:
     """Return what keeps a draft from being approved. ``four_eyes`` says why the reader may not approve it."""
     found = [*successor_tasks(rotation), *submission_tasks(rotation), *early_evidence_tasks(rotation)]
+    found += early_use_tasks(rotation)
     edit = reverse("rotation-update", args=[rotation.uid])
     if rotation.window_start is None:
         found.append(change_task("needs_you", "No window is chosen yet.", "Choose a window", edit))
@@ -156,6 +158,23 @@ def early_evidence_tasks(rotation: Rotation) -> Iterator[OpenTask]:
             yield OpenTask("urgent", evidence.sentence)
 
 
+def early_use_tasks(rotation: Rotation) -> Iterator[OpenTask]:
+    """Yield the AS2 systems that use the new certificate already, as their comparison with the inventory showed."""
+    if rotation.new is None or rotation.applied_at is not None:
+        return
+    for row in rotation.holder.baselines.differing().select_related("system", "identity", "partner"):
+        if rotation.new.sha256 in unexpected_certificates(row):
+            yield OpenTask(
+                "urgent",
+                f"{row.system} uses the new certificate {rotation.new.short_name} already, and this rotation has not "
+                "made the change.",
+                "Look at it",
+                differences_url(row.system),
+                "identities.view_as2system",
+                "Make the change now, or put the old certificate back in the AS2 system.",
+            )
+
+
 def running_tasks(
     rotation: Rotation,
     steps: Sequence[Step],
@@ -171,7 +190,7 @@ def running_tasks(
     state = RotationState(rotation.state)
     found = [_failed_step_task(step) for step in steps if step.state == StepState.FAILED]
     found += [_retrying_step_task(step) for step in steps if step.error and step.state == StepState.WAITING]
-    found += submission_tasks(rotation)
+    found += [*submission_tasks(rotation), *early_use_tasks(rotation)]
     if any(step.act == Act.CHECK and step.state not in SETTLED for step in steps):
         evidence = uncompared_evidence(rotation)
         if evidence is not None and unverified_submission(rotation) is None:  # or else it is a task already

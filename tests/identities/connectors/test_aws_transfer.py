@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from as2certs import pki
 from identities.connectors.aws_transfer import AwsTransferConnector, parse_profiles
 from identities.connectors.base import (
     Baseline,
@@ -18,6 +19,7 @@ from identities.connectors.base import (
     ConnectorState,
     ConnectorUnreachable,
 )
+from identities.connectors.use import find_differences
 from tests.identities.connectors.aws_server import Aws, Fault, answering, cut, refusing, serve_aws
 from tests.identities.connectors.changes import AS2_ID, C1, C2, C3, P1, P2, change, choice, item, rollback_change
 
@@ -347,11 +349,13 @@ def test_a_line_that_is_no_profile_is_refused(line: str) -> None:
         parse_profiles(line)
 
 
-def test_a_baseline_is_compared_and_nothing_is_written(aws: Aws) -> None:
-    roles = {"decrypt": (C1,), "sign": (C1,)}
-    assert connector().write_baseline(Baseline("b", "own", AS2_ID, roles)).outcome is ConnectorOutcome.ALREADY_APPLIED
-    other = connector().write_baseline(Baseline("b", "own", AS2_ID, {"sign": (C2,)}))
-    assert other.outcome is ConnectorOutcome.REJECTED
+def test_what_a_profile_lists_is_shown_and_nothing_is_written(aws: Aws) -> None:
+    same = Baseline("b", "own", AS2_ID, {"decrypt": (C1,), "sign": (C1,)})
+    use = connector().used(same)
+    assert find_differences(use, same) == ()
+    assert pki.load_der(use.certificates[C1.sha256]) == pki.load_pem(C1.certificate_pem)[0]
+    (difference,) = find_differences(use, Baseline("b", "own", AS2_ID, {"sign": (C2,), "decrypt": (C1,)}))
+    assert (difference.role, difference.found, difference.expected) == ("sign", (C1.sha256,), (C2.sha256,))
     assert aws.writes == []
 
 

@@ -538,17 +538,18 @@ def test_the_check_needs_the_rights_to_the_vault(azure: Azure) -> None:
     assert "key vault acme-as2 refuses the credentials" in result.message
 
 
-def test_a_baseline_is_compared_and_nothing_is_written(azure: Azure) -> None:
+def test_what_each_agreement_names_is_read_and_nothing_is_written(azure: Azure) -> None:
     roles = {"decrypt": (C1,), "sign": (C1,)}
-    same = connector(azure).write_baseline(Baseline("b", "own", AS2_ID, roles))
-    assert same.outcome is ConnectorOutcome.ALREADY_APPLIED
-    other = connector(azure).write_baseline(Baseline("b", "own", AS2_ID, {"sign": (C2,)}))
-    assert other.outcome is ConnectorOutcome.REJECTED
+    use = connector(azure).used(Baseline("b", "own", AS2_ID, roles))
+    assert {(one.role, one.in_use, one.partner) for one in use.roles} == {
+        ("decrypt", frozenset({C1.sha256}), ""),
+        ("sign", frozenset({C1.sha256}), ""),
+    }
     azure.add_certificate("chosen", C2, key=True)
     azure.rename(FIRST, "sign", "chosen")
-    chosen = Baseline("b", "own", AS2_ID, roles, {"NORTHWIND": C2})
-    assert connector(azure).write_baseline(chosen).outcome is ConnectorOutcome.ALREADY_APPLIED
-    assert connector(azure).write_baseline(replace(chosen, choices={})).outcome is ConnectorOutcome.REJECTED
+    chosen = connector(azure).used(Baseline("b", "own", AS2_ID, roles, {"NORTHWIND": C2}))
+    assert [one.in_use for one in chosen.roles if one.partner == "NORTHWIND"] == [{C2.sha256}]
+    assert {one.in_use for one in chosen.roles if not one.partner} == {frozenset({C1.sha256})}
     held = connector(azure).read(switch())
     assert (held["decrypt"].current, held["sign"].current, held["sign"].beside) == (C1.sha256, C2.sha256, (C1.sha256,))
     assert connector(azure).checkpoint(change("s", {"sign": "switch"})) == {

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from identities.connectors.base import Baseline, Connector, ConnectorOutcome, ConnectorState
+from identities.connectors.use import find_differences
 from tests.identities.connectors.changes import AS2_ID, C1, C2, C3, change, rollback_change
 
 DOCS = Path(__file__).parents[3] / "docs/connectors.md"
@@ -29,7 +30,9 @@ def test_it_has_everything_that_a_connector_has(connector: Any) -> None:
 
 
 def test_it_applies_a_rotation_and_takes_it_back(connector: Any) -> None:
-    assert connector.write_baseline(Baseline("b", "own", AS2_ID, {"decrypt": (C1,), "sign": (C1,)})).outcome.good
+    baseline = Baseline("b", "own", AS2_ID, {"decrypt": (C1,), "sign": (C1,)})
+    assert connector.write_baseline(baseline).outcome.good
+    assert find_differences(connector.used(baseline), baseline) == ()
     for step in (
         change("stage", {"decrypt": "add"}),
         change("switch", {"sign": "switch"}),

@@ -413,12 +413,12 @@ def test_an_id_of_another_station_is_refused(site: FilesCom) -> None:
     assert "HTTP 404" in gone.message
 
 
-def test_a_baseline_is_compared_and_nothing_is_written(site: FilesCom) -> None:
-    roles = {"decrypt": (C1,), "sign": (C1,)}
-    same = connector(site).write_baseline(Baseline("b", "own", AS2_ID, roles))
-    assert same.outcome is ConnectorOutcome.ALREADY_APPLIED
-    other = connector(site).write_baseline(Baseline("b", "own", AS2_ID, {"sign": (C2,)}))
-    assert other.outcome is ConnectorOutcome.REJECTED
+def test_what_is_used_is_read_and_nothing_is_written(site: FilesCom) -> None:
+    use = connector(site).used(Baseline("b", "own", AS2_ID, {"decrypt": (C1,), "sign": (C1,)}))
+    assert [(one.role, one.in_use, one.partner) for one in use.roles] == [
+        ("decrypt", frozenset({C1.sha256}), ""),
+        ("sign", frozenset({C1.sha256}), ""),
+    ]
     assert connector(site).checkpoint(switch()) == {"records": {OURS: C1.sha256}}
     assert connector(site).read(switch())["sign"].current == C1.sha256
     assert connector(site).repeat(switch()).outcome is ConnectorOutcome.UNKNOWN

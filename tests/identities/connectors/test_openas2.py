@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from as2certs import pki
 from identities.connectors.base import Baseline, ConnectorChange, ConnectorError, ConnectorOutcome, ConnectorState
 from identities.connectors.openas2_keystore import Entry
+from identities.connectors.use import find_differences
 from tests.identities.connectors.changes import AS2_ID, C1, C2, C3
 from tests.identities.connectors.openas2_files import (
     N1,
@@ -180,16 +182,27 @@ def test_a_separate_certificate_for_decryption_stays_when_the_signature_changes(
     assert staged.partner() == (f"acme-prod-{C3.sha256[:12]}", NEW_ALIAS)
 
 
-def test_the_baseline_adopts_what_agrees_and_shows_what_does_not(server: Server, staged: Server) -> None:
+def test_what_the_aliases_stand_for_is_compared_and_nothing_is_written(server: Server, staged: Server) -> None:
     before = (staged.store.read_bytes(), staged.xml.read_bytes())
     good = Baseline("b", "own", AS2_ID, {"sign": (C1,), "decrypt": (C2, C1)})
-    assert staged.connector.write_baseline(good).outcome is ConnectorOutcome.ALREADY_APPLIED
-    wrong = staged.connector.write_baseline(Baseline("b", "own", AS2_ID, {"sign": (C2,), "decrypt": (C2,)}))
-    assert wrong.outcome is REJECTED
-    assert "acme-2024" in wrong.message
+    use = staged.connector.used(good)
+    assert find_differences(use, good) == ()
+    assert pki.load_der(use.certificates[C2.sha256]) == pki.load_pem(C2.certificate_pem)[0]
+    wrong = find_differences(use, Baseline("b", "own", AS2_ID, {"sign": (C2,), "decrypt": (C2,)}))
+    assert [(one.role, one.found) for one in wrong] == [
+        ("decrypt", tuple(sorted((C1.sha256, C2.sha256)))),
+        ("sign", (C1.sha256,)),
+    ]
     choice = Baseline("b", "own", AS2_ID, {"sign": (C1,), "decrypt": (C2, C1)}, {"NORTHWIND": C2})
-    assert "For NORTHWIND" in staged.connector.write_baseline(choice).message
+    found = find_differences(staged.connector.used(choice), choice)
+    assert {(one.role, one.partner, one.found) for one in found} == {("sign", "NORTHWIND", (C1.sha256,))}
     assert (staged.store.read_bytes(), staged.xml.read_bytes()) == before
+
+
+def test_an_alias_without_its_entry_can_not_be_compared(server: Server) -> None:
+    server.xml.write_bytes(server.xml.read_bytes().replace(b"acme-2024", b"acme-gone"))
+    with pytest.raises(ConnectorError, match="no entry acme-gone"):
+        server.connector.used(Baseline("b", "own", AS2_ID, {"sign": (C1,), "decrypt": (C1,)}))
 
 
 def test_the_difference_shows_lines_and_aliases_and_changes_nothing(server: Server) -> None:

@@ -15,7 +15,7 @@ from identities.connectors import (
     may_hold_two,
     may_sign_per_partner,
 )
-from identities.connectors.base import ConnectorError, ConnectorOutcome
+from identities.connectors.base import BaselineWriter, ConnectorError, ConnectorOutcome
 from identities.connectors.directory import DirectoryConnector
 from identities.models import AS2System
 
@@ -70,6 +70,10 @@ def test_an_unknown_kind_is_named_with_the_system_and_the_choices() -> None:
 def test_the_choices_are_the_manual_one_and_every_connector() -> None:
     assert CONNECTOR_CHOICES[0] == ("manual", "A person applies changes by hand")
     assert dict(CONNECTOR_CHOICES[1:]) == {kind: connector.label for kind, connector in CONNECTORS.items()}
+
+
+def test_only_a_directory_needs_the_certificates_in_use_written_down() -> None:
+    assert [kind for kind, connector in CONNECTORS.items() if issubclass(connector, BaselineWriter)] == ["directory"]
 
 
 def test_manual_changes_and_directories_can_sign_per_partner_and_unknown_kinds_can_not() -> None:

@@ -28,6 +28,7 @@ from identities.connectors.base import (
     ConnectorState,
     ConnectorUnreachable,
 )
+from identities.connectors.use import find_differences
 from identities.connectors.webhook import WebhookConnector, check_url, parse_answer, sign
 from tests.as2.server import LOOPBACK, respond, serve, tls_context, tls_pair
 from tests.certificates import cert_pem
@@ -504,13 +505,13 @@ def test_an_unusable_configuration_is_named(config: dict[str, Any], secret: str,
     assert not secret or secret not in str(caught.value)
 
 
-def test_a_baseline_is_compared_and_nothing_is_sent(hook: Webhook) -> None:
+def test_what_is_in_use_is_asked_and_nothing_is_sent(hook: Webhook) -> None:
     wanted = Baseline("b", "own", AS2_ID, {"decrypt": (C1,), "sign": (C1,)})
-    assert hook.connector().write_baseline(wanted).outcome is ConnectorOutcome.ALREADY_APPLIED
+    assert find_differences(hook.connector().used(wanted), wanted) == ()
     hook.put("sign", C3.sha256)
-    result = hook.connector().write_baseline(wanted)
-    assert result.outcome is ConnectorOutcome.REJECTED
-    assert "the inventory has" in result.message
+    (difference,) = find_differences(hook.connector().used(wanted), wanted)
+    assert (difference.role, difference.found, difference.expected) == ("sign", (C3.sha256,), (C1.sha256,))
+    assert difference.where.startswith("The webhook at 127.0.0.1")
     assert "POST" not in hook.asked
 
 

@@ -21,7 +21,7 @@ from rotations.letters.context import LetterContext
 from rotations.letters.sending import send_letters
 from rotations.models import Letter, Participant
 from rotations.notifications import recipients
-from rotations.notifications.expiry_mail import build_reminder
+from rotations.notifications.station_mail import build_reminder
 from tests.mail.messages import make_message
 from tests.rotations.company import NOW, Company
 from tests.rotations.exchange.incoming import put_in_use

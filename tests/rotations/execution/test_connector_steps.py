@@ -81,7 +81,7 @@ def test_the_first_step_finds_the_links_of_all_roles(clock: FakeClock, folder: P
     assert state["roles"]["sign"]["current"]["sha256"] == company.old.sha256
     assert state["roles"]["decrypt"]["current"]["sha256"] == company.new.sha256
     assert state["roles"]["decrypt"]["beside"][0]["sha256"] == company.old.sha256
-    assert StationBaseline.objects.get().state == StationBaseline.State.DONE
+    assert StationBaseline.objects.get().written_at == NOW
 
 
 def test_a_step_waits_for_a_worker_that_writes_the_baseline(clock: FakeClock, folder: Path) -> None:

@@ -12,6 +12,7 @@ from django.conf import LazySettings
 from as2certs.mail.models import Message
 from identities.models import AS2System
 from identities.system_credentials import seal_credentials
+from partners import baselines
 from partners.models import StationBaseline
 from rotations.lifecycle import approval, drafts
 from rotations.models import Rotation, Step
@@ -57,14 +58,17 @@ def cut_over(rotation: Rotation) -> Step:
     return rotation.steps.get(act="cut_over")
 
 
-def test_a_change_is_shown_to_be_in_use_and_the_baseline_is_compared(hook: Webhook) -> None:
+def test_a_change_is_shown_to_be_in_use_and_agrees_with_the_next_comparison(hook: Webhook) -> None:
     clock = FakeClock()
     company, rotation = staged(hook, clock)
     clock.apply_due()
     step = cut_over(rotation)
     assert (step.state, step.in_use_at) == (StepState.DONE, STARTS)
     assert hook.used("sign") == [company.new.sha256]
-    assert StationBaseline.objects.get().state == StationBaseline.State.DONE
+    baselines.add_missing(now=clock.now)
+    assert baselines.compare_next(lambda: clock.now)
+    row = StationBaseline.objects.get()
+    assert (row.state, row.differences) == (StationBaseline.State.DONE, [])
 
 
 def test_a_lost_answer_is_read_before_anything_is_sent_again(hook: Webhook) -> None:

@@ -13,7 +13,7 @@ from django.conf import settings
 from as2certs.accounts import four_eyes_setting
 from as2certs.accounts.models import Installation
 from as2certs.mail.models import Message
-from partners.models import Contact
+from partners.models import Contact, StationBaseline, TlsCertificate
 from rotations import reminders
 from rotations.exchange import certificate_requests, digest
 from rotations.letters import announcements
@@ -22,7 +22,7 @@ from rotations.letters.sending import send_letters
 from rotations.letters.texts import FIXED_TEXTS
 from rotations.lifecycle.evidence.changeover import ObservedMessage, record_sighting
 from rotations.models import HandedIn, Letter, Participant
-from rotations.notifications import applied_mail, exchange_mail, outcome_mail, window_mail
+from rotations.notifications import applied_mail, exchange_mail, outcome_mail, station_mail, window_mail
 from rotations.notifications.exchange_mail import News, PartnerNews
 from rotations.notifications.outcome_mail import WayBack
 from rotations.notifications.texts import SilentPartner
@@ -135,6 +135,27 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
     northwind.partner.owners.add(company.alice)
     seen = ObservedMessage("signed", "0x1A2B", at, issuer="CN=Northwind CA 7", sha256="AB" * 32)
     record_sighting(northwind.partner, seen, by=company.by, now=at)
+    difference = {
+        "where": "OpenAS2",
+        "role": "sign",
+        "partner": "",
+        "found": ["ab" * 32],
+        "expected": [company.old.sha256],
+    }
+    assert company.system is not None
+    StationBaseline.objects.create(
+        system=company.system, identity=company.identity, due_at=at, differences=[difference], differs_since=at
+    )
+    station_mail.notify_differences(at)
+    TlsCertificate.objects.create(
+        identity=company.identity,
+        url="https://as2.acme.example/in",
+        due_at=at,
+        sha256="ef" * 32,
+        not_after=at + 5 * DAY,
+        is_reviewed=False,
+    )
+    station_mail.notify_tls_certificates(at)
     digest.send_digests(NOW + DAY)
     type(rotation).objects.filter(pk=rotation.pk).update(window_end=company.old.not_after + DAY)
     window_mail.notify_too_late(at)
