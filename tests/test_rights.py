@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from django.contrib.auth.models import Group
@@ -18,6 +19,7 @@ from as2certs.mail import unsubscribe
 from as2certs.mail.models import Message
 from identities.certificates.generation import RequestedKey, generate_next, request_certificate
 from partners.models import Contact, Probe, ReceivedMessage
+from partners.probes import async_mdns
 from rotations.letters import access_links
 from rotations.lifecycle import approval
 from rotations.lifecycle.evidence.changeover import ObservedMessage, record_sighting
@@ -315,6 +317,8 @@ class World:
             return reverse(name)
         if name == "mail-stop":
             return reverse(name, args=[unsubscribe.unsubscribe_token(self.objects["mail"])])
+        if name == "as2-mdn":
+            return urlsplit(async_mdns.mdn_url(self.objects["probe"])).path
         if name in BY_LINK:
             return reverse(name, kwargs={**dict.fromkeys(wanted, "pem"), "token": self.token})
         if name == "mfa_remove_webauthn":
