@@ -29,10 +29,10 @@ from tests.rotations.company import NOW, Company, make_company, make_draft, part
 pytestmark = pytest.mark.django_db
 
 #: Addresses that somebody who is not logged in may open.
-OPEN = {"as2-receive", "login", "account_login", "mfa_authenticate", "sign-on", "sign-on-return", "healthz", "readyz"}
+OPEN = {"login", "account_login", "mfa_authenticate", "sign-on", "sign-on-return", "healthz", "readyz"}
 
-#: Addresses for machines, which show a key or a signed token in place of a login.
-BY_KEY = {"as2-mdn", "bounce-in", "mail-stop"}
+#: Addresses for machines, which show a key, a signed token or a signed message in place of a login.
+BY_KEY = {"as2-mdn", "as2-receive", "bounce-in", "mail-stop"}
 
 #: A partner's pages: the link is the whole right to see them.
 BY_LINK = {
