@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from django.contrib.auth.models import Group
@@ -18,6 +19,7 @@ from as2certs.mail import unsubscribe
 from as2certs.mail.models import Message
 from identities.certificates.generation import RequestedKey, generate_next, request_certificate
 from partners.models import Contact, Probe, ReceivedMessage, StationBaseline
+from partners.probes import async_mdns
 from rotations.letters import access_links
 from rotations.lifecycle import approval
 from rotations.lifecycle.evidence.changeover import ObservedMessage, record_sighting
@@ -27,10 +29,10 @@ from tests.rotations.company import NOW, Company, make_company, make_draft, part
 pytestmark = pytest.mark.django_db
 
 #: Addresses that somebody who is not logged in may open.
-OPEN = {"as2-receive", "login", "account_login", "mfa_authenticate", "sign-on", "sign-on-return", "healthz", "readyz"}
+OPEN = {"login", "account_login", "mfa_authenticate", "sign-on", "sign-on-return", "healthz", "readyz"}
 
-#: Addresses for machines, which show a key or a signed token in place of a login.
-BY_KEY = {"as2-mdn", "bounce-in", "mail-stop"}
+#: Addresses for machines, which show a key, a signed token or a signed message in place of a login.
+BY_KEY = {"as2-mdn", "as2-receive", "bounce-in", "mail-stop"}
 
 #: A partner's pages: the link is the whole right to see them.
 BY_LINK = {
@@ -319,6 +321,8 @@ class World:
             return reverse(name)
         if name == "mail-stop":
             return reverse(name, args=[unsubscribe.unsubscribe_token(self.objects["mail"])])
+        if name == "as2-mdn":
+            return urlsplit(async_mdns.mdn_url(self.objects["probe"])).path
         if name in BY_LINK:
             return reverse(name, kwargs={**dict.fromkeys(wanted, "pem"), "token": self.token})
         if name == "mfa_remove_webauthn":

@@ -1,8 +1,8 @@
 """Read the test messages that partners send here, and answer them by an MDN. Nothing of their content is kept.
 
 This is no gateway: a message that is not plainly a test is answered as an error, so that no sender believes that an
-order arrived. Strangers learn nothing: a message is signed by nobody here before its own signature holds, and whatever
-can't be decrypted is answered alike.
+order arrived. Nothing is signed or sent for a sender whose own signature does not hold, and everything that can't be
+decrypted is answered alike.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ class _Receipt:
         )
 
     def run(self, headers: as2.Headers, body: bytes, on_received: OnReceived) -> Reply:
+        """Read the message, prepare its answer, and store both."""
         text, detail = self._judge(headers, body)
         partner, message, inbound = self.partnership.partner, self.message, self.inbound
         self.inbound = inbound = replace(inbound, problem=text.problem)

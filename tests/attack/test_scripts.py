@@ -15,7 +15,7 @@ from as2certs.mail.delivery import build_email
 from as2certs.mail.models import Message
 from as2certs.mail.outbox import Mail, queue
 from identities.models import AS2System, Identity
-from partners.models import Contact, Partner, Partnership
+from partners.models import Contact, Partner, Partnership, ReceivedMessage
 from rotations.lifecycle import endings
 from rotations.models import Rotation, Step
 from tests.attack.addresses import everywhere, root_client
@@ -55,6 +55,17 @@ def world(settings: LazySettings, tmp_path: object) -> World:
     Step.objects.update(title=EVIL, why=EVIL, note=EVIL, error=EVIL)
     User.objects.update(first_name=EVIL[:150], last_name=EVIL[:150])
     Installation.objects.update_or_create(pk=1, defaults={"name": EVIL[:120]})
+    facts = {"signer": {"issuer": EVIL, "serial": "1"}, "recipients": [EVIL], "weaknesses": [EVIL], "mic": EVIL}
+    ReceivedMessage.objects.update(
+        message_id=EVIL,
+        sentence=EVIL,
+        next_step=EVIL,
+        error=EVIL,
+        facts=facts,
+        problem="x",
+        mdn_url=EVIL,
+        state="failed",
+    )
     Message.objects.update(subject=EVIL, text=EVIL, to_name=EVIL, error=EVIL)
     by = Actor(name=EVIL, source="web")
     identity = Identity.objects.get(pk=world.company.identity.pk)
