@@ -25,6 +25,8 @@ PASSWORD = "a password of my own"
 #: can be done with a rotation only after it was applied, after partners were told of it, or beside a rehearsal, and
 #: what belongs to a second factor or single sign-on, which the example data has not.
 WITHOUT_A_LINK = {
+    "as2-mdn",
+    "as2-receive",
     "audit-export",
     "bounce-in",
     "contact-delete",
@@ -59,6 +61,7 @@ WITHOUT_A_LINK = {
     "partnership-restore",
     "phrase-reset",
     "readyz",
+    "received-message-detail",
     "request-answer",
     "rotation-announcing",
     "rotation-announcing-cancel",
