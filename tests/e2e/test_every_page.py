@@ -26,6 +26,8 @@ PASSWORD = "a password of my own"
 #: an AS2 system that differs from the inventory, and what belongs to a second factor or single sign-on, which the
 #: example data has not.
 WITHOUT_A_LINK = {
+    "as2-mdn",
+    "as2-receive",
     "audit-export",
     "bounce-in",
     "contact-delete",
@@ -61,6 +63,7 @@ WITHOUT_A_LINK = {
     "partnership-restore",
     "phrase-reset",
     "readyz",
+    "received-message-detail",
     "request-answer",
     "rotation-announcing",
     "rotation-announcing-cancel",
