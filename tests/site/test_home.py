@@ -521,3 +521,10 @@ def test_a_step_has_a_button_once_what_it_needs_is_there() -> None:
     text = page(client)
     assert f'href="{reverse("identity-upload", args=[identity.uid])}"' in text
     assert "Set up a rotation</a>" not in text
+
+
+def test_without_any_certificate_nothing_is_called_covered() -> None:
+    Identity.objects.create(name="ACME", as2_id="ACME")
+    found = page(log_in(make_person("olivia", "operator")))
+    assert "No certificate is in use yet." in found
+    assert "Covered" not in found
