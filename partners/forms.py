@@ -27,7 +27,7 @@ from identities.forms import (
 )
 from identities.models import Identity
 from identities.stations import AbstractCertificate, AbstractStation
-from partners.models import Contact, Partner, Partnership
+from partners.models import PROBE_INTERVALS, Contact, Partner, Partnership
 from partners.probes.requests import CertificateChoices
 
 
@@ -267,6 +267,17 @@ class PartnershipForm(SafeForm):
         if taken := names.first():
             raise forms.ValidationError(f"{taken} is connected with {self.station} already.")
         return others
+
+
+class ProbeIntervalForm(SafeForm):
+    """How often a test message is sent without anybody asking for it, in days; 0 for never."""
+
+    days = forms.TypedChoiceField(
+        label="Send one regularly",
+        choices=list(PROBE_INTERVALS.items()),
+        coerce=int,
+        widget=forms.Select(attrs={"class": "form-select w-auto"}),
+    )
 
 
 class ProbeForm(SafeForm):

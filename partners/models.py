@@ -180,7 +180,15 @@ class Contact(models.Model):
         self.bounced_at, self.bounce_reason = None, ""
 
 
+#: How often a test message can be sent without anybody asking for it, by days.
+PROBE_INTERVALS = {0: "never", 1: "every day", 7: "every week"}
+
+
 class PartnershipQuerySet(ArchivableQuerySet):
+    def without_accepted_probe(self) -> Self:
+        """Return the active ones whose regular test messages the partner does not accept."""
+        return self.active().filter(probes_fail_since__isnull=False, partner__archived_at=None)
+
     def with_signing_choice(self) -> Self:
         """Return those that have a certificate of their own to sign with now, as ``partnership.chosen[0]``."""
         rows = SigningChoice.objects.filter(ends_at=None).select_related("certificate")
@@ -200,11 +208,31 @@ class Partnership(Archivable):
         help_text="Whether test messages may be sent to the partner in production; in test they always may.",
     )
 
+    probe_interval_days = models.PositiveSmallIntegerField(
+        "regular test messages",
+        choices=list(PROBE_INTERVALS.items()),
+        default=0,
+        help_text="Shows that the certificates in use work, also where no orders flow.",
+    )
+    next_probe_at = models.DateTimeField("next regular test message", null=True, blank=True)
+    probes_fail_since = models.DateTimeField("regular test messages not accepted since", null=True, blank=True)
+    probes_fail_notified_at = models.DateTimeField(null=True, blank=True, help_text="When our people were notified.")
+
     objects = PartnershipQuerySet.as_manager()
 
     class Meta:
         ordering = ["identity__name", "partner__name", "id"]
         constraints = [models.UniqueConstraint(fields=["identity", "partner"], name="partners_partnership_once")]
+        indexes = [
+            models.Index(
+                fields=["next_probe_at"], condition=Q(next_probe_at__isnull=False), name="partners_regular_probes"
+            ),
+            models.Index(
+                fields=["probes_fail_since"],
+                condition=Q(probes_fail_since__isnull=False),
+                name="partners_failing_probes",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.identity} ↔ {self.partner}"
@@ -449,6 +477,7 @@ class Probe(BackgroundJob):
     class Purpose(models.TextChoices):
         REQUESTED = "requested", "requested"
         AFTER_CHANGE = "after_change", "sent automatically after the change"
+        REGULAR = "regular", "sent regularly"
 
     partnership = models.ForeignKey(Partnership, on_delete=models.PROTECT, related_name="probes")
     purpose = models.CharField(max_length=12, choices=Purpose, default=Purpose.REQUESTED)

@@ -38,6 +38,11 @@ urlpatterns = [
     path("partnerships/new/", partnerships.partnership_create, name="partnership-create"),
     path("partnerships/<uuid:uid>/test-messages/", probes.partnership_probes, name="partnership-probes"),
     path(
+        "partnerships/<uuid:uid>/test-messages/regular/",
+        probes.partnership_probes_schedule,
+        name="partnership-probes-schedule",
+    ),
+    path(
         "partnerships/<uuid:uid>/test-messages/allow/", probes.partnership_probes_allow, name="partnership-probes-allow"
     ),
     path(

@@ -130,7 +130,12 @@ def run(now: datetime) -> int:
     partners = (
         changeover.warn_and_release(now) + follow_up.run_follow_up(now) + certificate_requests.send_due_requests(now)
     )
-    stations = send_due(now) + station_mail.notify_differences(now) + station_mail.notify_tls_certificates(now)
+    stations = (
+        send_due(now)
+        + station_mail.notify_differences(now)
+        + station_mail.notify_tls_certificates(now)
+        + station_mail.notify_failing_probes(now)
+    )
     queued = window + urgent + partners + stations + digest.send_digests(now)
     Heartbeat.objects.update_or_create(name="send_reminders", defaults={"at": now})
     return queued

@@ -39,6 +39,7 @@ def send_probes() -> None:
     Where none is due, deliver an MDN that answers a partner's test message.
     """
     probes.request_after_change(now=database_now())
+    probes.request_regular(now=database_now())
     if sending.send_next(database_now, probes.apply_verdict) or receiving.deliver_next_mdn(database_now):
         wake_task("rotations.tasks.send_probes")
 

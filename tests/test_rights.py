@@ -138,6 +138,7 @@ NEEDS = {
     "partnership-restore": "partners.change_partnership",
     "partnership-probes": "rotations.change_rotation",
     "partnership-probes-allow": "rotations.change_rotation",
+    "partnership-probes-schedule": "rotations.change_rotation",
     "partnership-probes-forbid": "rotations.change_rotation",
     "probe-detail": "rotations.view_rotation",
     "probe-download": "rotations.view_rotation",

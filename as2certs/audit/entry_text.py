@@ -142,6 +142,7 @@ VERB_TEXTS = {
     "certificate.adopted": "put the certificate into service, as the AS2 system uses it",
     "partnership.probes_allowed": "allowed test messages to the partner",
     "partnership.probes_forbidden": "forbade test messages to the partner",
+    "partnership.probes_scheduled": "changed the regular test messages to the partner",
     "probe.requested": "requested a test message to the partner",
     "probe.judged": "stored what a test message to the partner showed",
     "probe.received": "received a test message from the partner",

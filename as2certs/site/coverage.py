@@ -24,7 +24,7 @@ from identities.models import AS2System, CertificateRequest, Identity, IdentityC
 from identities.open_tasks import OpenTask, sort_by_urgency, staged_certificate_task
 from identities.role_status import ATTENTION_PERIOD
 from identities.tls_certificates import tls_task
-from partners.models import Partner, PartnerCertificate, PartnerService, StationBaseline, TlsCertificate
+from partners.models import Partner, PartnerCertificate, PartnerService, Partnership, StationBaseline, TlsCertificate
 from partners.open_tasks import dismissal_link
 from rotations.models import HandedIn, Rotation, Sighting
 from rotations.notifications.expiry import (
@@ -124,6 +124,7 @@ def _present_kinds(
         (StationBaseline.objects.differing().filter(system__archived_at=None), _difference_tasks),
         (StationBaseline.objects.failed().filter(system__archived_at=None), _failure_tasks),
         (TlsCertificate.objects.needing_attention(now + ATTENTION_PERIOD), partial(_tls_tasks, now=now)),
+        (Partnership.objects.without_accepted_probe(), _failing_probe_tasks),
         (Message.objects.stuck(now), _stuck_mail_tasks),
         (_bounced_staff_mail(now), _bounce_tasks),
     ]
@@ -307,6 +308,12 @@ def _tls_tasks(rows: QuerySet[TlsCertificate], now: datetime) -> Iterator[OpenTa
     for row in rows.select_related("identity", "partner").order_by("not_after", "pk")[:MAX_PER_KIND]:
         if task := tls_task(row, now, names_station=True):
             yield task
+
+
+def _failing_probe_tasks(rows: QuerySet[Partnership]) -> Iterator[OpenTask]:
+    for row in rows.select_related("partner").order_by("probes_fail_since", "pk")[:MAX_PER_KIND]:
+        words = f"{row.partner} does not accept our regular test message"
+        yield OpenTask("urgent", words, "Look at it", reverse("partnership-probes", args=[row.uid]))
 
 
 def _stuck_mail_tasks(rows: QuerySet[Message]) -> Iterator[OpenTask]:

@@ -16,7 +16,7 @@ from identities.models import IdentityCertificate
 from identities.stations import AbstractCertificate
 from partners import signing_choices
 from partners.errors import ProbeRefused
-from partners.models import PartnerCertificate, PartnerRole, Partnership, Probe
+from partners.models import PROBE_INTERVALS, PartnerCertificate, PartnerRole, Partnership, Probe
 
 C = TypeVar("C", bound=AbstractCertificate)
 
@@ -48,12 +48,37 @@ class CertificateChoices:
 
 
 def set_allowed(partnership: Partnership, *, allowed: bool, by: Actor, now: datetime) -> None:
-    """Allow test messages to a partner in production, or forbid them; do nothing if it is so already."""
+    """Allow test messages to a partner in production, or forbid them; do nothing if it is so already.
+
+    Where they are forbidden, regular ones end too.
+    """
     with transaction.atomic():
         if Partnership.objects.filter(pk=partnership.pk, allows_probes=not allowed).update(allows_probes=allowed):
             verb = "partnership.probes_allowed" if allowed else "partnership.probes_forbidden"
             record(AuditEvent(verb, partnership, also=partnership.audit_subjects), by=by, now=now)
+            if not allowed and partnership.probe_interval_days:
+                set_interval(partnership, days=0, by=by, now=now)
     partnership.allows_probes = allowed
+
+
+def set_interval(partnership: Partnership, *, days: int, by: Actor, now: datetime) -> None:
+    """Let a test message be sent every so many days, the first at once; 0 ends that. Raises ProbeRefused."""
+    if days and (obstacle := find_obstacle(partnership)):
+        raise ProbeRefused(obstacle)
+    columns = {
+        "probe_interval_days": days,
+        "next_probe_at": now if days else None,
+        "probes_fail_since": None,
+        "probes_fail_notified_at": None,
+    }
+    with transaction.atomic():
+        if Partnership.objects.filter(pk=partnership.pk).exclude(probe_interval_days=days).update(**columns):
+            new = {"regular test messages": PROBE_INTERVALS[days]}
+            event = AuditEvent("partnership.probes_scheduled", partnership, partnership.audit_subjects, new=new)
+            record(event, by=by, now=now)
+    partnership.probe_interval_days = days
+    if days:
+        wake_task("rotations.tasks.send_probes")
 
 
 def find_obstacle(partnership: Partnership) -> str:

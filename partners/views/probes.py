@@ -14,8 +14,8 @@ from as2certs.audit.recording import Actor
 from as2certs.clock import database_now
 from identities.views.common import download_response, post_data, render_form
 from partners.errors import ProbeRefused
-from partners.forms import ProbeForm
-from partners.models import Partnership, Probe, ReceivedMessage
+from partners.forms import ProbeForm, ProbeIntervalForm
+from partners.models import PROBE_INTERVALS, Partnership, Probe, ReceivedMessage
 from partners.probes import receiving, requests
 
 #: So many test messages in each direction are listed, the newest ones.
@@ -43,6 +43,7 @@ def partnership_probes(request: HttpRequest, uid: UUID) -> HttpResponse:
         "obstacle": requests.find_obstacle(partnership),
         "choices": choices,
         "probes": partnership.probes.for_list()[:MAX_LISTED],
+        "interval": ProbeIntervalForm(initial={"days": partnership.probe_interval_days}),
         "received": partnership.received_messages.for_list()[:MAX_LISTED],
         "has_key": receiving.takes_messages(partnership),
         "test_address": receiving.test_address(),
@@ -72,6 +73,23 @@ def partnership_probes_allow(request: HttpRequest, uid: UUID) -> HttpResponse:
 @require_permissions("rotations.change_rotation")
 def partnership_probes_forbid(request: HttpRequest, uid: UUID) -> HttpResponse:
     return _set_allowed(request, uid, allowed=False)
+
+
+@require_POST
+@require_permissions("rotations.change_rotation")
+def partnership_probes_schedule(request: HttpRequest, uid: UUID) -> HttpResponse:
+    """Let test messages be sent regularly, or no longer."""
+    partnership, form = _get_partnership(uid), ProbeIntervalForm(request.POST)
+    if form.is_valid():
+        days = form.cleaned_data["days"]
+        try:
+            requests.set_interval(partnership, days=days, by=Actor.of(request), now=database_now())
+        except ProbeRefused as error:
+            messages.error(request, str(error))
+        else:
+            text = f"is sent {PROBE_INTERVALS[days]}" if days else "is not sent regularly any more"
+            messages.success(request, f"A test message to {partnership.partner} {text}.")
+    return redirect("partnership-probes", uid=uid)
 
 
 @require_permissions("rotations.view_rotation")

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from as2certs.mail.models import Message
 from as2certs.mail.validity import Withdrawal
 from as2certs.time_format import format_countdown
-from partners.models import StationBaseline, TlsCertificate
+from partners.models import Partnership, StationBaseline, TlsCertificate
 from rotations.models import HandedIn, Notice, Participant, Rotation, Sighting, rehearsal
 from rotations.notifications import applied_mail, window_mail
 from rotations.notifications.exchange_mail import News
@@ -289,10 +289,20 @@ def _check_tls_certificate(message: Message, now: datetime) -> Withdrawal | None
     return Withdrawal("The TLS certificate was replaced, or is no longer watched, since this was written.")
 
 
+def _check_probe_failing(message: Message, now: datetime) -> Withdrawal | None:
+    """Check a mail about regular test messages: it is withdrawn once the partners accept them again."""
+    told = dict(message.facts["partnerships"])
+    rows = Partnership.objects.without_accepted_probe().filter(pk__in=told)
+    if any(row.probes_fail_since and told[row.pk] == row.probes_fail_since.isoformat() for row in rows):
+        return None
+    return Withdrawal("The test messages are accepted again, or are no longer sent, since this was written.")
+
+
 OTHER_CHECKS: Mapping[str, Callable[[Message, datetime], Withdrawal | None]] = {
     "reminder": _check_reminder,
     "escalation": _check_reminder,
     "early_evidence": _check_early_evidence,
     "system_differs": _check_system_differs,
     "tls_certificate": _check_tls_certificate,
+    "probe_failing": _check_probe_failing,
 }

@@ -1,4 +1,4 @@
-"""Mails to our own people about stations: what expires, AS2 systems that differ, and TLS certificates."""
+"""Mails to our own people about stations: what expires, AS2 systems that differ, TLS certificates, test messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from as2certs.mail.outbox import Mail
 from as2certs.time_format import format_moment
 from identities.differences import Difference, describe_differences
 from identities.tls_certificates import host_of
-from partners.models import StationBaseline, TlsCertificate
+from partners.models import Partner, Partnership, Probe, StationBaseline, TlsCertificate
 from rotations.notifications.expiry import ALL_KINDS, OURS, ExpiringCertificate
 from rotations.notifications.recipients import Recipient, recipients_of
 from rotations.notifications.texts import format_title, join_names, rotation_note
@@ -140,6 +140,65 @@ def _build_difference_mail(recipient: Recipient, differences: Sequence[Differenc
             ],
         },
         facts={"differences": [[str(one.row.uid), one.row.differs_since.isoformat()] for one in differences]},
+        now=now,
+        time_zone=recipient.time_zone,
+    )
+
+
+@transaction.atomic
+def notify_failing_probes(now: datetime) -> int:
+    """Queue one mail to each owner of partners that no longer accept regular test messages; return how many mails."""
+    new = Partnership.objects.without_accepted_probe().filter(probes_fail_notified_at=None)
+    rows = list(
+        new.select_related("identity", "partner")
+        .select_for_update(of=("self",), skip_locked=True)
+        .order_by("pk")[:MAX_TOGETHER]
+    )
+    if not rows:
+        return 0
+    owners = recipients_of(Partner, [row.partner_id for row in rows])
+    readers: dict[str, Recipient] = {}
+    listed: dict[str, list[Partnership]] = {}
+    for row in rows:
+        for reader in owners.of(row.partner_id):
+            readers.setdefault(reader.key, reader)
+            listed.setdefault(reader.key, []).append(row)
+    Partnership.objects.filter(pk__in=[row.pk for row in rows]).update(probes_fail_notified_at=now)
+    latest = _latest_verdicts(rows)
+    return len(outbox.queue(_build_probe_mail(readers[key], found, latest, now) for key, found in listed.items()))
+
+
+def _latest_verdicts(rows: Sequence[Partnership]) -> dict[int, str]:
+    """Return what the newest regular test message over each connection showed, by primary key."""
+    found = Probe.objects.filter(partnership__in=rows, purpose=Probe.Purpose.REGULAR, state=Probe.State.DONE)
+    return dict(found.order_by("partnership_id", "id").values_list("partnership_id", "sentence"))
+
+
+def _build_probe_mail(
+    recipient: Recipient, rows: Sequence[Partnership], verdicts: Mapping[int, str], now: datetime
+) -> Mail:
+    first = rows[0]
+    return Mail(
+        template="probe_failing",
+        to=recipient.email,
+        to_name=recipient.name,
+        key=f"probe:{now.isoformat()}:{recipient.key}",
+        kind="probe_failing",
+        context={
+            "title": format_title(first.partner.name, first.partner.is_test),
+            "is_test": all(row.partner.is_test for row in rows),
+            "others": len(rows) - 1,
+            "more": max(0, len(rows) - MAX_STATIONS),
+            "button_url": settings.AS2CERTS_BASE_URL + reverse("partnership-probes", args=[first.uid]),
+            "facts": [
+                (
+                    format_title(row.partner.name, row.partner.is_test),
+                    f"From {row.identity}. {verdicts.get(row.pk, '')}".rstrip(),
+                )
+                for row in rows[:MAX_STATIONS]
+            ],
+        },
+        facts={"partnerships": [[row.pk, row.probes_fail_since and row.probes_fail_since.isoformat()] for row in rows]},
         now=now,
         time_zone=recipient.time_zone,
     )

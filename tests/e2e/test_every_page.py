@@ -60,6 +60,7 @@ WITHOUT_A_LINK = {
     "partner-restore",
     "partner-subscribe",
     "partnership-archive",
+    "partnership-probes-schedule",
     "partnership-restore",
     "phrase-reset",
     "readyz",

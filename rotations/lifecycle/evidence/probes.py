@@ -7,13 +7,14 @@ accepts it, or does not. After the change, an accepted one completes the test.
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
 from as2certs.as2 import VerdictKind
 from as2certs.audit.recording import Actor
+from as2certs.background_jobs import BUSY
 from identities.stations import Environment
 from partners import signing_choices
 from partners.errors import ProbeRefused
@@ -43,6 +44,7 @@ def apply_verdict(probe: Probe, now: datetime) -> None:
 
     What a rotation refuses in its present state is logged: the verdict is stored all the same.
     """
+    _note_regular(probe, now)
     participant = _concerned(probe)
     if participant is None:
         return
@@ -51,6 +53,23 @@ def apply_verdict(probe: Probe, now: datetime) -> None:
             _apply(probe, participant, now=now)
     except RotationError as error:
         log.warning("The verdict on the test message %s changes nothing: %s", probe.uid, error)
+
+
+def _note_regular(probe: Probe, now: datetime) -> None:
+    """Store since when regular test messages are not accepted; an accepted one that a person sent ends that too."""
+    rows = Partnership.objects.filter(pk=probe.partnership_id)
+    is_regular = probe.purpose == Probe.Purpose.REGULAR
+    if probe.is_accepted and (is_regular or _uses_what_is_in_use(probe, now)):
+        rows.filter(probes_fail_since__isnull=False).update(probes_fail_since=None, probes_fail_notified_at=None)
+    elif is_regular and not probe.is_accepted:
+        rows.filter(probes_fail_since=None, probe_interval_days__gt=0).update(probes_fail_since=now)
+
+
+def _uses_what_is_in_use(probe: Probe, now: datetime) -> bool:
+    return (probe.signing_certificate, probe.encryption_certificate) == (
+        signing_choices.signing_certificate_at(probe.partnership, now),
+        requests.encryption_certificate(probe.partnership),
+    )
 
 
 def _apply(probe: Probe, participant: Participant, *, now: datetime) -> None:
@@ -230,3 +249,40 @@ def _provable_after_change() -> list[int]:
     with_key = Q(identity=None) | Q(new_identity_certificate__private_key__isnull=False)
     found = Rotation.objects.filter(with_key, state__in=AFTER_CHANGE).only("identity", "roles")
     return [rotation.pk for rotation in found if proving_role(rotation) in rotation.roles]
+
+
+def request_regular(*, now: datetime) -> int:
+    """Queue the regular test messages that are due, with the certificates in use; return how many.
+
+    One waits while another of its connection is sent, and while a change with the partner is being made, since a
+    message of its minute shows nothing. Where none can be sent, the next is tried after the interval.
+    """
+    busy = Probe.objects.filter(partnership=OuterRef("pk"), state__in=BUSY)
+    changing = Participant.objects.filter(
+        Q(rotation__state=RotationState.UNDER_WAY)
+        | Q(rotation__state=RotationState.SCHEDULED, rotation__window_start__lte=now, rotation__window_end__gte=now)
+        | Q(rotation__state=RotationState.SCHEDULED, window_start__lte=now, window_end__gte=now),
+        partner=OuterRef("partner"),
+        removed_reason="",
+    )
+    due = Partnership.objects.active().filter(~Exists(busy), ~Exists(changing), next_probe_at__lte=now)
+    count = 0
+    for one in due.select_related("identity", "partner").order_by("next_probe_at", "pk")[:BATCH_SIZE]:
+        following = now + timedelta(days=one.probe_interval_days)
+        mine = Partnership.objects.filter(pk=one.pk, next_probe_at=one.next_probe_at)
+        if not mine.update(next_probe_at=following):
+            continue  # another worker has claimed it
+        signing = signing_choices.signing_certificate_at(one, now)
+        encryption = requests.encryption_certificate(one)
+        if signing is None or encryption is None:
+            log.warning("No regular test message over %s: it has no certificates in use on both sides.", one)
+            continue
+        is_async = requests.asked_async_mdn(one)
+        spec = requests.ProbeSpec(signing, encryption, Probe.Purpose.REGULAR, asks_async_mdn=is_async)
+        try:
+            requests.request_probe(one, spec, by=Actor.runner(), now=now)
+        except ProbeRefused as error:
+            log.warning("No regular test message over %s: %s", one, error)
+            continue
+        count += 1
+    return count

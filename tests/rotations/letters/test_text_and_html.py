@@ -13,7 +13,7 @@ from django.conf import settings
 from as2certs.accounts import four_eyes_setting
 from as2certs.accounts.models import Installation
 from as2certs.mail.models import Message
-from partners.models import Contact, StationBaseline, TlsCertificate
+from partners.models import Contact, Partnership, StationBaseline, TlsCertificate
 from rotations import reminders
 from rotations.exchange import certificate_requests, digest
 from rotations.letters import announcements
@@ -156,6 +156,8 @@ def all_kinds(northwind: Participant, fabrikam: Participant, company: Company) -
         is_reviewed=False,
     )
     station_mail.notify_tls_certificates(at)
+    Partnership.objects.filter(partner=northwind.partner).update(probes_fail_since=at)
+    station_mail.notify_failing_probes(at)
     digest.send_digests(NOW + DAY)
     type(rotation).objects.filter(pk=rotation.pk).update(window_end=company.old.not_after + DAY)
     window_mail.notify_too_late(at)
