@@ -15,6 +15,7 @@ from identities.connectors.azure_logic import AzureLogicConnector
 from identities.connectors.base import InstallableCertificate
 from identities.connectors.files_com import FilesComConnector
 from identities.system_credentials import seal_credentials
+from partners import baselines
 from partners.models import StationBaseline
 from rotations.execution.transitions import RUNNER
 from rotations.lifecycle import approval, endings
@@ -122,7 +123,10 @@ def test_both_roles_are_switched_in_one_step_and_taken_back(cloud: Cloud) -> Non
     assert (step.state, step.in_use_at) == (StepState.DONE, STARTS), step.error
     assert set(step.own_moves) == {"decrypt", "sign"}
     assert cloud.used() == {company.new.sha256}
-    assert StationBaseline.objects.get().state == StationBaseline.State.DONE
+    baselines.add_missing(now=clock.now)
+    assert baselines.compare_next(lambda: clock.now)
+    row = StationBaseline.objects.get()
+    assert (row.state, row.differences) == (StationBaseline.State.DONE, [])
     endings.roll_back(Rotation.objects.get(pk=rotation.pk), reason="it fails", by=RUNNER, now=clock.now)
     clock.apply_due()
     assert cloud.used() == {company.old.sha256}
