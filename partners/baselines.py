@@ -134,6 +134,9 @@ def ensure_written(system: AS2System, holder: Identity | Partner, *, clock: Call
 
     Returns why the change has to wait; "" if it need not. A baseline that is rejected is no reason: the change compares
     what it touches itself, and the next comparison shows the difference.
+
+    The row is not claimed, since the change would otherwise wait for the lease of a worker that died. Two may write the
+    same baseline: the connector lets one after the other.
     """
     writer = baseline_writer(connector_for(system))
     if writer is None:
@@ -143,16 +146,14 @@ def ensure_written(system: AS2System, holder: Identity | Partner, *, clock: Call
     )
     if row.written_at is not None:
         return ""
-    is_working = row.state == State.WORKING and row.lease_until is not None and row.lease_until > clock()
-    if is_working or not _claim(row, clock()):
-        return "The certificates in use are being written there first."
     try:
         baseline = _build_baseline(row, now=clock())
         result = writer.write_baseline(baseline) if baseline else NOTHING_IN_USE
     except Exception as error:
         log.exception("Baseline %s: the connector failed", row.pk)
         result = ConnectorResult(ConnectorOutcome.UNKNOWN, f"{type(error).__name__}: {error}")
-    _settle_written(row, result, now=clock())
+    if result.outcome.good:
+        _store_written(row, result, now=clock())
     has_to_wait = not result.outcome.good and result.outcome is not ConnectorOutcome.REJECTED
     return result.message if has_to_wait else ""
 
@@ -289,7 +290,7 @@ def _settle(row: StationBaseline, found: _Comparison, *, now: datetime) -> None:
     columns = _fault_columns(row, found, now) if found.fault else _compared_columns(row, found, now)
     is_new = columns.get("differs_since") is not None
     is_given_up = columns["state"] == State.FAILED and row.attempts == MAX_ATTEMPTS
-    columns |= {"lease_until": None, "written_at": row.written_at}
+    columns |= {"lease_until": None, **_written(row)}
     with transaction.atomic():
         mine = StationBaseline.objects.filter(pk=row.pk, state=State.WORKING, lease_until=row.lease_until)
         if not mine.update(**columns):
@@ -356,19 +357,24 @@ def _postpone_others(row: StationBaseline, *, until: datetime, why: str, now: da
     due.exclude(pk=row.pk).update(due_at=until, failing_since=Coalesce("failing_since", now), message=why)
 
 
-def _settle_written(row: StationBaseline, result: ConnectorResult, *, now: datetime) -> None:
-    """Store that a claimed baseline was written, or not; it is compared as soon as the change is done."""
+def _store_written(row: StationBaseline, result: ConnectorResult, *, now: datetime) -> None:
+    """Store that a baseline was written; it is compared as soon as the change is done."""
     with transaction.atomic():
-        if result.outcome.good:
-            row.written_at = now
-            _record_written(row, result, now=now)
-        _requeue(row, now)
+        mine = StationBaseline.objects.filter(pk=row.pk)
+        mine.update(written_at=now)
+        mine.exclude(state=State.WORKING).update(due_at=now)
+        _record_written(row, result, now=now)
 
 
 def _requeue(row: StationBaseline, due_at: datetime) -> None:
     """Give a claimed row back, to be compared later; that counts as no attempt."""
     mine = StationBaseline.objects.filter(pk=row.pk, state=State.WORKING, lease_until=row.lease_until)
-    mine.update(state=State.QUEUED, due_at=due_at, lease_until=None, attempts=0, written_at=row.written_at)
+    mine.update(state=State.QUEUED, due_at=due_at, lease_until=None, attempts=0, **_written(row))
+
+
+def _written(row: StationBaseline) -> dict[str, datetime]:
+    """Return the column that says when the baseline was written, unless only another worker may have written it."""
+    return {"written_at": row.written_at} if row.written_at else {}
 
 
 def _record_written(row: StationBaseline, result: ConnectorResult, *, now: datetime) -> None:
