@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
@@ -45,6 +47,11 @@ class Adoption:
     def roles_of(self, sha256: str) -> list[str]:
         """Return the roles that a certificate would have, of those that change."""
         return [role for role, found in self.roles.items() if sha256 in found]
+
+
+def version_of(row: StationBaseline) -> str:
+    """Return a token of what a difference shows: a page sends it back, so that nothing unseen is adopted."""
+    return hashlib.sha256(json.dumps(row.differences, sort_keys=True).encode()).hexdigest()
 
 
 def plan_adoption(row: StationBaseline, *, now: datetime) -> Adoption:

@@ -235,9 +235,23 @@ def _still_belongs(row: StationBaseline) -> bool:
 
 
 def _is_changing(row: StationBaseline) -> bool:
-    """Return whether a step is changing the station in this system, or has stored what is not in use there yet."""
+    """Return whether the station is being changed in this system.
+
+    So it is while a step runs, has stored what is not in use yet, or is done here and still to come in other systems.
+    """
+    steps = row.system.steps
     begun = Q(state="running") | Q(state="waiting", attempts__gte=1) | Q(state="failed", stored_at__isnull=False)
-    return bool(row.system.steps.filter(begun, **{f"rotation__{row.holder.side}": row.holder}).exists())
+    if steps.filter(begun, **{f"rotation__{row.holder.side}": row.holder}).exists():
+        return True
+    # The inventory changes with the last of several systems, so the first ones are ahead of it.
+    open_elsewhere = steps.model.objects.filter(
+        rotation=OuterRef("rotation"),
+        act=OuterRef("act"),
+        system__isnull=False,
+        state__in=("waiting", "running", "failed"),
+    ).exclude(system=row.system)
+    done = steps.filter(rotation__in=row.holder.rotations.running(), state="done", act__in=("stage", "cut_over"))
+    return bool(done.filter(Exists(open_elsewhere)).exists())
 
 
 def _has_moved_on(row: StationBaseline, baseline: Baseline, *, now: datetime) -> bool:

@@ -234,10 +234,9 @@ class DirectoryConnector:
         if all(station.links(place) == links for place, links in before.items()):
             return ConnectorResult(ConnectorOutcome.REJECTED, f"{error} What was there before is not known.")
         result = self._restore(station, change, before, [], error)
-        if result.outcome is ConnectorOutcome.UNKNOWN:
+        if not result.is_undone:
             return result
-        message = f"{result.message} The change was undone: mend the hook, then try again."
-        return replace(result, message=message, is_undone=True)
+        return replace(result, message=f"{result.message} The change was undone: mend the hook, then try again.")
 
     def check(self) -> ConnectorResult:
         """Check that the folder is writable and the hook executable, without running it."""
@@ -461,12 +460,13 @@ class DirectoryConnector:
                 f"{why} Putting the links back failed too: {self._why(again, station)} "
                 f"Look at the links below {station.path} before anything else.",
             )
-        extra = ""
+        extra, is_undone = "", True
         if turned or isinstance(error, HookFailed):
             try:
                 self._run_hook(station, change, "put_back")
             except HookFailed as again:
                 extra += f" Telling the system so failed too: {again}"
+                is_undone = False
         try:
             station.sweep()
             if not comparison.drops_old(change):
@@ -476,7 +476,7 @@ class DirectoryConnector:
         except (OSError, ConnectorError):
             extra += f" Files below {station.path} are left over; the next change removes them."
         outcome = ConnectorOutcome.UNREACHABLE if isinstance(error, SystemUnreachable) else ConnectorOutcome.REJECTED
-        return ConnectorResult(outcome, f"{why} {_in_force_message(change, before)}{extra}")
+        return ConnectorResult(outcome, f"{why} {_in_force_message(change, before)}{extra}", is_undone=is_undone)
 
     def _restore_state_file(self, station: StationFolder, operation: str) -> None:
         """Restore the state file; write it anew if the links were changed by others since it was kept."""

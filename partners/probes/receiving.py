@@ -154,13 +154,24 @@ class _Receipt:
             return texts.PROBLEMS.get(inbound.problem, texts.NOT_READ), inbound.explanation
         signer = self.message.signed_with
         if signer is None:
-            return texts.NOT_SIGNED, ""
+            return self._not_signed(), ""
         if not inbound.is_test:
             return texts.NO_TEST, ""
         assert inbound.signature is not None
         self.message.signed_sha256 = hashlib.sha256(inbound.signature.signed).hexdigest()
         text = texts.NOT_COMPARED if _is_to_be_compared(signer) else texts.ACCEPTED
         return text, f"is signed with {signer} and {self._encryption()}"
+
+    def _not_signed(self) -> ReceivedText:
+        """Return what is told about a message that is not signed.
+
+        One that was decrypted is answered as one that could not be: what a stranger appends to the ciphertext of
+        somebody else would otherwise tell the two apart, and with that the content, byte by byte (a padding oracle).
+        """
+        if self.inbound.decrypted_for is None:
+            return texts.NOT_SIGNED
+        failed = texts.PROBLEMS["decryption-failed"]
+        return texts.NOT_SIGNED._replace(problem=failed.problem, answer=failed.answer)
 
     def _may_deliver_mdn(self) -> bool:
         """Return whether the MDN is wanted in the answer or at the recorded AS2 URL, the only one that is sent to."""

@@ -20,6 +20,7 @@ from identities.forms import AuditReasonForm
 from identities.models import AS2System
 from identities.views.common import post_data, render_form
 from partners import adoption, baselines
+from partners.errors import AdoptionRefused
 from partners.models import StationBaseline
 
 
@@ -46,6 +47,8 @@ def difference_adopt(request: HttpRequest, uid: UUID) -> HttpResponse:
     form = AuditReasonForm(post_data(request))
     if request.method == "POST" and form.is_valid():
         try:
+            if request.POST.get("seen") != adoption.version_of(row):
+                raise AdoptionRefused("What the AS2 system uses has changed since you opened this page: look again.")
             adoption.adopt(row, reason=form.cleaned_data["reason"], by=Actor.of(request), now=now)
         except DomainError as error:
             form.add_error(None, str(error))
@@ -56,6 +59,7 @@ def difference_adopt(request: HttpRequest, uid: UUID) -> HttpResponse:
     plan = adoption.plan_adoption(row, now=now)
     context = {
         "row": row,
+        "seen": adoption.version_of(row),
         "environment": row.holder.environment,
         "difference": difference,
         "plan": plan,

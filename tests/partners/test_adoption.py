@@ -185,11 +185,18 @@ def test_the_page_shows_what_it_does_wants_a_reason_and_does_it_once(company: Co
     page = approver.get(address).content.decode()
     assert company.new.short_name in page
     assert "in use in the inventory from now on: sign and decrypt" in " ".join(page.split())
-    assert "Say why." in approver.post(address, {"reason": " "}).content.decode()
-    answer = approver.post(address, {"reason": "Entered by hand."})
+    seen = adoption.version_of(row)
+    assert f'name="seen" value="{seen}"' in page
+    assert "Say why." in approver.post(address, {"reason": " ", "seen": seen}).content.decode()
+    older = approver.post(address, {"reason": "Entered by hand.", "seen": "of another difference"}).content.decode()
+    assert "has changed since you opened this page" in older
+    assert in_use(company.identity)["sign"] == [company.old.sha256]
+    answer = approver.post(address, {"reason": "Entered by hand.", "seen": seen})
     assert answer.status_code == 302
     assert in_use(company.identity)["sign"] == [company.new.sha256]
-    again = approver.post(address, {"reason": "Entered by hand."}).content.decode()
+    row.refresh_from_db()
+    seen = adoption.version_of(row)
+    again = approver.post(address, {"reason": "Entered by hand.", "seen": seen}).content.decode()
     assert "there is nothing to adopt" in again
     assert Entry.objects.filter(verb="certificate.adopted").count() == 1
 

@@ -258,6 +258,12 @@ def test_nothing_is_compared_while_a_step_works_or_what_it_stored_is_not_in_use(
         row = StationBaseline.objects.get()
         assert (row.differences, row.due_at) == ([], NOW + DAY + timedelta(minutes=5)), busy
     type(step).objects.filter(pk=step.pk).update(state="done")
+    other = AS2System.objects.create(name="Another", connector="manual")
+    left = rotation.steps.create(key="y", position=100, who="we", act="stage", title="Stage", system=other)
+    StationBaseline.objects.update(due_at=NOW + DAY)
+    assert baselines.compare_next(lambda: NOW + DAY)
+    assert StationBaseline.objects.get().differences == [], "the inventory changes with the last of both systems"
+    type(step).objects.filter(pk=left.pk).update(state="done")
     compare_all(NOW + 2 * DAY)
     assert [one.role for one in StationBaseline.objects.get().role_differences] == ["decrypt"]
 

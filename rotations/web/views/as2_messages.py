@@ -31,8 +31,10 @@ MAX_SECONDS = 10.0
 #: Requests per address and minute.
 MAX_REQUESTS_PER_ADDRESS = 60
 
-#: Test messages per connection and minute: each makes us use a private key.
-MAX_MESSAGES_PER_CONNECTION = 10
+#: Test messages per connection and minute, since each makes us use a private key; of one address fewer, so that a
+#: stranger that knows the AS2 IDs does not use up what the partner may send.
+MAX_MESSAGES_PER_CONNECTION = 60
+MAX_MESSAGES_PER_CONNECTION_AND_ADDRESS = 10
 
 #: Headers that are nobody's business here.
 _NOT_KEPT = ("Authorization", "Cookie")
@@ -76,9 +78,14 @@ def as2_receive(request: HttpRequest, headers: as2.Headers, body: bytes) -> Http
     partnership = receiving.find_partnership(inbound)
     if partnership is None:
         return _answer(receiving.refuse_unknown(inbound, now=now))
-    if rate_limit.count_attempt(f"as2 {partnership.uid}", now=now) > MAX_MESSAGES_PER_CONNECTION:
+    address = client_address(request)
+    of_address = rate_limit.count_attempt(f"as2 {partnership.uid} {address}", now=now)
+    if (
+        of_address > MAX_MESSAGES_PER_CONNECTION_AND_ADDRESS
+        or rate_limit.count_attempt(f"as2 {partnership.uid}", now=now) > MAX_MESSAGES_PER_CONNECTION
+    ):
         return _text(_TOO_MANY, 429, **{"Retry-After": "60"})
-    by = Actor(name="An AS2 message", source=Entry.Source.TASK, address=client_address(request))
+    by = Actor(name="An AS2 message", source=Entry.Source.TASK, address=address)
     return _answer(receiving.receive(partnership, headers, body, on_received=received.apply_received, by=by, now=now))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
@@ -105,6 +105,8 @@ def step_retry(request: HttpRequest, uid: UUID) -> HttpResponse:
 def step_preview(request: HttpRequest, uid: UUID) -> HttpResponse:
     """Show what an automatic step would change in its AS2 system, by reading that; nothing is changed."""
     step, now = get_step_or_404(uid), database_now()
+    if not step.is_previewable:
+        raise Http404("This step is done, or a person does it: there is nothing to preview.")
     context: dict[str, Any] = {"step": step, "rotation": step.rotation, "now": now}
     try:
         preview = connector_steps.preview_step(step, now=now)

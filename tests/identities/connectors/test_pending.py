@@ -199,6 +199,26 @@ def test_a_hook_that_makes_another_change_is_noticed_and_the_old_links_are_back(
     assert connector.verify(stage).in_use
 
 
+def test_a_system_that_decrypts_with_every_key_that_it_has_is_no_fault(root: Path, tmp_path: Path) -> None:
+    connector = reading(root, tmp_path)
+    switch = change("switch-1", {"sign": "switch"})
+    connector.apply(switch)
+    answer(tmp_path, sign=C2.sha256, decrypt=BOTH)
+    assert connector.verify(switch).in_use
+
+
+def test_what_the_hook_was_not_told_to_put_back_does_not_count_as_undone(root: Path, tmp_path: Path) -> None:
+    fails = hook(tmp_path / "h", '[ "$AS2CERTS_PHASE" != put_back ]')
+    connector = replace(reading(root, tmp_path), hook="h", hooks={"ask": reading_hook(tmp_path), "h": fails})
+    stage = change("stage-1", {"decrypt": "add"})
+    assert connector.apply(stage).outcome is ConnectorOutcome.APPLIED
+    answer(tmp_path, sign=C2.sha256, decrypt=BOTH)
+    result = connector.verify(stage)
+    assert (result.outcome, result.is_undone) == (ConnectorOutcome.REJECTED, False)
+    assert "Telling the system so failed too" in result.message
+    assert "was undone" not in result.message
+
+
 def test_what_was_found_is_left_alone_where_the_links_before_are_not_known(root: Path, tmp_path: Path) -> None:
     connector = reading(root, tmp_path)
     stage = change("stage-1", {"decrypt": "add"})

@@ -160,7 +160,8 @@ def test_an_order_by_mistake_is_never_confirmed(
 
 
 def test_a_message_without_a_signature_is_not_believed(stations: Stations) -> None:
-    assert problem_of(send(draft(stations, signing=None))) == "insufficient-message-security"
+    assert problem_of(send(draft(stations, signing=None, encryption=None))) == "insufficient-message-security"
+    assert problem_of(send(draft(stations, signing=None))) == "decryption-failed", "as one that can't be decrypted"
     assert evidence() == []
 
 
@@ -178,6 +179,8 @@ def test_each_message_that_can_not_be_decrypted_is_answered_alike(stations: Stat
         "no entity": cms.encrypt(b"\x00" * 64, ours),
         "cut off": cms.encrypt(entity[:-40], ours),
         "with ciphertext appended": cms.encrypt(entity + b"\x01" * 32, ours),
+        "text without a signature": cms.encrypt(b"Content-Type: text/plain\r\n\r\nTEST MESSAGE", ours),
+        "text without a header": cms.encrypt(b"\r\nTEST MESSAGE" + bytes(32), ours),
     }
     answers = {}
     for name, body in bodies.items():
@@ -194,6 +197,7 @@ def test_each_message_that_can_not_be_decrypted_is_answered_alike(stations: Stat
     }
     assert "could not be decrypted" in answers["damaged"][1]
     assert received().problem == "decryption-failed"
+    assert "without a signature" in received().sentence, "our people are told"
     assert evidence() == []
 
 
@@ -402,8 +406,9 @@ def test_too_large_a_message_is_refused_before_it_is_read(stations: Stations) ->
     assert not ReceivedMessage.objects.exists()
 
 
-def test_too_many_messages_are_refused(stations: Stations, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(as2_messages, "MAX_MESSAGES_PER_CONNECTION", 1)
+@pytest.mark.parametrize("limit", ["MAX_MESSAGES_PER_CONNECTION", "MAX_MESSAGES_PER_CONNECTION_AND_ADDRESS"])
+def test_too_many_messages_are_refused(stations: Stations, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setattr(as2_messages, limit, 1)
     assert send(draft(stations)).status_code == 200
     answer = send(draft(stations))
     assert (answer.status_code, answer["Retry-After"]) == (429, "60")
