@@ -1,4 +1,4 @@
-"""What people are told of AS2 systems that use other certificates than the inventory says, or can't be compared.
+"""Texts and tasks about AS2 systems that use other certificates than the inventory says, or can't be compared.
 
 The rows are those of ``partners.models.StationBaseline``, which ``partners.baselines`` writes.
 """

@@ -1,4 +1,4 @@
-"""What people are told of the TLS certificates of AS2 URLs, which are no AS2 certificates.
+"""Texts and tasks about the TLS certificates of AS2 URLs, which are no AS2 certificates.
 
 The rows are those of ``partners.models.TlsCertificate``, which ``partners.tls_certificates`` writes.
 """

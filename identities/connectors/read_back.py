@@ -22,7 +22,7 @@ class UnexpectedUse(ConnectorError):
 
 
 class WrongUse(UnexpectedUse):
-    """The AS2 system has carried out another change than the one that it was told of."""
+    """The AS2 system has carried out another change than the one that was requested."""
 
 
 def parse_answer(output: str) -> dict[str, frozenset[str]]:
